@@ -1,0 +1,144 @@
+"""What an agent is: a frozen recipe with pure `init`, phases of `update`, and `act`.
+
+An agent never sees seeds, devices, files or environments: the engine adds those around it. Its
+`Config` holds every setting. One rule sorts them: fields annotated `float` are data, carried in
+`State.hparams` so that lanes of one compiled program may differ in them; all others are static.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from dtql_jax.types import Metrics, Params, Phase, Spec, State
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings that every agent has. `steps` counts updates of the last phase."""
+
+    steps: int = 1_000_000  # updates of the main phase
+    pretrain_steps: int = 0  # updates before it
+    batch_size: int = 256
+    eval_every: int = 50_000  # updates between evaluations
+    reward: str = 'none'  # reward transform of the data, by name
+    discount: float = 0.99
+
+    def hparams(self) -> dict[str, float]:
+        """The float fields by name: data of the compiled program, not constants in it."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.type in (float, 'float')
+        }
+
+
+Loss = Callable[..., tuple[jax.Array, Metrics]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Agent:
+    """The interface, and `descend`, the only place with a gradient.
+
+    A subclass defines `config_class`, `networks`, `phases`, `acting` and `act`; `targets` names
+    the networks that have a slowly moving copy. `clone` are the hyper-parameters that turn the
+    agent into a clone of the behaviour, for the comparison in a run's table; None where none do.
+    """
+
+    spec: Spec
+    config: Config
+
+    config_class: ClassVar[type[Config]] = Config
+    targets: ClassVar[tuple[str, ...]] = ()
+    clone: ClassVar[Mapping[str, float] | None] = None
+
+    def networks(self) -> dict[str, tuple[nn.Module, tuple[jax.Array, ...]]]:
+        """Each network's module and example inputs, by name."""
+        raise NotImplementedError
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of training, in order."""
+        raise NotImplementedError
+
+    def acting(self, state: State) -> Params:
+        """The part of `state` that `act` reads."""
+        raise NotImplementedError
+
+    def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
+        """An action `[A]` inside the box for one observation `[O]`."""
+        raise NotImplementedError
+
+    def optimiser(self, name: str) -> optax.GradientTransformation:
+        """The direction of descent of a network, before its learning rate."""
+        del name
+        return optax.scale_by_adam()
+
+    def init(self, key: jax.Array) -> State:
+        """A fresh state: parameters drawn from `key`, which is also the key of the run."""
+        key_init, key_run = jax.random.split(key)
+        networks = self.networks()
+        params = {
+            name: module.init(k, *inputs)['params']
+            for k, (name, (module, inputs)) in zip(
+                jax.random.split(key_init, len(networks)), networks.items(), strict=True
+            )
+        }
+        return State(
+            params=params,
+            # A copy of its own: a donated buffer must not appear twice in a state.
+            target={name: jax.tree.map(jnp.copy, params[name]) for name in self.targets},
+            opt={name: self.optimiser(name).init(p) for name, p in params.items()},
+            hparams={k: jnp.float32(v) for k, v in self.config.hparams().items()},
+            key=key_run,
+            step=jnp.int32(0),
+        )
+
+    def descend(
+        self, state: State, name: str, lr: jax.Array, loss: Loss, *inputs: Any
+    ) -> tuple[State, Metrics]:
+        """One step of the network `name` down `loss(state, *inputs) -> (scalar, metrics)`.
+
+        The loss sees the whole state as it is now, so what was updated before is seen updated;
+        the gradient is taken with respect to the one network's parameters only.
+        """
+
+        def objective(params: Params) -> tuple[jax.Array, Metrics]:
+            return loss(state.replace(params={**state.params, name: params}), *inputs)
+
+        gradient, metrics = jax.grad(objective, has_aux=True)(state.params[name])
+        direction, opt = self.optimiser(name).update(
+            gradient, state.opt[name], state.params[name]
+        )
+        params = jax.tree.map(lambda p, d: p - lr * d, state.params[name], direction)
+        state = state.replace(
+            params={**state.params, name: params}, opt={**state.opt, name: opt}
+        )
+        return state, metrics
+
+    def track(self, state: State, name: str, tau: jax.Array) -> State:
+        """The target of the network `name` moves: `target <- tau * params + (1 - tau) * target`."""
+        target = optax.incremental_update(state.params[name], state.target[name], tau)
+        return state.replace(target={**state.target, name: target})
+
+
+def draw_by_q(
+    key: jax.Array,
+    q_fn: Callable[[jax.Array], jax.Array],
+    candidates: jax.Array,
+    inverse_temperature: jax.Array,
+    block: int = 256,
+) -> jax.Array:
+    """One of `candidates` `[N, A]`, drawn with probabilities `softmax(inverse_temperature * Q)`.
+
+    `q_fn` `[n, A] -> [n]` is applied to blocks of candidates, which bounds the memory of its hidden
+    layers. The logits are the Q values themselves: handing `softmax(Q)` to a categorical, a known
+    slip, draws almost uniformly.
+    """
+    n, action_dim = candidates.shape
+    blocks, block = (n // block, block) if n % block == 0 else (1, n)
+    q = jax.lax.map(q_fn, candidates.reshape(blocks, block, action_dim)).reshape(n)
+    return candidates[jax.random.categorical(key, inverse_temperature * q)]

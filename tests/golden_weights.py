@@ -1,0 +1,73 @@
+"""The formula weights and summaries of the golden traces, in torch's order and layout."""
+
+import jax.numpy as jnp
+import numpy as np
+
+
+def formula(shape: tuple[int, ...], k: int, j: int, scale_vector: bool) -> np.ndarray:
+    """Tensor number `k` of network `j` in torch's shape; `scale_vector`: a LayerNorm's weight."""
+    n = int(np.prod(shape))
+    s = np.sin(1.7 * np.arange(n) + 0.3 * k + 0.9 * j)
+    if len(shape) > 1:
+        s = 1.5 / np.sqrt(shape[1]) * s
+    else:
+        s = 1 + 0.1 * s if scale_vector else 0.1 * s
+    return s.astype(np.float32).reshape(shape)
+
+
+def _leaf(tree: dict, path: tuple) -> jnp.ndarray:
+    """The leaf at `path`; an int at its end picks a member of a stacked ensemble."""
+    member = None
+    for part in path:
+        if isinstance(part, int):
+            member = part
+        else:
+            tree = tree[part]
+    return tree if member is None else tree[member]
+
+
+def fill(tree: dict, layout: list[tuple[str, tuple]], j: int) -> dict:
+    """`tree` with every tensor of `layout` (torch name, path of ours) set by the formula."""
+    new = {k: _blank(v) for k, v in tree.items()}
+    for k, (name, path) in enumerate(layout):
+        leaf = np.asarray(_leaf(tree, path))
+        is_kernel = path[-1] == 'kernel' or (isinstance(path[-1], int) and path[-2] == 'kernel')
+        torch_shape = leaf.shape[::-1] if is_kernel else leaf.shape
+        scale = name.endswith('weight') and leaf.ndim == 1
+        value = formula(torch_shape, k, j, scale)
+        _assign(new, path, value.T if is_kernel else value)
+    return _to_jax(new)
+
+
+def _blank(tree: dict) -> dict:
+    if isinstance(tree, dict):
+        return {k: _blank(v) for k, v in tree.items()}
+    return np.full(np.shape(tree), np.nan, np.float32)  # a tensor that is forgotten shows
+
+
+def _to_jax(tree: dict) -> dict:
+    if isinstance(tree, dict):
+        return {k: _to_jax(v) for k, v in tree.items()}
+    assert np.isfinite(tree).all()
+    return jnp.asarray(tree)
+
+
+def _assign(tree: dict, path: tuple, value: np.ndarray) -> None:
+    member = path[-1] if isinstance(path[-1], int) else None
+    names = path[:-1] if member is not None else path
+    for part in names[:-1]:
+        tree = tree[part]
+    if member is None:
+        tree[names[-1]] = value
+    else:
+        tree[names[-1]][member] = value
+
+
+def check(summary: np.ndarray, tree: dict, path: tuple, label: str) -> None:
+    """Our tensor against [sum, L2 norm, first 4 entries, last 2 entries] of torch's."""
+    leaf = np.asarray(_leaf(tree, path), np.float64)
+    flat = (leaf.T if leaf.ndim == 2 else leaf).ravel()
+    entries = np.concatenate([flat[:4], flat[-2:]])
+    np.testing.assert_allclose(flat.sum(), summary[0], atol=2e-4, rtol=0, err_msg=label)
+    np.testing.assert_allclose(np.linalg.norm(flat), summary[1], rtol=2e-6, atol=0, err_msg=label)
+    np.testing.assert_allclose(entries, summary[2:], atol=1e-6, rtol=0, err_msg=label)
