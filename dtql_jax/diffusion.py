@@ -12,13 +12,13 @@ import chex
 import jax
 import jax.numpy as jnp
 
-# A network whose conditioning on the state is already bound: (c_in * x [B, A], c_noise [B]) -> [B, A].
+# A network with the state already bound: (c_in * x [B, A], c_noise [B]) -> [B, A].
 Network = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class EDM:
-    """EDM preconditioning (Karras et al., arXiv 2206.00364, Table 1) with log-logistic noise levels.
+    """EDM preconditioning (arXiv 2206.00364, Table 1) with log-logistic noise levels.
 
     `sigma` follows a log-logistic law with median `sigma_data` and scale 1/2, truncated to
     `[sigma_min, sigma_max]`. This is the density of DTQL's released code; EDM itself uses a

@@ -1,4 +1,4 @@
-"""Scalar mathematics shared by the agents: arrays in, arrays out, no parameters and no randomness."""
+"""Scalar mathematics shared by the agents: arrays in, arrays out, no parameters, no randomness."""
 
 import chex
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 
 def expectile_loss(diff: jax.Array, expectile: jax.Array) -> jax.Array:
-    """Mean of `|expectile - 1[diff <= 0]| * diff^2` over `diff` `[B]` (IQL, arXiv 2110.06169, Eq. 5).
+    """Mean of `|expectile - 1[diff <= 0]| * diff^2` for `diff` `[B]` (IQL, arXiv 2110.06169).
 
     With `diff = target - prediction`, an expectile above 1/2 pulls the prediction towards the
     upper part of the targets.

@@ -1,7 +1,8 @@
-"""Flax linen networks. Initialisations follow torch where the released code of a method is torch."""
+"""Flax linen networks. Initialisations are torch's where the released code of a method is torch."""
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,26 @@ def _torch_uniform(fan_in: int) -> nn.initializers.Initializer:
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
         key, shape, dtype, -bound, bound
     )
+
+
+def orthogonal(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
+    """A uniformly drawn matrix with orthonormal rows or columns, whichever are fewer.
+
+    Gram-Schmidt, each vector projected twice, on a Gaussian matrix; the law is that of torch's
+    and Flax's orthogonal initialisation (gain 1). Those call LAPACK's QR, and several such calls in
+    one compiled CPU program can lock up XLA's thread pool for ever (seen with jaxlib 0.10).
+    """
+    rows, columns = shape
+    gaussian = jax.random.normal(key, (max(shape), min(shape)), dtype)
+
+    def add(i: jax.Array, q: jax.Array) -> jax.Array:
+        v = gaussian[:, i]
+        for _ in range(2):
+            v -= q @ (q.T @ v)
+        return q.at[:, i].set(v / jnp.linalg.norm(v))
+
+    q = jax.lax.fori_loop(0, min(shape), add, jnp.zeros_like(gaussian))
+    return q if rows >= columns else q.T
 
 
 class Linear(nn.Module):
@@ -139,7 +160,7 @@ class GaussianPolicy(nn.Module):
     def __call__(self, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = obs
         for _ in range(3):
-            x = nn.relu(nn.Dense(self.hidden, kernel_init=nn.initializers.orthogonal(1.0))(x))
-        x = nn.Dense(2 * self.action_dim, kernel_init=nn.initializers.orthogonal(1.0))(x)
+            x = nn.relu(nn.Dense(self.hidden, kernel_init=orthogonal)(x))
+        x = nn.Dense(2 * self.action_dim, kernel_init=orthogonal)(x)
         mean, log_std = jnp.split(x, 2, axis=-1)
         return mean, jnp.clip(log_std, -5.0, 2.0)

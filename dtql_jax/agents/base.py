@@ -26,6 +26,7 @@ class Config:
     batch_size: int = 256
     eval_every: int = 50_000  # updates between evaluations
     reward: str = 'none'  # reward transform of the data, by name
+    clone_seeds: int = 0  # further lanes, trained with `Agent.clone` for comparison
     discount: float = 0.99
 
     def hparams(self) -> dict[str, float]:
@@ -110,13 +111,9 @@ class Agent:
             return loss(state.replace(params={**state.params, name: params}), *inputs)
 
         gradient, metrics = jax.grad(objective, has_aux=True)(state.params[name])
-        direction, opt = self.optimiser(name).update(
-            gradient, state.opt[name], state.params[name]
-        )
+        direction, opt = self.optimiser(name).update(gradient, state.opt[name], state.params[name])
         params = jax.tree.map(lambda p, d: p - lr * d, state.params[name], direction)
-        state = state.replace(
-            params={**state.params, name: params}, opt={**state.opt, name: opt}
-        )
+        state = state.replace(params={**state.params, name: params}, opt={**state.opt, name: opt})
         return state, metrics
 
     def track(self, state: State, name: str, tau: jax.Array) -> State:

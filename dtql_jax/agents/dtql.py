@@ -154,9 +154,7 @@ class DTQL(base.Agent):
         self, state: State, batch: Transition, draws: Draws
     ) -> tuple[jax.Array, Metrics]:
         """mu: the denoising loss on the data's actions."""
-        loss = self.denoising_loss(
-            state, batch.obs, batch.action, draws.clone_u, draws.clone_noise
-        )
+        loss = self.denoising_loss(state, batch.obs, batch.action, draws.clone_u, draws.clone_noise)
         return loss, {'mu/loss': loss}
 
     def policy_loss(
@@ -166,9 +164,7 @@ class DTQL(base.Agent):
         h = state.hparams
         mean, log_std = self.pi.apply({'params': state.params['pi']}, batch.obs)
         action = self.squash(mean + jnp.exp(log_std) * draws.pi_noise)
-        trust = self.denoising_loss(
-            state, batch.obs, action, draws.trust_u, draws.trust_noise
-        )
+        trust = self.denoising_loss(state, batch.obs, action, draws.trust_u, draws.trust_noise)
         q = self.q.apply({'params': state.params['critic']['q']}, batch.obs, action).min(0).mean()
         loss = h['alpha'] * trust - h['eta'] * q
         metrics = {'pi/trust_loss': trust, 'pi/q': q}

@@ -84,9 +84,7 @@ def batch_and_draws(case: str, i: int) -> tuple[Transition, Draws]:
         k: jnp.asarray(golden(case, f'batch{i}/{k}'))
         for k in ('obs', 'action', 'reward', 'not_done', 'next_obs')
     }
-    batch = Transition(
-        b['obs'], b['action'], b['reward'][:, 0], b['not_done'][:, 0], b['next_obs']
-    )
+    batch = Transition(b['obs'], b['action'], b['reward'][:, 0], b['not_done'][:, 0], b['next_obs'])
     kinds = ('00_u', '01_n', '02_n', '03_u', '04_n')
     draws = [jnp.float32(golden(case, f'step{i}/draw{kind}')) for kind in kinds]
     return batch, Draws(*draws)

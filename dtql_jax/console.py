@@ -1,0 +1,154 @@
+"""What a run tells the person who started it: the plan, the progress, the table."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import numpy as np
+
+from dtql_jax.engine import Lane
+from dtql_jax.statistics import summarise
+from dtql_jax.types import Phase
+
+LINE_SECONDS = 15.0  # between lines of progress where the output is not a terminal
+
+
+class Console:
+    """Prints a run's events: a line that rewrites itself on a terminal, a few lines elsewhere."""
+
+    def __init__(self, stream: TextIO | None = None):
+        self.stream = stream or sys.stdout
+        self._terminal = self.stream.isatty()
+        self._printed = 0.0
+        self._width = 0
+        self._eval_s = 0.0
+        self.evals_left = 0
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._clear()
+        print(text, file=self.stream, flush=True)
+
+    def warn(self, text: str) -> None:
+        """A line about something that the user should know."""
+        self.say(f'warning: {text}')
+
+    def compiled(self, phase: Phase, seconds: float) -> None:
+        self.say(f'compiled {phase.name} in {seconds:.1f} s')
+
+    def progress(self, phase: Phase, step: int, total: int, rate: float) -> None:
+        now = time.monotonic()
+        if not self._terminal and now - self._printed < LINE_SECONDS and step < total:
+            return
+        self._printed = now
+        left = (total - step) / rate + self.evals_left * self._eval_s
+        text = f'{phase.name} {step:,}/{total:,}  {rate:,.1f} updates/s  {duration(left)} left'
+        if self._terminal:
+            print(f'\r{text:<{self._width}}', end='', file=self.stream, flush=True)
+            self._width = len(text)
+        else:
+            print(text, file=self.stream, flush=True)
+
+    def evaluated(
+        self, step: int, lanes: Sequence[Lane], scores: np.ndarray, seconds: float
+    ) -> None:
+        self._eval_s = seconds
+        self.evals_left = max(0, self.evals_left - 1)
+        by_variant: dict[str, list[str]] = {}
+        for lane, score in zip(lanes, scores, strict=True):
+            text = f'{score:.1f}' if np.isfinite(score) else 'diverged'
+            by_variant.setdefault(lane.variant, []).append(text)
+        scores_text = '; '.join(f'{k} {" ".join(v)}' for k, v in by_variant.items())
+        self.say(f'evaluation at {step:,}: score {scores_text}  ({duration(seconds)})')
+
+    def diverged(self, lane: Lane, step: int) -> None:
+        self.warn(
+            f'{lane.variant} seed {lane.seed} diverged at update {step:,}: '
+            'it keeps its last finite state and is trained and evaluated no more'
+        )
+
+    def _clear(self) -> None:
+        if self._terminal and self._width:
+            print('\r' + ' ' * self._width + '\r', end='', file=self.stream)
+            self._width = 0
+
+
+def duration(seconds: float) -> str:
+    """`75` as '1:15 min', `7500` as '2:05 h'."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f'{seconds} s'
+    if seconds < 3600:
+        return f'{seconds // 60}:{seconds % 60:02d} min'
+    return f'{seconds // 3600}:{seconds // 60 % 60:02d} h'
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, the first a heading, with columns aligned: text to the left, the rest to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [
+            row[0].ljust(widths[0]),
+            *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
+        ]
+        return '  '.join(cells).rstrip()
+
+    return '\n'.join([line(rows[0]), '  '.join('-' * w for w in widths), *map(line, rows[1:])])
+
+
+def score_table(
+    lanes: Sequence[Lane],
+    evals: Sequence[dict[str, Any]],
+    behaviour: float | None,
+    diverged: dict[int, int],
+) -> str:
+    """Last and best score of every variant over its seeds; `evals` are the rows of `eval.jsonl`.
+
+    Below five seeds every seed's value stands in the table, from five on the IQM with its 95 %
+    bootstrap interval. A best score is the highest of a run's evaluations, and so biased upwards.
+    """
+    rows = [
+        ('', 'seeds', 'last: each seed or IQM [95 %]', 'mean', 'best', 'mean of best', 'success')
+    ]
+    if behaviour is not None:
+        rows.append(('behaviour (data)', '', '', f'{behaviour:.1f}', '', '', ''))
+    for variant in reversed(dict.fromkeys(lane.variant for lane in lanes)):
+        mine = [(i, lane) for i, lane in enumerate(lanes) if lane.variant == variant]
+        runs = [
+            [e for e in evals if e['variant'] == variant and e['seed'] == lane.seed]
+            for _, lane in mine
+        ]
+        last = [
+            run[-1]['eval/score'] if run and i not in diverged else np.nan
+            for (i, _), run in zip(mine, runs, strict=True)
+        ]
+        best = [max((e['eval/score'] for e in run), default=np.nan) for run in runs]
+        success = [r[-1]['eval/success'] for r in runs if r and 'eval/success' in r[-1]]
+        rows.append((
+            variant,
+            str(len(mine)),
+            _spread(last),
+            _mean(last),
+            _spread(best),
+            _mean(best),
+            f'{np.mean(success):.2f}' if success else '',
+        ))  # fmt: skip
+    text = table(rows)
+    for i, step in diverged.items():
+        text += f'\n{lanes[i].variant} seed {lanes[i].seed}: diverged at update {step:,}'
+    return text
+
+
+def _spread(scores: Sequence[float]) -> str:
+    summary = summarise(scores)
+    if 'interval' in summary:
+        low, high = summary['interval']
+        return f'{summary["iqm"]:.1f} [{low:.1f}, {high:.1f}]'
+    return ' '.join('-' if v is None else f'{v:.1f}' for v in summary['values'])
+
+
+def _mean(scores: Sequence[float]) -> str:
+    mean = summarise(scores)['mean']
+    return '-' if mean is None else f'{mean:.1f}'

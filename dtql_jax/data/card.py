@@ -1,0 +1,118 @@
+"""The dataset card: what one should know of a dataset before training on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dtql_jax.tasks import Task
+from dtql_jax.types import Transition
+
+if TYPE_CHECKING:
+    from dtql_jax.data.minari_source import Episodes
+
+FEW = 8  # so many distinct rewards are counted one by one
+
+
+def make_card(
+    task: Task, episodes: Episodes, transitions: Transition, reward: str
+) -> dict[str, Any]:
+    """Numbers of a dataset, JSON-able.
+
+    Returns are undiscounted and counted as an evaluation counts them: from an episode's start to
+    its horizon or, where success ends it, to the goal. Rewards are those before the transform.
+    """
+    returns, success = _outcomes(task, episodes, transitions.mask)
+    values, counts = np.unique(episodes.reward, return_counts=True)
+    score = task.score(returns.mean())
+    return {
+        'task': task.name,
+        'datasets': list(task.datasets),
+        'environment': task.env_id,
+        'goal': task.goal,
+        'success_ends': task.success_ends,
+        'reward_transform': reward,
+        'transitions': len(episodes.reward),
+        'episodes': len(episodes.length),
+        'obs_dim': transitions.obs.shape[1],
+        'action_dim': transitions.action.shape[1],
+        'max_action': episodes.max_action,
+        'return': _moments(returns),
+        'score': None if score is None else float(score),
+        'success_rate': None if task.goal == 'none' else float(success.mean()),
+        'reward': _moments(episodes.reward),
+        'reward_counts': {f'{value:g}': int(n) for value, n in zip(values, counts, strict=True)}
+        if len(values) <= FEW
+        else None,
+        'ends': int((transitions.mask == 0).sum()),
+        'terminations': int(episodes.terminated.sum()),
+        'timeouts': int(episodes.truncated.sum()),
+        'obs_range': _range(transitions.obs),
+        'action_range': _range(transitions.action),
+        'fingerprint': _fingerprint(task, transitions),
+    }
+
+
+def _outcomes(task: Task, episodes: Episodes, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return and success of each episode `[E]`, as if it had been an evaluation episode."""
+    returns, success = np.zeros(len(episodes.length)), np.zeros(len(episodes.length), bool)
+    stop = np.cumsum(episodes.length)
+    for index, start in enumerate(stop - episodes.length):
+        rows = slice(
+            start, stop[index] if task.horizon is None else min(stop[index], start + task.horizon)
+        )
+        ended = np.flatnonzero(mask[rows] == 0)
+        last = ended[0] + 1 if ended.size else None
+        returns[index] = episodes.reward[rows][:last].sum()
+        success[index] = episodes.reached[rows].any()
+    return returns, success
+
+
+def _moments(values: np.ndarray) -> dict[str, float]:
+    return {name: float(getattr(values, name)()) for name in ('mean', 'std', 'min', 'max')}
+
+
+def _range(array: np.ndarray) -> dict[str, float]:
+    return {'min': float(array.min()), 'max': float(array.max())}
+
+
+def _fingerprint(task: Task, transitions: Transition) -> str:
+    """SHA-256 over the arrays (bytes, types, shapes) and over what the task makes of them."""
+    digest = hashlib.sha256()
+    for name, array in transitions._asdict().items():
+        digest.update(f'{name} {array.dtype} {array.shape} '.encode())
+        digest.update(np.ascontiguousarray(array))
+    meaning = [task.goal, task.success_ends, task.obs_keys, task.horizon, task.env_kwargs]
+    digest.update(json.dumps(meaning, default=str).encode())
+    return digest.hexdigest()
+
+
+def format_card(card: dict[str, Any]) -> str:
+    """A card as a short block of text."""
+    spread = '{mean:.4g} ± {std:.4g}, {min:.4g} to {max:.4g}'.format
+    span = '{min:.4g} to {max:.4g}'.format
+    counts = card['reward_counts']
+    rewards = spread(**card['reward'])
+    if counts is not None:
+        rewards = ', '.join(f'{value}: {count:,}' for value, count in counts.items())
+    rows = {
+        'data': ' + '.join(card['datasets']),
+        'size': f'{card["transitions"]:,} transitions, {card["episodes"]:,} episodes',
+        'shape': f'observation {card["obs_dim"]}, action {card["action_dim"]} '
+        f'in ±{card["max_action"]:g}',
+        'return': spread(**card['return']),
+        'score': None if card['score'] is None else f'{card["score"]:.1f} (behaviour)',
+        'success': None
+        if card['success_rate'] is None
+        else f'{card["success_rate"]:.2f} of episodes (behaviour), goal: {card["goal"]}',
+        'rewards': f'{rewards} (transform: {card["reward_transform"]})',
+        'ends': f'{card["ends"]:,} ends of return, {card["timeouts"]:,} time-outs',
+        'ranges': f'observations {span(**card["obs_range"])}, '
+        f'actions {span(**card["action_range"])}',
+        'sha256': card['fingerprint'][:16],
+    }
+    lines = [f'  {name:<8} {text}' for name, text in rows.items() if text is not None]
+    return '\n'.join([f'dataset card: {card["task"]}', *lines])

@@ -1,0 +1,138 @@
+"""`load`: from a task to the arrays that training sees.
+
+Reward transforms as the released codes name them (r: reward, R: undiscounted episode return):
+
+| name | formula | used by |
+|---|---|---|
+| `none`, `no` | r | DTQL, everywhere but antmaze |
+| `normalize` | (r - mean) / std, unbiased std | Diffusion-QL on pen |
+| `iql_antmaze` | r - 1 | DTQL, IDQL, SRPO on antmaze |
+| `cql_antmaze` | 4 (r - 0.5) | Diffusion-QL on antmaze |
+| `antmaze` | 2 (r - 0.25) | nowhere by default |
+| `iql_locomotion` | 1000 r / (max R - min R) | IDQL and SRPO on locomotion |
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtql_jax.data import validate
+from dtql_jax.data.card import make_card
+from dtql_jax.data.minari_source import Episodes, read
+from dtql_jax.tasks import Task
+from dtql_jax.types import Spec, Transition, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Transitions as float32 numpy arrays `[N, ...]`, what they tell an agent, and their card.
+
+    `task` is the task as loaded, with the dataset's folder in it where one was given.
+    """
+
+    transitions: Transition
+    spec: Spec
+    card: dict[str, Any]
+    task: Task
+
+
+def _normalize(reward: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    deviation = reward.std(ddof=1) if reward.size > 1 else 0.0
+    if not deviation:
+        raise UserError("reward 'normalize': all rewards are equal; use another transform")
+    return (reward - reward.mean()) / deviation
+
+
+def _iql_locomotion(reward: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    span = returns.max() - returns.min()
+    if not span:
+        raise UserError("reward 'iql_locomotion': all returns are equal; use another transform")
+    return reward * (1000 / span)
+
+
+# name -> function of the rewards [N] and the undiscounted episode returns [E], both float64
+REWARDS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    'none': lambda reward, returns: reward,
+    'no': lambda reward, returns: reward,
+    'normalize': _normalize,
+    'iql_antmaze': lambda reward, returns: reward - 1,
+    'cql_antmaze': lambda reward, returns: 4 * (reward - 0.5),
+    'antmaze': lambda reward, returns: 2 * (reward - 0.25),
+    'iql_locomotion': _iql_locomotion,
+}
+
+
+def load(
+    task: Task,
+    *,
+    reward: str = 'none',
+    dataset_path: str | Path | None = None,
+    download: bool = True,
+) -> Dataset:
+    """Read and check the task's Minari sets, in their order, as one set of transitions.
+
+    An absent set is collected (where the task names a collector) or downloaded. `dataset_path`, the
+    folder of a Minari dataset, takes the place of the task's sets. `reward` is a key of `REWARDS`.
+    Raises UserError, which names dataset, episode, row, field and cure, for whatever is wrong.
+    """
+    if reward not in REWARDS:
+        near = difflib.get_close_matches(reward, REWARDS, n=1) or ['none']
+        raise UserError(
+            f'unknown reward transform {reward!r}, nearest: {near[0]} (of {", ".join(REWARDS)})'
+        )
+    if dataset_path is not None:
+        task = dataclasses.replace(task, datasets=(_folder(dataset_path),))
+    episodes = _join([read(name, task, download=download) for name in task.datasets])
+    mask = 1 - _ends(episodes, task)
+    starts = np.cumsum(episodes.length) - episodes.length
+    returns = np.add.reduceat(episodes.reward, starts)
+    transitions = Transition(
+        obs=episodes.obs,
+        action=episodes.action,
+        reward=REWARDS[reward](episodes.reward, returns).astype(np.float32),
+        mask=mask.astype(np.float32),
+        next_obs=episodes.next_obs,
+    )
+    spec = Spec(episodes.obs.shape[1], episodes.action.shape[1], episodes.max_action)
+    return Dataset(transitions, spec, make_card(task, episodes, transitions, reward), task)
+
+
+def _folder(path: str | Path) -> str:
+    if not Path(path, 'data').is_dir():
+        raise UserError(f'{path} is no Minari dataset: give the folder that contains data/')
+    return str(Path(path).resolve())
+
+
+def _join(parts: list[Episodes]) -> Episodes:
+    if len(parts) == 1:
+        return parts[0]
+    validate.same_layout(parts)
+    columns = {
+        field: np.concatenate([getattr(part, field) for part in parts])
+        for field in (
+            'obs',
+            'action',
+            'reward',
+            'next_obs',
+            'terminated',
+            'truncated',
+            'reached',
+            'length',
+        )
+    }
+    return parts[0]._replace(name=' + '.join(part.name for part in parts), **columns)
+
+
+def _ends(episodes: Episodes, task: Task) -> np.ndarray:
+    """1 where the return ends, `[N]`: time-outs never count.
+
+    In a maze a recorded termination can only mean the episode's own goal, which under `relabel` is
+    another one: there `reached` decides alone.
+    """
+    if task.goal == 'none':
+        return episodes.terminated
+    return episodes.reached & task.success_ends

@@ -1,0 +1,168 @@
+"""Minari datasets: found, collected or downloaded, and read into flat float32 columns."""
+
+import contextlib
+import io
+import os
+import socket
+import urllib.parse
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import minari
+import numpy as np
+from minari.dataset.minari_dataset import parse_dataset_id
+
+from dtql_jax.data import validate
+from dtql_jax.data.collect import COLLECTORS
+from dtql_jax.data.validate import Field
+from dtql_jax.mazes import REACHED
+from dtql_jax.spaces import action_bound, leaf_paths, pick
+from dtql_jax.tasks import Task, minari_folder
+from dtql_jax.types import UserError
+
+GOAL_KEYS = {'none': 0, 'relabel': 1, 'observe': 2}  # achieved_goal, and then desired_goal
+
+
+class Episodes(NamedTuple):
+    """The steps of one dataset in order; observations and actions float32, rewards float64.
+
+    The last `next_obs` of an episode is its last observation, so that no step is lost and none
+    reaches into the next episode.
+    """
+
+    name: str
+    max_action: float
+    obs: np.ndarray  # [N, O]
+    action: np.ndarray  # [N, A]
+    reward: np.ndarray  # [N]
+    next_obs: np.ndarray  # [N, O]
+    terminated: np.ndarray  # [N] bool, as recorded
+    truncated: np.ndarray  # [N] bool, as recorded
+    reached: np.ndarray  # [N] bool, the goal is reached by this step; False without a goal
+    length: np.ndarray  # [E] int
+
+
+def read(name: str, task: Task, *, download: bool = True) -> Episodes:
+    """Columns of the Minari set `name` (id or folder) under the task's layout and goal.
+
+    Raises UserError for an absent or damaged set and for data that fail a check.
+    """
+    _provide(name, task, download)
+    steps: list[tuple[np.ndarray, ...]] = []
+    with _explained(name, steps):
+        dataset = minari.MinariDataset(minari_folder(name) / 'data')
+        bound = action_bound(dataset.action_space, name)
+        fields = _fields(dataset, task)
+        if not dataset.total_episodes:
+            raise UserError(f'{name}: the dataset has no episodes; record it again')
+        for index, episode in enumerate(dataset.iterate_episodes()):
+            arrays = validate.episode(f'{name}, episode {index}', episode, fields)
+            steps.append(_steps(arrays, task))
+    length = np.array([len(step[1]) for step in steps])
+    columns = [np.concatenate(column) for column in zip(*steps, strict=True)]
+    episodes = Episodes(name, bound, *columns, length)
+    validate.values(episodes)
+    return episodes
+
+
+def _fields(dataset: minari.MinariDataset, task: Task) -> dict[str, Field]:
+    """What to read of an episode, by name: observations in flattening order, then all else."""
+    space = dataset.observation_space
+    fields = {
+        '/'.join(('observations', *path)): Field('observations', path, pick(space, path).shape)
+        for path in leaf_paths(space, task.observed_keys)
+    }
+    for key in ('achieved_goal', 'desired_goal')[: GOAL_KEYS[task.goal]]:
+        (path,) = leaf_paths(space, (key,))
+        fields[key] = Field('observations', path, space[key].shape)
+    fields['actions'] = Field('actions', (), dataset.action_space.shape)
+    return fields | {
+        name: Field(name, (), ()) for name in ('rewards', 'terminations', 'truncations')
+    }
+
+
+def _steps(arrays: dict[str, np.ndarray], task: Task) -> tuple[np.ndarray, ...]:
+    """One episode's columns, in the order of `Episodes`."""
+    leaves = [leaf for name, leaf in arrays.items() if name.startswith('observations')]
+    with np.errstate(over='ignore'):  # what float32 cannot hold is found by `validate.values`
+        flat = np.concatenate(
+            [leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1, dtype=np.float32
+        )
+    reward = arrays['rewards'].astype(np.float64)
+    reached = np.zeros(len(reward), bool)
+    if task.goal != 'none':
+        # The goal beside the next observation is the one that the step was rewarded for: a
+        # simulator that draws a new goal on success shows it one step later.
+        goal = task.fixed_goal if task.goal == 'relabel' else arrays['desired_goal'][1:]
+        reached = np.linalg.norm(arrays['achieved_goal'][1:] - goal, axis=1) <= REACHED
+    if task.goal == 'relabel':
+        reward = reached.astype(np.float64)
+    ends = (arrays['terminations'].astype(bool), arrays['truncations'].astype(bool))
+    return flat[:-1], arrays['actions'].astype(np.float32), reward, flat[1:], *ends, reached
+
+
+@contextlib.contextmanager
+def _explained(name: str, steps: list) -> Iterator[None]:
+    """Turn what the storage layers raise for damaged files into one line."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error) if name in str(error) else f'{name}: {error}') from error
+    except (OSError, KeyError, ValueError, AssertionError) as error:
+        what = ' '.join(str(error).split())
+        raise UserError(
+            f'{name}, episode {len(steps)}: cannot be read, a file is truncated or a field is '
+            f'missing ({what}); remove {minari_folder(name)} and fetch or record it again'
+        ) from error
+
+
+def _provide(name: str, task: Task, download: bool) -> None:
+    if (minari_folder(name) / 'data').is_dir():
+        return
+    if task.collect is not None:
+        COLLECTORS[task.collect](task)
+        return
+    try:
+        parse_dataset_id(name)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f'{name!r} is neither a Minari dataset id (like me/my-data-v0) nor its folder'
+        ) from error
+    reason = 'downloads are switched off'
+    if download:
+        reason = _download(name)
+        if reason is None:
+            return
+    raise UserError(
+        f'dataset {name} is not in {minari_folder("")} and {reason}; with a network run: '
+        f'pip install "minari[hf]" && minari download {name} ; or point to a folder that has it: '
+        'export MINARI_DATASETS_PATH=/path/to/datasets'
+    )
+
+
+def _download(name: str) -> str | None:
+    """Fetch a set; the reason in words where that fails."""
+    if not _online():
+        return 'there is no connection to download it'
+    print(f'downloading {name} with Minari ...', flush=True)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            minari.download_dataset(name)
+    except Exception as error:  # each remote has its own family of errors
+        return f'the download failed ({" ".join(str(error).split())[:200]})'
+    return None
+
+
+def _online() -> bool:
+    """Whether the dataset host answers; asked first, since Minari retries for half a minute."""
+    if urllib.request.getproxies() or 'MINARI_REMOTE' in os.environ:
+        return True  # another way out, which only a real attempt can try
+    url = urllib.parse.urlsplit(os.environ.get('HF_ENDPOINT', 'https://huggingface.co'))
+    try:
+        socket.create_connection((url.hostname, url.port or 443), timeout=3).close()
+    except OSError:
+        return False
+    return True

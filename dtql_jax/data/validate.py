@@ -1,0 +1,108 @@
+"""Checks that run before anything compiles. Each message: dataset, episode, row, field, cure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dtql_jax.spaces import pick
+from dtql_jax.types import UserError
+
+if TYPE_CHECKING:
+    from dtql_jax.data.minari_source import Episodes
+
+TOLERANCE = 1e-6  # float rounding of actions at the edge of the box
+
+
+class Field(NamedTuple):
+    """Where an array lies in a Minari episode, and the shape of one of its rows."""
+
+    part: str  # attribute of the episode
+    path: tuple[str, ...]
+    shape: tuple[int, ...]
+
+
+def episode(where: str, data: Any, fields: dict[str, Field]) -> dict[str, np.ndarray]:
+    """Arrays of one Minari episode by field name, with T+1 observations and T of all else.
+
+    Raises UserError for a missing field, an empty episode, a wrong shape and a type that is no
+    number.
+    """
+    steps = len(data.rewards)
+    if not steps:
+        raise UserError(f'{where}: the episode is empty; remove it from the dataset')
+    arrays = {}
+    for name, field in fields.items():
+        rows = steps + (field.part == 'observations')
+        arrays[name] = _checked(where, name, _leaf(where, name, data, field), (rows, *field.shape))
+    return arrays
+
+
+def _leaf(where: str, name: str, data: Any, field: Field) -> np.ndarray:
+    root = getattr(data, field.part)
+    try:
+        return np.asarray(pick(root, field.path))
+    except (KeyError, IndexError, TypeError) as error:
+        there = ', '.join(sorted(root)) if isinstance(root, dict) else type(root).__name__
+        raise UserError(
+            f'{where}: the field {name} is missing (there is: {there}); record it, or choose other '
+            'keys with Task.obs_keys'
+        ) from error
+
+
+def _checked(where: str, field: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if array.dtype.kind not in 'fiub':
+        raise UserError(
+            f'{where}: the field {field} has type {array.dtype}, not numbers; convert it or leave '
+            'it out with Task.obs_keys'
+        )
+    if array.shape != shape:
+        raise UserError(
+            f'{where}: the field {field} has shape {array.shape}, expected {shape} from the '
+            "dataset's spaces and its number of rewards; record the episode again or remove it"
+        )
+    return array
+
+
+def values(episodes: Episodes) -> None:
+    """UserError at the first NaN or infinity and at actions outside of the box."""
+    named = {'actions': episodes.action, 'rewards': episodes.reward[:, None]}
+    named |= {'observations': episodes.obs, 'observations (the last)': episodes.next_obs}
+    for field, array in named.items():
+        # A sum is finite if all are: one pass and no temporary in the good case.
+        with np.errstate(over='ignore', invalid='ignore'):
+            suspicious = not np.isfinite(array.sum(dtype=np.float64))
+        rows = np.flatnonzero(~np.isfinite(array).all(1)) if suspicious else ()
+        if len(rows):
+            column = int(np.flatnonzero(~np.isfinite(array[rows[0]]))[0])
+            raise UserError(
+                f'{_where(episodes, rows[0])}, field {field}[{column}]: '
+                f'{array[rows[0], column]} ({len(rows)} rows are not finite); remove those episodes'
+            )
+    excess = np.abs(episodes.action).max(1)
+    rows = np.flatnonzero(excess > episodes.max_action + TOLERANCE)
+    if len(rows):
+        worst = rows[np.argmax(excess[rows])]
+        raise UserError(
+            f'{_where(episodes, worst)}, field actions: |a| = {excess[worst]:.6g} is outside of '
+            f'the box [-{episodes.max_action:g}, {episodes.max_action:g}], the worst of '
+            f'{len(rows)} rows; clip the actions or correct the action space'
+        )
+
+
+def _where(episodes: Episodes, row: int) -> str:
+    ends = np.cumsum(episodes.length)
+    index = int(np.searchsorted(ends, row, side='right'))
+    return f'{episodes.name}, episode {index}, row {row - ends[index] + episodes.length[index]}'
+
+
+def same_layout(parts: list[Episodes]) -> None:
+    """UserError unless datasets to be joined have the same sizes and the same action box."""
+    layouts = [(p.obs.shape[1], p.action.shape[1], p.max_action) for p in parts]
+    for part, layout in zip(parts, layouts, strict=True):
+        if layout != layouts[0]:
+            raise UserError(
+                f'{parts[0].name} and {part.name} cannot be joined: (observation size, action '
+                f'size, action bound) are {layouts[0]} and {layout}; use one of them alone'
+            )

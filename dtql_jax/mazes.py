@@ -1,0 +1,51 @@
+"""The mazes of gymnasium-robotics: maps of the evaluation, and where their goals lie."""
+
+import numpy as np
+
+REACHED = 0.45  # metres: the simulator's radius of success
+CELL = {'pointmaze': 1.0, 'antmaze': 4.0}  # family -> metres per cell
+
+Map = list[list[int | str]]
+
+
+def _maze(*rows: str) -> Map:
+    return [[{'#': 1, '.': 0}.get(cell, cell) for cell in row] for row in rows]
+
+
+# Start `r` and goal `g` of the evaluation. Medium and large: as in Minari's evaluation specs.
+MAPS = {
+    'umaze': _maze('#####', '#r..#', '###.#', '#g..#', '#####'),
+    # The script that made Minari's umaze sets mirrors the walls in its evaluation spec, so that
+    # nothing learnt from the data could serve there. Here: the data's own maze, start and goal.
+    'antmaze-umaze': _maze('#####', '#g..#', '###.#', '#r..#', '#####'),
+    'medium': _maze(
+        '########',
+        '#r.##..#',
+        '#..#...#',
+        '##...###',
+        '#..#...#',
+        '#.#..#.#',
+        '#...#.g#',
+        '########',
+    ),
+    'large': _maze(
+        '############',
+        '#r...#.....#',
+        '#.##.#.#.#.#',
+        '#......#...#',
+        '#.####.###.#',
+        '#..#.#.....#',
+        '##.#.#.#.###',
+        '#..#...#.g.#',
+        '############',
+    ),
+}
+
+
+def goal_xy(maze_map: Map, family: str) -> np.ndarray:
+    """Centre of the map's `g` cell in the simulator's coordinates, metres, float64 `[2]`."""
+    maze, size = np.array(maze_map, dtype=object), CELL[family]
+    row, column = np.argwhere(maze == 'g')[0]
+    x = (column + 0.5 - maze.shape[1] / 2) * size
+    y = (maze.shape[0] / 2 - row - 0.5) * size
+    return np.array([x, y])

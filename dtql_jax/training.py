@@ -1,0 +1,298 @@
+"""The run: dispatches, logs, evaluations and checkpoints in an order that a resume repeats exactly.
+
+The loop knows an agent as phases, `acting` and `act`, and nothing else of it. What decides numbers
+(where a log window ends, when an evaluation is due) hangs on the step alone; what hangs on the
+clock (how many updates a dispatch holds, when a checkpoint is due) decides no number.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from dtql_jax import checkpoint
+from dtql_jax.engine import Engine
+from dtql_jax.evaluation import Stopped
+from dtql_jax.loggers import JsonlLog
+from dtql_jax.types import Metrics, Params, Phase, State
+
+DISPATCH_SECONDS = 2.0
+SAVE_SECONDS = 120.0
+CHECKPOINTS = 'checkpoints'  # folder in a run folder
+LOG_WINDOW = 1000  # updates per row of metrics, at most
+
+
+class Progress(struct.PyTreeNode):
+    """The arrays of a checkpoint; every leaf has the lane axis `[S, ...]`."""
+
+    state: State
+    sums: dict[str, Metrics]  # by phase: sums of the metrics since the last row
+    best: Params  # `acting` of each lane's best evaluation
+    best_score: jax.Array
+    best_step: jax.Array
+
+
+@dataclasses.dataclass
+class Cursor:
+    """The JSON part of a checkpoint: where the run stands."""
+
+    step: int = 0
+    evaluated: int = 0  # step of the last evaluation
+    counts: list[int] = dataclasses.field(default_factory=list)  # updates in `sums`, by lane
+    diverged: dict[str, int] = dataclasses.field(default_factory=dict)  # lane -> updates made
+    offsets: dict[str, int] = dataclasses.field(default_factory=dict)  # bytes of the logs
+    elapsed_s: float = 0.0
+
+
+class StopFlag:
+    """Set by SIGINT and SIGTERM; a second SIGINT interrupts at once."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator['StopFlag']:
+        """Handles the signals inside the block, where this is the main thread."""
+
+        def handle(number: int, _: Any) -> None:
+            self.signal = signal.Signals(number)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        try:
+            before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread, which alone may
+            before = {}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+# (acting params [S, ...], lanes to play) -> a row for each of these lanes, with 'eval/score'.
+Evaluate = Callable[[Params, list[int]], dict[int, dict[str, float]]]
+
+
+def fresh_progress(engine: Engine) -> Progress:
+    """The progress of a run that has not begun."""
+    state = engine.init()
+    lanes = len(engine.lanes)
+    return engine.place(
+        Progress(
+            state=state,
+            sums={
+                phase.name: jax.tree.map(
+                    lambda x: jnp.zeros(x.shape, x.dtype), engine.metrics(phase)
+                )
+                for phase in engine.agent.phases()
+            },
+            best=jax.tree.map(jnp.copy, jax.vmap(engine.agent.acting)(state)),
+            best_score=jnp.full(lanes, -jnp.inf),
+            best_step=jnp.zeros(lanes, jnp.int32),
+        )
+    )
+
+
+def restore_progress(
+    engine: Engine, run_dir: pathlib.Path, say: Callable[[str], None]
+) -> tuple[Progress, Cursor]:
+    """The newest good checkpoint of a run folder; `say` is told of damaged ones."""
+    like = engine.placed(jax.eval_shape(lambda: fresh_progress(engine)))
+    progress, meta = checkpoint.restore(run_dir / CHECKPOINTS, like, say)
+    return progress, Cursor(**meta)
+
+
+class Trainer:
+    """One run of all lanes of an `Engine`, kept in `run_dir`.
+
+    `evaluate` plays the episodes. `report` is told of events as they happen: see
+    `console.Console`. `sinks` are further places for rows.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        run_dir: pathlib.Path,
+        evaluate: Evaluate,
+        report: Any,
+        stop: StopFlag,
+        sinks: tuple = (),
+    ):
+        self.engine = engine
+        self.phases = engine.agent.phases()
+        self.total = sum(phase.steps for phase in self.phases)
+        self.run_dir = run_dir
+        self.evaluate = evaluate
+        self.report = report
+        self.stop = stop
+        self.sinks = sinks
+        self.cursor = Cursor(counts=[0] * len(engine.lanes))
+        self.logs: dict[str, JsonlLog] = {}
+        self.rate = 0.0  # updates per second, all lanes advancing together
+        self._acting = jax.jit(jax.vmap(engine.agent.acting))
+        self._keep_best = jax.jit(_keep_best, donate_argnums=(0, 1, 2))
+        self._window = min(LOG_WINDOW, engine.agent.config.eval_every)
+
+    def run(self, resume: bool = False) -> Progress:
+        """Trains to the end. Raises `Stopped`, after saving, where the stop flag is set."""
+        if resume:
+            progress, self.cursor = restore_progress(self.engine, self.run_dir, self.report.warn)
+        else:
+            progress = fresh_progress(self.engine)
+        self.start = time.monotonic() - self.cursor.elapsed_s
+        with contextlib.ExitStack() as stack:
+            for name in ('metrics', 'eval'):
+                path = self.run_dir / f'{name}.jsonl'
+                log = JsonlLog(path, resume_at=self.cursor.offsets.get(name, 0))
+                self.logs[name] = stack.enter_context(log)
+            if not resume:
+                self.save(progress)
+            for phase in self.phases:
+                if self.phase_end(phase) > self.cursor.step:
+                    seconds = time.monotonic()
+                    self.engine.compile(phase)
+                    self.report.compiled(phase, time.monotonic() - seconds)
+            for phase in self.phases:
+                progress = self.run_phase(phase, progress)
+            self.save(progress)
+        return progress
+
+    def phase_end(self, phase: Phase) -> int:
+        """The step at which the phase ends."""
+        index = self.phases.index(phase)
+        return sum(p.steps for p in self.phases[: index + 1])
+
+    # The loop.
+
+    def run_phase(self, phase: Phase, progress: Progress) -> Progress:
+        """All updates of a phase that are still to do, with what is due between them."""
+        begin, end = self.phase_end(phase) - phase.steps, self.phase_end(phase)
+        size, saved = 1, time.monotonic()
+        while True:
+            if self.evaluation_due(phase, begin, end):
+                progress = self.run_evaluation(progress)
+                self.save(progress)
+                saved = time.monotonic()
+            if self.cursor.step >= end or not self.alive.any():
+                return progress
+            if time.monotonic() - saved > SAVE_SECONDS or self.stop():
+                self.save(progress)
+                saved = time.monotonic()
+            if self.stop():
+                raise Stopped
+            row_at = begin + ((self.cursor.step - begin) // self._window + 1) * self._window
+            row_at = min(row_at, end)
+            n = min(size, row_at - self.cursor.step)
+            began = time.monotonic()
+            progress = self.advance(phase, progress, n)
+            self.rate = n / (time.monotonic() - began)
+            # The first dispatch is a probe; then sizes follow the rate, and grow in steps.
+            size = max(1, min(int(self.rate * DISPATCH_SECONDS), 8 * size))
+            if self.cursor.step == row_at:
+                progress = self.write_rows(phase, progress)
+            self.report.progress(phase, self.cursor.step, self.total, self.rate)
+
+    def evaluation_due(self, phase: Phase, begin: int, end: int) -> bool:
+        """Whether the policies are to be evaluated at this very step."""
+        step, every = self.cursor.step, self.engine.agent.config.eval_every
+        on_time = step > begin and ((step - begin) % every == 0 or step == end)
+        return phase.evaluate and on_time and self.cursor.evaluated != step and self.alive.any()
+
+    @property
+    def alive(self) -> np.ndarray:
+        """Which lanes have not diverged, `[S]`."""
+        return np.array([str(i) not in self.cursor.diverged for i in range(len(self.engine.lanes))])
+
+    def advance(self, phase: Phase, progress: Progress, n: int) -> Progress:
+        """`n` updates; a lane that makes fewer has diverged and is noted."""
+        alive = self.alive
+        state, sums, done = self.engine.advance(
+            phase, progress.state, progress.sums[phase.name], n, alive
+        )
+        for lane in np.flatnonzero(alive & (done < n)):
+            self.cursor.diverged[str(lane)] = self.cursor.step + int(done[lane])
+            self.report.diverged(self.engine.lanes[lane], self.cursor.step + int(done[lane]))
+        self.cursor.counts = [c + int(d) for c, d in zip(self.cursor.counts, done, strict=True)]
+        self.cursor.step += n
+        return progress.replace(state=state, sums={**progress.sums, phase.name: sums})
+
+    # What is due between updates.
+
+    def write_rows(self, phase: Phase, progress: Progress) -> Progress:
+        """A row of averaged metrics for each lane that made updates since its last; clears them."""
+        sums = jax.device_get(progress.sums[phase.name])
+        for i, lane in enumerate(self.engine.lanes):
+            if count := self.cursor.counts[i]:
+                row = {name: float(total[i]) / count for name, total in sums.items()}
+                times = {'updates_per_s': self.rate, 'elapsed_s': time.monotonic() - self.start}
+                diverged = self.cursor.diverged.get(str(i))
+                ended = {} if diverged is None else {'diverged_at': diverged}
+                self.write('metrics', lane, {'phase': phase.name, **ended, **row}, times)
+        self.cursor.counts = [0] * len(self.engine.lanes)
+        zeros = self.engine.zeros_like(progress.sums[phase.name])
+        return progress.replace(sums={**progress.sums, phase.name: zeros})
+
+    def run_evaluation(self, progress: Progress) -> Progress:
+        """Plays episodes with each live lane's policy, records scores, keeps the best policies."""
+        lanes = [int(i) for i in np.flatnonzero(self.alive)]
+        acting = self._acting(progress.state)
+        began = time.monotonic()
+        try:
+            rows = self.evaluate(acting, lanes)
+        except Stopped:
+            self.save(progress)
+            raise
+        seconds = time.monotonic() - began
+        scores = np.full(len(self.engine.lanes), -np.inf, np.float32)
+        for i, row in rows.items():
+            scores[i] = row['eval/score']
+            self.write('eval', self.engine.lanes[i], row, {'eval_s': seconds})
+        self.cursor.evaluated = self.cursor.step
+        best, score, step = self._keep_best(
+            progress.best, progress.best_score, progress.best_step, acting, scores,
+            np.int32(self.cursor.step),
+        )  # fmt: skip
+        self.report.evaluated(self.cursor.step, self.engine.lanes, scores, seconds)
+        return progress.replace(best=best, best_score=score, best_step=step)
+
+    def write(self, log: str, lane: Any, row: dict, times: dict[str, float]) -> None:
+        """One row to a log and to the other sinks."""
+        row = {'step': self.cursor.step, 'variant': lane.variant, 'seed': lane.seed, **row}
+        row |= {f'time/{name}': value for name, value in times.items()}
+        self.logs[log].write(row)
+        for sink in self.sinks:
+            sink.write(self.cursor.step, row)
+
+    def save(self, progress: Progress) -> None:
+        """Writes a checkpoint that knows how long the logs are."""
+        self.cursor.offsets = {name: log.flush() for name, log in self.logs.items()}
+        self.cursor.elapsed_s = time.monotonic() - self.start
+        checkpoint.save(self.run_dir / CHECKPOINTS, progress, dataclasses.asdict(self.cursor))
+
+
+def _keep_best(
+    best: Params,
+    best_score: jax.Array,
+    best_step: jax.Array,
+    acting: Params,
+    score: jax.Array,
+    step: jax.Array,
+) -> tuple[Params, jax.Array, jax.Array]:
+    """The policies, scores and steps of each lane's best evaluation so far; ties keep the first."""
+    better = score > best_score
+
+    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(choose, acting, best), choose(score, best_score), choose(step, best_step)

@@ -1,0 +1,58 @@
+"""Packaging: everything about the distribution is here, tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+README = Path(__file__).parent / 'README.md'
+
+# Lower bounds are the versions that the tests run with on the oldest supported Python.
+REQUIRES = [
+    'absl-py>=2.3.1',
+    'chex>=0.1.91',
+    'flax>=0.12',
+    'gymnasium[mujoco]>=1.2',
+    'gymnasium-robotics>=1.4',
+    'h5py>=3.11',
+    'imageio>=2.34',  # gymnasium's MuJoCo environments import it
+    'jax>=0.10',
+    'matplotlib>=3.9',
+    'minari[hdf5,hf]>=0.5.3',
+    'mujoco>=3.3,<3.12',  # gymnasium-robotics' kitchen does not build on 3.12 or later
+    'numpy>=2.0',
+    'optax>=0.2.6',
+    'orbax-checkpoint>=0.12',
+    'Pillow>=10.3',  # minari imports it to read hdf5, but does not ask for it
+]
+EXTRAS = {
+    'test': ['pytest>=8.2', 'ruff>=0.17,<0.18'],  # a new minor version may format differently
+    'wandb': ['wandb>=0.18'],
+    'tensorboard': ['tensorboard>=2.17'],
+    'cuda': ['jax[cuda12]>=0.10'],
+    'tpu': ['jax[tpu]>=0.10'],
+}
+EXTRAS['dev'] = [*EXTRAS['test'], 'pre-commit>=3.7']
+
+setup(
+    name='dtql_jax',
+    version='0.1.0',
+    description='Offline reinforcement learning with diffusion policies in JAX, many seeds at once',
+    long_description=README.read_text(encoding='utf-8') if README.exists() else '',
+    long_description_content_type='text/markdown',
+    author='The dtql_jax authors',
+    license='MIT',
+    license_files=['LICENSE'],
+    python_requires='>=3.11',
+    packages=find_packages(include=['dtql_jax', 'dtql_jax.*']),
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    keywords='offline-reinforcement-learning diffusion-policy jax flax',
+    classifiers=[
+        'Intended Audience :: Science/Research',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+)

@@ -1,0 +1,171 @@
+"""What becomes of an episode: rows, masks, rewards, goals, joins and reward transforms."""
+
+import dataclasses
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from minari_sets import BOX, MAZE, episode, walk, write
+
+from dtql_jax.data import REWARDS, load
+from dtql_jax.tasks import TASKS, Task, adjust, resolve
+from dtql_jax.types import Spec, UserError
+
+OWN = Task('own', ('me/own-v0',))
+MAZE_TASK = dataclasses.replace(TASKS['pointmaze-umaze'], datasets=('me/maze-v0',), collect=None)
+
+
+def test_last_observation_is_used_and_rows_never_cross_episodes(root):
+    write('me/own-v0', [episode(0, 3), episode(100, 2), episode(200, 1)])
+    data = load(OWN)
+    obs, next_obs = data.transitions.obs[:, 0], data.transitions.next_obs[:, 0]
+    assert obs.tolist() == [0, 1, 2, 100, 101, 200]
+    assert next_obs.tolist() == [1, 2, 3, 101, 102, 201]
+    assert data.spec == Spec(obs_dim=3, action_dim=2, max_action=1.0)
+    assert all(array.dtype == np.float32 for array in data.transitions)
+
+
+def test_a_time_out_keeps_the_bootstrap_and_a_termination_cuts_it(root):
+    write('me/own-v0', [episode(0, 2), episode(0, 3, end='terminated'), episode(0, 1, end=None)])
+    assert load(OWN).transitions.mask.tolist() == [1, 1, 1, 1, 0, 1]
+
+
+def test_a_termination_at_the_time_limit_still_cuts(root):
+    both = np.array([False, True])
+    write('me/own-v0', [episode(0, 2, terminations=both, truncations=both)])
+    assert load(OWN).transitions.mask.tolist() == [1, 0]
+
+
+def test_dict_observations_flatten_in_sorted_or_in_named_order(root):
+    box = gym.spaces.Box(-9, 9, (1,), np.float64)
+    space = gym.spaces.Dict({'b': box, 'a': gym.spaces.Dict({'z': box, 'y': box}), 'c': box})
+    column = np.ones((3, 1))
+    seen = {'b': 3 * column, 'a': {'z': 2 * column, 'y': column}, 'c': 4 * column}
+    write('me/own-v0', [episode(0, 2, observations=seen)], space)
+    assert load(OWN).transitions.obs[0].tolist() == [1, 2, 3, 4]
+    named = dataclasses.replace(OWN, obs_keys=('c', 'a'))
+    assert load(named).transitions.obs[0].tolist() == [4, 1, 2]
+    with pytest.raises(UserError, match="lack the key 'd' \\(there are a, b, c\\): mend"):
+        load(dataclasses.replace(OWN, obs_keys=('d',)))
+
+
+@pytest.fixture
+def maze(root):
+    """One walk through (-1, -1), the evaluation's goal, and away; its own goal lay elsewhere."""
+    positions = [(1, 1), (0, 0), (-0.7, -0.7), (-0.551, -1), (-0.549, -1)]
+    write('me/maze-v0', [walk(positions, desired=(0, 0), rewards=[1, 0, 0, 0])], MAZE)
+
+
+def test_relabel_rewards_the_evaluations_goal_and_hides_it(maze):
+    data = load(MAZE_TASK).transitions
+    assert data.reward.tolist() == [0, 1, 1, 0]
+    assert data.mask.tolist() == [1, 0, 0, 1]
+    assert data.obs[0].tolist() == [1, 1, 11, 11]
+
+
+def test_observe_keeps_the_episodes_own_goal_and_appends_it(maze):
+    data = load(adjust(MAZE_TASK, goal='observe')).transitions
+    assert data.reward.tolist() == [1, 0, 0, 0]
+    assert data.mask.tolist() == [0, 1, 1, 1]
+    assert data.obs[0].tolist() == [1, 1, 11, 11, 0, 0]
+
+
+@pytest.mark.parametrize('goal', ['relabel', 'observe'])
+def test_without_success_ends_success_and_time_out_keep_the_bootstrap(maze, goal):
+    task = adjust(MAZE_TASK, goal=goal, success_ends=False)
+    assert load(task).transitions.mask.tolist() == [1, 1, 1, 1]
+
+
+def test_a_termination_at_another_goal_does_not_cut_when_relabelled(root):
+    seen = walk([(1, 1), (0, 0), (0.1, 0)], (0, 0))
+    write('me/maze-v0', [dataclasses.replace(seen, terminations=np.array([False, True]))], MAZE)
+    assert load(MAZE_TASK).transitions.mask.tolist() == [1, 1]
+
+
+def test_antmaze_flattens_position_then_body(root):
+    spaces = {
+        key: gym.spaces.Box(-np.inf, np.inf, (size,))
+        for key, size in (('achieved_goal', 2), ('desired_goal', 2), ('observation', 27))
+    }
+    seen = {'achieved_goal': 1, 'desired_goal': 3, 'observation': 2}
+    seen = {key: np.full((2, spaces[key].shape[0]), float(seen[key])) for key in seen}
+    write('me/ant-v0', [episode(0, 1, observations=seen)], gym.spaces.Dict(spaces))
+    task = dataclasses.replace(TASKS['antmaze-large-play'], datasets=('me/ant-v0',))
+    assert load(task).transitions.obs[0].tolist() == [1] * 2 + [2] * 27
+    observing = adjust(task, goal='observe')
+    assert load(observing).transitions.obs[0].tolist() == [1] * 2 + [2] * 27 + [3] * 2
+
+
+def test_medium_expert_joins_both_sets_in_order(root):
+    task = dataclasses.replace(TASKS['hopper-medium-expert'], env_id=None)
+    assert task.datasets == ('mujoco/hopper/medium-v0', 'mujoco/hopper/expert-v0')
+    write('mujoco/hopper/expert-v0', [episode(500, 1)])
+    write('mujoco/hopper/medium-v0', [episode(0, 2), episode(10, 1)])
+    data = load(task)
+    assert data.transitions.obs[:, 0].tolist() == [0, 1, 10, 500]
+    assert data.transitions.next_obs[:, 0].tolist() == [1, 2, 11, 501]
+    assert (data.card['episodes'], data.card['transitions']) == (3, 4)
+
+
+def test_sets_of_other_sizes_do_not_join(root):
+    write('me/own-v0', [episode(0, 2)])
+    wide = gym.spaces.Box(-2, 2, (2,), np.float32)
+    write('me/wide-v0', [episode(0, 2)], BOX, wide)
+    with pytest.raises(UserError, match=r'own-v0 and me/wide-v0 cannot be joined.*\(3, 2, 2.0\)'):
+        load(dataclasses.replace(OWN, datasets=('me/own-v0', 'me/wide-v0')))
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+        ('none', [1, 2, 3, 1]),
+        ('no', [1, 2, 3, 1]),
+        ('iql_antmaze', [0, 1, 2, 0]),
+        ('cql_antmaze', [2, 6, 10, 2]),
+        ('antmaze', [1.5, 3.5, 5.5, 1.5]),
+        # returns 6 and 1
+        ('iql_locomotion', [200, 400, 600, 200]),
+        # mean 7/4, unbiased variance ((3/4)^2 + (1/4)^2 + (5/4)^2 + (3/4)^2) / 3 = 11/12
+        ('normalize', (np.array([1, 2, 3, 1]) - 1.75) / np.sqrt(11 / 12)),
+    ],
+)
+def test_reward_transforms(root, name, expected):
+    write('me/own-v0', [episode(0, 3), episode(0, 1)])
+    np.testing.assert_allclose(load(OWN, reward=name).transitions.reward, expected, rtol=1e-6)
+    assert set(REWARDS) >= {name}
+
+
+@pytest.mark.parametrize('name', ['normalize', 'iql_locomotion'])
+def test_reward_transforms_without_spread_are_errors(root, name):
+    write('me/own-v0', [episode(0, 1), episode(0, 1)])
+    with pytest.raises(UserError, match=f"'{name}': all .* are equal"):
+        load(OWN, reward=name)
+
+
+def test_unknown_reward_transform_names_the_nearest(root):
+    with pytest.raises(UserError, match="'iql_antmase', nearest: iql_antmaze"):
+        load(OWN, reward='iql_antmase')
+
+
+def test_dataset_path_takes_the_place_of_the_tasks_sets(root, tmp_path_factory, monkeypatch):
+    write('me/own-v0', [episode(0, 2)])
+    monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path_factory.mktemp('empty')))
+    data = load(TASKS['hopper-medium'], dataset_path=root / 'me' / 'own-v0', download=False)
+    assert len(data.transitions.obs) == 2
+    assert data.task.datasets == (str(root / 'me' / 'own-v0'),)
+    with pytest.raises(UserError, match='give the folder that contains data/'):
+        load(OWN, dataset_path=root)
+
+
+def test_published_formats(shared):
+    ant = load(resolve('antmaze-large-diverse')[0])
+    assert ant.spec == Spec(obs_dim=29, action_dim=8)
+    assert set(np.unique(ant.transitions.reward)) == {0, 1}
+    assert (ant.transitions.mask == 1 - ant.transitions.reward).all()
+    # What the simulator paid is what the goal beside the observation says.
+    observed = load(adjust(resolve('antmaze-large-diverse')[0], goal='observe')).transitions
+    assert observed.obs.shape[1] == 31
+    assert (observed.mask == 1 - observed.reward).all()
+    door = load(resolve('minari:D4RL/door/human-v2')[0])
+    assert door.spec == Spec(obs_dim=39, action_dim=28)
+    assert door.transitions.mask.all()

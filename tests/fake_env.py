@@ -1,0 +1,66 @@
+"""Deterministic environments for tests; no jax, since worker processes import this."""
+
+import os
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+
+
+class Walk(gymnasium.Env):
+    """A noisy walk whose start, length and noise come from the seed; refuses a step after its end.
+
+    The position `[2]` moves by the action plus noise and the reward is its first coordinate, so a
+    return depends on every action and on the seed. Lasts 3 to 12 steps.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {'render_modes': ['rgb_array'], 'render_fps': 20}
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    render_mode = 'rgb_array'
+
+    def __init__(self):
+        self.left = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = int(self.np_random.integers(3, 13))
+        self.position = self.np_random.normal(size=2)
+        return self.position.copy(), {}
+
+    def step(self, action):
+        assert self.left > 0, 'stepped after its end'
+        self.left -= 1
+        self.position += action + 0.1 * self.np_random.normal(size=2)
+        ended = self.left == 0
+        info = {'success': self.position[1] > 0}
+        return self.position.copy(), self.position[0], ended and self.position[0] > 0, ended, info
+
+    def render(self):
+        return np.full([8, 8, 3], 20 * self.left, np.uint8)
+
+
+class Broken(Walk):
+    """Raises at an action whose first number is above 1, and kills its process above 2."""
+
+    def step(self, action):
+        if action[0] > 2:
+            os._exit(3)
+        if action[0] > 1:
+            raise ValueError('the joint broke')
+        return super().step(action)
+
+
+class Unbuildable(Walk):
+    """Fails to be made."""
+
+    def __init__(self):
+        raise OSError('no such model file')
+
+
+class BadReward(Walk):
+    """Hands out a reward that is not a number."""
+
+    def step(self, action):
+        obs, _, *rest = super().step(action)
+        return obs, np.nan, *rest

@@ -1,0 +1,147 @@
+import functools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import gymnasium
+import numpy as np
+import pytest
+from fake_env import Broken, Unbuildable, Walk
+
+from dtql_jax import env_pool
+from dtql_jax.env_pool import EnvPool, choose_workers
+
+make_pendulum = functools.partial(gymnasium.make, 'InvertedPendulum-v5')
+
+
+def play(make_env, workers, num_envs=5, steps=4):
+    """The arrays of a few steps of ever-changing subsets of the slots."""
+    seen = []
+    with EnvPool(make_env, num_envs, workers) as pool:
+        slots = list(range(num_envs))
+        seen.append(pool.reset(slots, [10 + slot for slot in slots]))
+        for t in range(steps):
+            some = slots[t % 2 :][::-1]
+            actions = np.linspace(-0.1, 0.1, len(some), dtype=np.float32)[:, None]
+            seen.extend(pool.step(some, np.repeat(actions, 2 - (make_env is not Walk), axis=1)))
+            if t == 1:
+                seen.append(pool.reset([3, 1], [7, 8]))
+    return seen
+
+
+@pytest.mark.parametrize('make_env', [make_pendulum, Walk])
+def test_workers_give_the_same_arrays_as_one_process(make_env):
+    alone, shared = play(make_env, 0), play(make_env, 2)
+    for a, b in zip(alone, shared, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.dtype == b.dtype
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_answers_keep_the_order_of_the_slots(workers):
+    with EnvPool(Walk, 3, workers) as pool:
+        starts = pool.reset([0, 1, 2], [5, 6, 7])
+        np.testing.assert_array_equal(pool.reset([2, 0], [5, 7]), starts[[0, 2]])
+        assert starts.dtype == np.float32
+        assert starts.shape == (3, 2)
+
+
+def test_steps_agree_with_the_environment_itself():
+    env = Walk()
+    first, _ = env.reset(seed=3)
+    obs, reward, terminated, truncated, info = env.step(np.array([0.5, 0.5], np.float32))
+    with EnvPool(Walk, 2) as pool:
+        assert np.array_equal(pool.reset([1], [3])[0], first.astype(np.float32))
+        steps = pool.step([1], np.array([[0.5, 0.5]], np.float32))
+    np.testing.assert_array_equal(steps.obs[0], obs.astype(np.float32))
+    assert steps.reward[0] == reward
+    flags = (steps.terminated[0], steps.truncated[0], steps.success[0])
+    assert flags == (terminated, truncated, info['success'])
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_an_environment_that_raises_is_named_and_closes_the_pool(workers):
+    pool = EnvPool(Broken, 3, workers)
+    pool.reset([0, 1, 2], [0, 1, 2])
+    with pytest.raises(RuntimeError, match=r'slot 2 failed: ValueError: the joint broke'):
+        pool.step([0, 2], np.array([[0, 0], [1.5, 0]]))
+    with pytest.raises(RuntimeError, match='closed'):
+        pool.reset([0], [0])
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_an_environment_that_cannot_be_made_is_named(workers):
+    with pytest.raises(RuntimeError, match=r'slot \d failed: OSError: no such model file'):
+        EnvPool(Unbuildable, 2, workers)
+
+
+def test_a_dead_worker_is_reported_and_none_is_left():
+    pool = EnvPool(Broken, 4, 2)
+    pool.reset([0, 3], [0, 3])
+    assert len(multiprocessing.active_children()) == 2
+    with pytest.raises(RuntimeError, match=r'worker died \(exit code 3\)'):
+        pool.step([0, 3], np.array([[2.5, 0], [0, 0]]))
+    assert not multiprocessing.active_children()
+
+
+def test_workers_ignore_the_signals_of_the_process_group():
+    with EnvPool(Walk, 2, 2) as pool:
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGINT)
+            os.kill(worker.pid, signal.SIGTERM)
+        assert len(pool.reset([0, 1], [0, 1])) == 2
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize('kill', [True, False])
+def test_workers_end_with_their_parent_however_it_ends(kill):
+    script = (
+        'import sys\n'
+        'from fake_env import Walk\n'
+        'from dtql_jax.env_pool import EnvPool\n'
+        'pool = EnvPool(Walk, 2, 2)\n'
+        'pool.reset([0, 1], [0, 1])\n'
+        'print("ready", flush=True)\n'
+        'sys.stdin.readline()\n'
+    )
+    path = os.pathsep.join([os.getcwd(), os.path.dirname(__file__)])
+    with subprocess.Popen(
+        [sys.executable, '-c', script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {'PYTHONPATH': path},
+    ) as parent:
+        assert parent.stdout.readline() == 'ready\n'
+        if kill:
+            parent.kill()
+        # The workers share this output, so it ends only when the last of them does.
+        parent.communicate('\n', timeout=10)
+
+
+def test_this_module_loads_without_jax():
+    code = (
+        'import sys, importlib.util as u\n'
+        f's = u.spec_from_file_location("m", {env_pool.__file__!r})\n'
+        's.loader.exec_module(u.module_from_spec(s))\n'
+        'assert "jax" not in sys.modules\n'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_workers_are_chosen_where_simulating_is_slow(monkeypatch):
+    class Slow(Walk):
+        def step(self, action):
+            time.sleep(2e-3)
+            return super().step(action)
+
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: range(4), raising=False)
+    assert choose_workers(Walk, 4) == 0
+    assert choose_workers(Slow, 1) == 0
+    assert choose_workers(Slow, 3, steps=5) in {2, 3}
+    assert choose_workers(Slow, 64, steps=5) == 4
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: range(1))
+    assert choose_workers(Slow, 64, steps=5) == 0
