@@ -41,7 +41,7 @@ TABLE: dict[str, dict] = {
     'kitchen-partial': {'lr': 1e-4, 'alpha': 100.0, 'lr_decay': True},
     'kitchen-mixed': {'steps': 500_000, 'alpha': 200.0, 'lr_decay': True},
     'pointmaze-umaze': {
-        **_POINTMAZE, 'steps': 8_000, 'pretrain_steps': 2_000, 'eval_every': 4_000,
+        **_POINTMAZE, 'steps': 4_000, 'pretrain_steps': 1_000, 'eval_every': 2_000,
     },
     'pointmaze-medium': {
         **_POINTMAZE, 'steps': 20_000, 'pretrain_steps': 4_000, 'eval_every': 10_000,

@@ -1,10 +1,10 @@
 """Collectors that make a task's data on the spot, in the real simulator, as an ordinary Minari set.
 
-The pointmaze behaviour wanders: from a random cell it walks to one random cell after another along
-the shortest way, pulled to the centre of the next cell by a damped spring whose stiffness, and with
-it the speed, is drawn anew for each target. Correlated noise pushes it about, and now and then it
-holds a random action for a while. It never knows the evaluation's goal: its clone gets there by
-chance only, while the data hold every piece of the direct way.
+The pointmaze behaviour wanders: from a random cell it walks to one nearby cell after another, more
+often than not back to where it came from. A damped spring pulls it along the shortest way from
+cell to cell, with a stiffness, and thus a speed, drawn anew for each target. Correlated noise
+pushes it about, and now and then it holds a random action for a while. It never knows the
+evaluation's goal: a clone dithers as it does, while the data hold every piece of the direct way.
 """
 
 import collections
@@ -32,6 +32,7 @@ STEPS = {'pointmaze-umaze': 90_000, 'pointmaze-medium': 180_000, 'pointmaze-larg
 STIFFNESS, DAMPING = (2.0, 8.0), 1.0  # of the spring, in action per metre and per metre/second
 NOISE, MEMORY = 0.5, 0.9  # deviation of the noise on actions, its correlation from step to step
 BURST_CHANCE, BURST = 0.006, 20  # a random action starts with that chance, and lasts so many steps
+RETURN = 0.6  # chance that the next target is the cell where the last leg began
 ARRIVED = 0.3  # metres to the target's centre, in each direction
 
 Cell = tuple[int, int]
@@ -93,7 +94,8 @@ class _Walker:
 
     def begin(self, x: float, y: float, horizon: int) -> None:
         """Start an episode of at most `horizon` steps: new target, noise and bursts."""
-        self._aim(self._cell(x, y))
+        self._start = self._cell(x, y)
+        self._aim(self._start)
         self._noise = (0.0, 0.0)
         self._kicks = iter(
             (NOISE * (1 - MEMORY**2) ** 0.5 * self._rng.normal(size=(horizon, 2))).tolist()
@@ -103,7 +105,9 @@ class _Walker:
 
     def _aim(self, cell: Cell) -> None:
         near = self._near[cell]
-        self._target = near[self._rng.integers(len(near))]
+        start, self._start = self._start, cell
+        back = self._rng.random() < RETURN
+        self._target = start if back else near[self._rng.integers(len(near))]
         self._stiffness = self._rng.uniform(*STIFFNESS)
 
     def act(self, x: float, y: float, vx: float, vy: float) -> tuple[float, float]:
