@@ -1,4 +1,4 @@
-"""Checkpoints: Orbax behind four functions, with a digest that is verified on restore.
+"""Checkpoints: Orbax behind a few functions, with a digest that is verified on restore.
 
 Orbax writes atomically, but restores a flipped bit silently and ignores a save under a step that
 exists. So each save has a serial number of its own, and carries a SHA-256 over its arrays and its
@@ -47,13 +47,18 @@ def save(folder: pathlib.Path, tree: Any, meta: dict) -> int:
     with _manager(folder) as manager:
         serial = 1 + max(manager.all_steps(), default=0)
         sealed = {'meta': meta, 'sha256': digest(tree, meta)}
-        manager.save(
-            serial,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(sealed)
-            ),
-        )
+        args = ocp.args.Composite(state=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(sealed))
+        if not manager.save(serial, args=args):
+            raise RuntimeError(f'{folder}: Orbax did not write checkpoint {serial}')
     return serial
+
+
+def any_in(folder: pathlib.Path) -> bool:
+    """Whether a checkpoint, good or damaged, was ever completed in the folder."""
+    if not folder.is_dir():
+        return False
+    with _manager(folder) as manager:
+        return bool(manager.all_steps())
 
 
 def restore(
@@ -69,7 +74,7 @@ def restore(
         for serial in sorted(manager.all_steps(), reverse=True):
             try:
                 return _restore_one(manager, serial, like)
-            # Damage shows as any of many errors of many libraries; whichever it is, go further back.
+            # Damage shows as any error of several libraries; whichever it is, go further back.
             except Exception as error:
                 reason = (str(error).strip() or repr(error)).splitlines()[0]
                 say(f'checkpoint {serial} in {folder} is damaged, trying the one before: {reason}')

@@ -23,7 +23,7 @@ class Console:
         self._printed = 0.0
         self._width = 0
         self._eval_s = 0.0
-        self.evals_left = 0
+        self.eval_steps: Sequence[int] = ()  # when evaluations are due: part of the time left
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -42,7 +42,9 @@ class Console:
         if not self._terminal and now - self._printed < LINE_SECONDS and step < total:
             return
         self._printed = now
-        left = (total - step) / rate + self.evals_left * self._eval_s
+        # The evaluation of this very step, if any, is still to come when its progress is told.
+        evaluations = sum(due >= step for due in self.eval_steps)
+        left = (total - step) / rate + evaluations * self._eval_s
         text = f'{phase.name} {step:,}/{total:,}  {rate:,.1f} updates/s  {duration(left)} left'
         if self._terminal:
             print(f'\r{text:<{self._width}}', end='', file=self.stream, flush=True)
@@ -54,7 +56,6 @@ class Console:
         self, step: int, lanes: Sequence[Lane], scores: np.ndarray, seconds: float
     ) -> None:
         self._eval_s = seconds
-        self.evals_left = max(0, self.evals_left - 1)
         by_variant: dict[str, list[str]] = {}
         for lane, score in zip(lanes, scores, strict=True):
             text = f'{score:.1f}' if np.isfinite(score) else 'diverged'
@@ -139,6 +140,27 @@ def score_table(
     for i, step in diverged.items():
         text += f'\n{lanes[i].variant} seed {lanes[i].seed}: diverged at update {step:,}'
     return text
+
+
+def evaluation_table(rows: Sequence[dict[str, Any]], behaviour: float | None) -> str:
+    """The scores of one evaluation; `rows` as in `eval.jsonl`, one for each variant and seed.
+
+    As in `score_table`, every seed's score below five seeds, the IQM with its interval from there.
+    """
+    extra = [name for name in ('return', 'length', 'success') if f'eval/{name}' in rows[0]]
+    lines = [('', 'seeds', 'score: each seed or IQM [95 %]', 'mean', *extra)]
+    if behaviour is not None:
+        lines.append(('behaviour (data)', '', '', f'{behaviour:.1f}', *[''] * len(extra)))
+    for variant in reversed(dict.fromkeys(row['variant'] for row in rows)):
+        mine = [row for row in rows if row['variant'] == variant]
+        scores = [row['eval/score'] for row in mine]
+        means = [np.mean([row[f'eval/{name}'] for row in mine]) for name in extra]
+        cells = [
+            f'{mean:.2f}' if name == 'success' else f'{mean:.1f}'
+            for name, mean in zip(extra, means, strict=True)
+        ]
+        lines.append((variant, str(len(mine)), _spread(scores), _mean(scores), *cells))
+    return table(lines)
 
 
 def _spread(scores: Sequence[float]) -> str:

@@ -73,9 +73,11 @@ class Engine:
         self.data = jax.device_put(data, self._everywhere)
         self.traces: dict[str, int] = {}
         self._programs: dict[str, jax.stages.Compiled] = {}
-        self._copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
-        self.zeros_like = jax.jit(lambda tree: jax.tree.map(jnp.zeros_like, tree))
-        self._where = jax.jit(_where_lane, donate_argnums=1)
+        # What these give goes back into the phases' programs, which take it laid out so only.
+        jit = functools.partial(jax.jit, out_shardings=self._by_lane)
+        self._copy = jit(lambda tree: jax.tree.map(jnp.copy, tree))
+        self.zeros_like = jit(lambda tree: jax.tree.map(jnp.zeros_like, tree))
+        self._where = jit(_where_lane, donate_argnums=1)
 
     def init(self) -> State:
         """Fresh states of all lanes, stacked `[S, ...]`. A lane's depends on its seed alone."""
@@ -142,7 +144,7 @@ class Engine:
     def dispatch(
         self, phase: Phase, state: State, sums: Metrics, n: int
     ) -> tuple[State, Metrics, jax.Array]:
-        """`n` updates of all lanes, donating `state` and `sums`; and whether each is finite `[S]`."""
+        """`n` updates of all lanes, donating `state` and `sums`; then whether each is finite."""
         program = self.compile(phase)
         with jax.transfer_guard('disallow'):
             return program(state, sums, self.data, jax.device_put(np.int32(n), self._everywhere))

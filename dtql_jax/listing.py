@@ -1,5 +1,7 @@
 """The text of `--list`: every task and agent, and where they come from."""
 
+import sys
+
 from dtql_jax import tasks
 from dtql_jax.agents import AGENTS
 from dtql_jax.configs import has_row
@@ -31,6 +33,4 @@ def text() -> str:
 
 
 def _first_line(agent: type) -> str:
-    import sys
-
     return (sys.modules[agent.__module__].__doc__ or '').strip().splitlines()[0]

@@ -134,9 +134,11 @@ class Sink(Protocol):
 class TensorBoardSink:
     """Event files in `run_dir/tensorboard`, one TensorBoard run per variant and seed."""
 
+    module = 'tensorboard.summary'
+
     def __init__(self, run_dir: Path, config: Mapping[str, Any]):
         del config  # TensorBoard has no place for it
-        self._open = _require('tensorboard.summary', 'tensorboard').Writer
+        self._open = _require(self.module, 'tensorboard').Writer
         self._dir = run_dir / 'tensorboard'
         self._writers: dict[str, Any] = {}
 
@@ -155,8 +157,10 @@ class TensorBoardSink:
 class WandbSink:
     """One Weights & Biases run, continued when the run resumes; keys end in variant and seed."""
 
+    module = 'wandb'
+
     def __init__(self, run_dir: Path, config: Mapping[str, Any]):
-        wandb = _require('wandb', 'wandb')
+        wandb = _require(self.module, 'wandb')
         id_file = run_dir / 'wandb_id'
         if not id_file.exists():
             id_file.write_text(uuid.uuid4().hex)
@@ -183,6 +187,18 @@ class WandbSink:
 SINKS = {'tensorboard': TensorBoardSink, 'wandb': WandbSink}
 
 
+def check_sinks(names: Sequence[str]) -> None:
+    """Imports the packages of these sinks, and opens nothing.
+
+    Raises:
+        UserError: a name is unknown, or its package is not installed.
+    """
+    for name in names:
+        if name not in SINKS:
+            raise UserError(f'unknown logger {name!r}: choose from {", ".join(SINKS)}.')
+        _require(SINKS[name].module, name)
+
+
 def make_sinks(
     names: Sequence[str], run_dir: str | Path, config: Mapping[str, Any] | None = None
 ) -> list[Sink]:
@@ -191,9 +207,7 @@ def make_sinks(
     Raises:
         UserError: a name is unknown, or its package is not installed.
     """
-    for name in names:
-        if name not in SINKS:
-            raise UserError(f'unknown logger {name!r}: choose from {", ".join(SINKS)}.')
+    check_sinks(names)
     return [SINKS[name](Path(run_dir), config or {}) for name in names]
 
 

@@ -3,17 +3,29 @@
 import dataclasses
 import difflib
 import json
+import operator
 import os
 import pathlib
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from dtql_jax import tasks
 from dtql_jax.agents import AGENTS, Config
-from dtql_jax.configs import task_config
+from dtql_jax.configs import as_bool, task_config
 from dtql_jax.engine import Lane
 from dtql_jax.types import UserError
 
 TASK_SETTINGS = ('goal', 'success_ends')
+AT_LEAST = {
+    'num_seeds': 1,
+    'seed': 0,
+    'steps': 1,
+    'pretrain_steps': 0,
+    'batch_size': 1,
+    'eval_every': 1,
+    'eval_episodes': 1,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +42,7 @@ class Request:
     eval_every: int | None = None
     eval_episodes: int | None = None
     dataset_path: str | None = None
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)  # --set name=value
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # --set name=value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,34 +69,49 @@ class Plan:
 
     def run_dir(self) -> pathlib.Path:
         """Where the run is kept unless the user says otherwise."""
-        return pathlib.Path('runs', f'{self.request.env}-{self.request.agent}'.replace(':', '-'))
+        return pathlib.Path(
+            'runs', re.sub(r'[^\w.-]+', '-', f'{self.request.env}-{self.request.agent}')
+        )
+
+
+def make_request(asked: Mapping[str, Any]) -> Request:
+    """A request for what is `asked` by name; UserError for names that there are not."""
+    names = [field.name for field in dataclasses.fields(Request)]
+    for name in asked:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names
+            raise UserError(
+                f'a request has no {name!r}; nearest: {", ".join(near)} '
+                "(what belongs to the agent goes into 'settings')"
+            )
+    return Request(**asked)
 
 
 def make_plan(request: Request) -> Plan:
     """Resolves names and defaults and checks them; raises UserError for what cannot be done."""
+    request = _checked(request)
     if request.agent not in AGENTS:
         near = difflib.get_close_matches(request.agent, AGENTS, n=3, cutoff=0.3) or list(AGENTS)
         raise UserError(f'unknown agent {request.agent!r}; nearest: {", ".join(near)}')
-    for name in ('num_seeds', 'eval_episodes'):
-        value = getattr(request, name)
-        if value is not None and value < 1:
-            raise UserError(f'--{name}={value}: must be at least 1')
-    if not 0 <= request.seed < 2**32 - request.num_seeds:
-        raise UserError(f'--seed={request.seed}: must be between 0 and 2^32 - num_seeds')
     task, note = tasks.resolve(request.env)
     changes = dict(request.settings)
-    task_changes = {k: _task_value(k, changes.pop(k)) for k in TASK_SETTINGS if k in changes}
+    task_changes = {k: changes.pop(k) for k in TASK_SETTINGS if k in changes}
+    if 'success_ends' in task_changes:
+        task_changes['success_ends'] = as_bool(task_changes['success_ends'])
     if task_changes:
         task = tasks.adjust(task, **task_changes)
+    typed = set(changes)
     for name in ('steps', 'pretrain_steps', 'batch_size', 'eval_every'):
         value = getattr(request, name)
         if value is not None:
             if name in changes:
                 raise UserError(f'{name} is given by --{name} and by --set: keep one')
             changes[name] = value
-    config = task_config(request.agent, task.name, changes)
+    config = task_config(request.agent, task.name, changes, others=TASK_SETTINGS)
+    # Recorded as the values that they mean, whatever they were written as.
+    settings = {**task_changes, **{name: getattr(config, name) for name in typed}}
     return Plan(
-        request=request,
+        request=dataclasses.replace(request, settings=settings),
         task=task,
         note=note,
         config=config,
@@ -93,8 +120,29 @@ def make_plan(request: Request) -> Plan:
     )
 
 
-def _task_value(name: str, value: Any) -> Any:
-    return {'true': True, 'false': False}.get(str(value).lower(), value)
+def _checked(request: Request) -> Request:
+    """The request with plain types; UserError for numbers that are none, or out of range."""
+    changes: dict[str, Any] = {}
+    for name, least in AT_LEAST.items():
+        value = getattr(request, name)
+        if value is None and name not in ('num_seeds', 'seed'):
+            continue
+        try:
+            if isinstance(value, bool):
+                raise TypeError
+            changes[name] = operator.index(value)
+        except TypeError:
+            raise UserError(f'{name}={value!r}: not a whole number') from None
+        if value < least:
+            raise UserError(f'--{name}={value}: must be at least {least}')
+    if request.seed + request.num_seeds > 2**32:
+        raise UserError(f'--seed={request.seed}: the seeds must stay below 2^32')
+    if not isinstance(request.settings, Mapping):
+        raise UserError(f'settings={request.settings!r}: give a dict of names and values')
+    if request.dataset_path is not None:
+        # Absolute, since a resume or an evaluation may start elsewhere.
+        changes['dataset_path'] = str(pathlib.Path(request.dataset_path).expanduser().resolve())
+    return dataclasses.replace(request, **changes)
 
 
 def _lanes(request: Request, config: Config) -> tuple[Lane, ...]:
@@ -127,22 +175,47 @@ def read_run(run_dir: pathlib.Path) -> dict[str, Any]:
         raise UserError(f'{path} is damaged ({error}): restore it, or start anew') from None
 
 
-def request_of_run(run_dir: pathlib.Path, asked: dict[str, Any]) -> Request:
+def request_of_run(run_dir: pathlib.Path, asked: Mapping[str, Any]) -> Request:
     """The request that a run was started with, changed by what is `asked` for explicitly now."""
     recorded = read_run(run_dir)['request']
     settings = {**recorded['settings'], **asked.get('settings', {})}
-    return Request(**{**recorded, **asked, 'settings': settings})
+    return make_request({**recorded, **asked, 'settings': settings})
 
 
-def create_run(run_dir: pathlib.Path, description: dict[str, Any]) -> None:
-    """Makes the run folder with its `config.json`, at once or not at all; never over another."""
-    run_dir.parent.mkdir(parents=True, exist_ok=True)
+def task_of_run(description: Mapping[str, Any]) -> tasks.Task:
+    """The task that a run was started with, settings included, from its `config.json`."""
+    fields = {
+        name.removeprefix('task.'): tuple(value) if isinstance(value, list) else value
+        for name, value in description['identity'].items()
+        if name.startswith('task.')
+    }
+    return task_with_data(tasks.Task(**fields), description['request']['dataset_path'])
+
+
+def task_with_data(task: tasks.Task, dataset_path: str | None) -> tasks.Task:
+    """The task with the dataset's folder, where one was given, in place of its own datasets."""
+    return task if dataset_path is None else dataclasses.replace(task, datasets=(dataset_path,))
+
+
+def check_new(run_dir: pathlib.Path) -> None:
+    """Raises UserError where a run folder exists already, or can never be made."""
     if run_dir.exists():
         raise UserError(
             f'{run_dir} exists and is never overwritten: add --resume to go on with it, '
             'or name another folder with --out'
         )
+    above = next(parent for parent in run_dir.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f'{run_dir} cannot be made in {above}: name another folder with --out')
+
+
+def create_run(run_dir: pathlib.Path, description: Mapping[str, Any]) -> None:
+    """Makes the run folder with its `config.json`, at once or not at all; never over another."""
+    check_new(run_dir)
     new = run_dir.parent / f'.{run_dir.name}.{os.getpid()}'
-    new.mkdir()
-    (new / 'config.json').write_text(json.dumps(description, indent=2) + '\n')
-    new.rename(run_dir)
+    try:
+        new.mkdir(parents=True)
+        (new / 'config.json').write_text(json.dumps(description, indent=2) + '\n')
+        new.rename(run_dir)
+    except OSError as error:
+        raise UserError(f'{run_dir} cannot be made: {error}') from None

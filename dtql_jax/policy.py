@@ -1,8 +1,8 @@
 """Trained policies for use outside training: `load_policy`."""
 
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -13,53 +13,72 @@ from dtql_jax.agents import AGENTS
 from dtql_jax.configs import task_config
 from dtql_jax.engine import Lane
 from dtql_jax.evaluation import Actor
-from dtql_jax.plan import read_run
-from dtql_jax.runner import blank_engine
+from dtql_jax.plan import read_run, task_of_run
+from dtql_jax.runner import blank_engine, use_compilation_cache
 from dtql_jax.types import Params, Spec, UserError
 
 Which = Literal['last', 'best']
 
 
 class Run:
-    """A run folder, read back: its agent, its lanes, and the policies of its newest checkpoint."""
+    """A run folder, read back: its task, agent and lanes, and the policies of its checkpoint."""
 
     def __init__(self, run_dir: str | pathlib.Path):
         self.run_dir = pathlib.Path(run_dir)
-        self.description = read_run(self.run_dir)
+        self.description: dict[str, Any] = read_run(self.run_dir)
         identity = self.description['identity']
+        name = identity['agent']
+        if name not in AGENTS:
+            raise UserError(f'{self.run_dir} was trained with {name!r}, which is no agent here')
         config = {
             name.removeprefix('config.'): value
             for name, value in identity.items()
             if name.startswith('config.')
         }
-        name = identity['agent']
+        use_compilation_cache()
         self.agent = AGENTS[name](Spec(**self.description['spec']), task_config(name, '', config))
         self.lanes = [Lane(**lane) for lane in identity['lanes']]
         engine = blank_engine(self.agent, self.lanes)
         self.progress, self.cursor = training.restore_progress(
             engine, self.run_dir, logging.warning
         )
+        self.task = task_of_run(self.description)
 
     def acting(self, which: Which = 'last') -> Params:
         """What `agent.act` reads, for all lanes `[S, ...]`: of the last update or the best."""
-        if which not in ('last', 'best'):
+        if which not in get_args(Which):
             raise UserError(f"which={which!r}: use 'last' or 'best'")
         if which == 'last':
             return jax.vmap(self.agent.acting)(self.progress.state)
-        if not np.isfinite(np.asarray(self.progress.best_score)).any():
-            raise UserError(f"{self.run_dir} has no evaluation yet: use 'last'")
         return self.progress.best
+
+    def missing(self, lane: int, which: Which) -> str | None:
+        """Why there is no such policy of a lane, in words; None where there is."""
+        name = f'{self.lanes[lane].variant} seed {self.lanes[lane].seed}'
+        diverged = self.cursor.diverged.get(str(lane))
+        if which == 'best' and not np.isfinite(np.asarray(self.progress.best_score)[lane]):
+            return f"{name} has no evaluation yet, so no best policy: use 'last'"
+        if which == 'last' and diverged is not None:
+            return f"{name} diverged at update {diverged:,}: use 'best', if it was evaluated before"
+        return None
+
+    def step(self, lane: int, which: Which) -> int:
+        """The update that a policy is of."""
+        return int(self.progress.best_step[lane]) if which == 'best' else self.cursor.step
 
     def lane(self, seed: int | None, variant: str | None = None) -> int:
         """The index of a seed (None: the first) of a variant (None: the run's own agent)."""
-        variant = variant or self.lanes[0].variant
-        seeds = [lane.seed for lane in self.lanes if lane.variant == variant]
-        if not seeds:
-            raise UserError(f'{self.run_dir} has no lanes of {variant!r}')
+        variants = list(dict.fromkeys(lane.variant for lane in self.lanes))
+        variant = variant or variants[0]
+        if variant not in variants:
+            raise UserError(
+                f'{self.run_dir} has no variant {variant!r}; there are: {", ".join(variants)}'
+            )
+        seeds = {lane.seed: i for i, lane in enumerate(self.lanes) if lane.variant == variant}
         if seed is not None and seed not in seeds:
-            raise UserError(f'{self.run_dir} has no seed {seed}; there are {seeds}')
-        lane = Lane(variant, seeds[0] if seed is None else seed)
-        return [(x.variant, x.seed) for x in self.lanes].index((lane.variant, lane.seed))
+            known = ', '.join(map(str, seeds))
+            raise UserError(f'{self.run_dir} has no seed {seed} of {variant}; there are: {known}')
+        return seeds[next(iter(seeds)) if seed is None else seed]
 
 
 def load_policy(
@@ -67,29 +86,43 @@ def load_policy(
     seed: int | None = None,
     which: Which = 'last',
     batch: int = 1,
+    variant: str | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The policy of one seed of a run: a function from observations to actions, both numpy.
 
     The function takes one observation `[O]`, or up to `batch` of them `[B, O]`, and returns `[A]`
     or `[B, A]` inside the box. Policies are stochastic: each call draws anew, in an order that is
-    the same in every process. Raises UserError where there is no such run, seed or evaluation.
+    the same in every process. `variant` is the run's agent by default, or 'clone'. Raises UserError
+    where there is no such run, seed or evaluation, and for observations of another shape.
     """
     run = Run(run_dir)
-    lane = run.lane(seed)
-    acting = jax.tree.map(lambda x: x[lane : lane + 1], run.acting(which))
+    return policy_of(run, run.lane(seed, variant), which, batch)
+
+
+def policy_of(run: Run, lane: int, which: Which, batch: int = 1) -> Callable:
+    """`load_policy` for a run that is read already. Its first call acts at step 0 of episode 0."""
+    acting = run.acting(which)
+    if reason := run.missing(lane, which):
+        raise UserError(f'{run.run_dir}: {reason}')
     actor = Actor(run.agent.act, batch)
-    acting = actor.place(acting)
+    acting = actor.place(jax.tree.map(lambda x: x[lane : lane + 1], acting))
+    seed, size = run.lanes[lane].seed, run.agent.spec.obs_dim
     calls = 0
 
     def policy(obs: np.ndarray) -> np.ndarray:
         nonlocal calls
         obs = np.asarray(obs, np.float32)
-        many: Sequence[np.ndarray] = obs if obs.ndim == 2 else obs[None]
-        n = len(many)
-        index = np.arange(n)
-        action = actor(
-            acting, 0 * index, 0 * index + run.lanes[lane].seed, index, 0 * index + calls, many
-        )
+        if obs.ndim not in (1, 2) or obs.shape[-1] != size:
+            raise UserError(
+                f'observations of shape {obs.shape}: the policy takes [{size}] or [B, {size}]'
+            )
+        many = obs if obs.ndim == 2 else obs[None]
+        if len(many) > batch:
+            raise UserError(
+                f'{len(many)} observations at once: load_policy(..., batch={len(many)})'
+            )
+        zero, index = np.zeros(len(many), int), np.arange(len(many))
+        action = actor(acting, zero, zero + seed, index, zero + calls, many)
         calls += 1
         return action if obs.ndim == 2 else action[0]
 

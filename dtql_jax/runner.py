@@ -2,50 +2,67 @@
 
 import contextlib
 import dataclasses
-import functools
 import pathlib
 import platform
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import dtql_jax
-from dtql_jax import data, plots, statistics, tasks, training
+from dtql_jax import checkpoint, data, plots, tasks, training
 from dtql_jax.agents import AGENTS, Agent
-from dtql_jax.console import Console, duration, score_table
+from dtql_jax.console import Console, score_table
 from dtql_jax.engine import Engine, Lane
-from dtql_jax.env_pool import EnvPool, choose_workers
-from dtql_jax.evaluation import Actor, evaluate
-from dtql_jax.loggers import make_sinks, read_jsonl
+from dtql_jax.evaluation import Stopped
+from dtql_jax.forecast import describe, evaluation_steps
+from dtql_jax.loggers import check_sinks, make_sinks, read_jsonl
 from dtql_jax.plan import (
     Plan,
     Request,
+    check_new,
     create_run,
     differences,
     make_plan,
+    make_request,
     read_run,
     request_of_run,
+    task_with_data,
 )
-from dtql_jax.types import Params, Spec, UserError
+from dtql_jax.player import open_player
+from dtql_jax.types import Spec, Transition, UserError
 
 PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'minari', 'gymnasium', 'mujoco', 'numpy')
 CACHE = pathlib.Path('~/.cache/dtql_jax/xla').expanduser()
-# A plan's estimate of time: the share of the machine's matrix-product rate that training reaches.
-USUAL_EFFICIENCY = 0.5
+
+
+class Interrupted(Stopped):
+    """A run was stopped by the signal number `signal`; a checkpoint was saved."""
+
+    def __init__(self, run_dir: pathlib.Path, number: int):
+        super().__init__(f'stopped, with a checkpoint: go on with --out={run_dir} --resume')
+        self.signal = number
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run leaves: its folder, the rows of its evaluations, and the table it printed."""
+    """What a run leaves: its folder, lanes, evaluation rows, and the table it printed.
+
+    `diverged` says at which update a lane, by its index, was given up.
+    """
 
     run_dir: pathlib.Path
+    lanes: tuple[Lane, ...]
     evals: list[dict[str, Any]]
+    diverged: dict[int, int]
     table: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether no lane came through."""
+        return len(self.diverged) == len(self.lanes)
 
     def scores(self, variant: str) -> list[float]:
         """The last score of each seed of a variant."""
@@ -55,7 +72,7 @@ class Result:
 
 
 def run(
-    request: Request | dict[str, Any],
+    request: Request | Mapping[str, Any],
     *,
     out: str | pathlib.Path | None = None,
     resume: bool = False,
@@ -69,58 +86,65 @@ def run(
     `request` may be a dict of the fields that are asked for explicitly. With `resume` the others
     are those that the run was started with, and what is asked for must agree with it. `eval_envs`
     bounds the simulators side by side and changes no result. Raises UserError before anything is
-    compiled where the request cannot be met, and `Stopped` after a stop signal.
+    compiled where the request cannot be met, and `Interrupted` after a stop signal.
     """
     console = console or Console()
     use_compilation_cache()
-    asked = {} if isinstance(request, Request) else dict(request)
-    if resume:
-        if out is None:
-            out = make_plan(Request(**asked)).run_dir()
-        request = request_of_run(pathlib.Path(out), asked)
-    elif not isinstance(request, Request):
-        request = Request(**asked)
-    plan = make_plan(request)
-    run_dir = pathlib.Path(out or plan.run_dir())
-    if resume:
-        check_same(plan.identity(), read_run(run_dir)['identity'], run_dir)
-    elif run_dir.exists() and not dry_run:
-        create_run(run_dir, {})  # says what to do, before any data is read
     if eval_envs is not None and eval_envs < 1:
         raise UserError(f'--eval_envs={eval_envs}: must be at least 1')
-    console.say(f'dtql_jax {dtql_jax.__version__}: {request.agent} on {plan.task.name}')
+    check_sinks(log_to)
+    plan, run_dir = _resolve(request, out, resume)
+    if not (resume or dry_run):
+        check_new(run_dir)
+    console.say(f'dtql_jax {dtql_jax.__version__}: {plan.request.agent} on {plan.task.name}')
     if plan.note:
         console.say(f'note: {plan.note}')
     dataset = data.load(
         plan.task, reward=plan.config.reward, dataset_path=plan.request.dataset_path
     )
-    check_env(plan.task, dataset.spec)
-    agent = AGENTS[request.agent](dataset.spec, plan.config)
+    if resume:
+        recorded = read_run(run_dir)['data']['fingerprint']
+        check_same({'data': dataset.card['fingerprint']}, {'data': recorded}, run_dir)
+    task = task_with_data(plan.task, plan.request.dataset_path)
+    check_env(task, dataset.spec)
+    agent = AGENTS[plan.request.agent](dataset.spec, plan.config)
     engine = Engine(agent, dataset.transitions, plan.lanes)
     console.say(data.format_card(dataset.card))
     console.say(describe(plan, engine, run_dir))
     if dry_run:
         return None
-    description = {
-        'request': dataclasses.asdict(request),
-        'identity': plan.identity(),
-        'spec': dataclasses.asdict(dataset.spec),
-        'data': dataset.card,
-        'versions': versions(),
-        'devices': [str(d) for d in engine.devices],
-    }
-    if resume:
-        recorded = read_run(run_dir)['data']['fingerprint']
-        check_same({'data': dataset.card['fingerprint']}, {'data': recorded}, run_dir)
+    if not resume:
+        create_run(run_dir, description(plan, engine, dataset))
+    elif checkpoint.any_in(run_dir / training.CHECKPOINTS):
+        console.say(f'resuming {run_dir}')
     else:
-        create_run(run_dir, description)
-    return _train(plan, engine, dataset, run_dir, resume, eval_envs, log_to, console)
+        console.say(f'{run_dir} has no checkpoint yet: starting from the beginning')
+    result = _train(plan, engine, task, run_dir, resume, eval_envs, log_to, console)
+    return _report(result, plan, dataset, console)
+
+
+def _resolve(
+    request: Request | Mapping[str, Any], out: str | pathlib.Path | None, resume: bool
+) -> tuple[Plan, pathlib.Path]:
+    """The plan and its run folder; with `resume` those of the run, which must agree."""
+    asked = {} if isinstance(request, Request) else dict(request)
+    if not isinstance(request, Request):
+        request = make_request(asked)
+    plan = None
+    if not resume or out is None:
+        plan = make_plan(request)
+        out = out or plan.run_dir()
+    run_dir = pathlib.Path(out)
+    if resume:
+        plan = make_plan(request_of_run(run_dir, asked))
+        check_same(plan.identity(), read_run(run_dir)['identity'], run_dir)
+    return plan, run_dir
 
 
 def _train(
     plan: Plan,
     engine: Engine,
-    dataset: data.Dataset,
+    task: tasks.Task,
     run_dir: pathlib.Path,
     resume: bool,
     eval_envs: int | None,
@@ -128,8 +152,8 @@ def _train(
     console: Console,
 ) -> Result:
     """The part of `run` that needs the run folder."""
-    make_env = functools.partial(tasks.make_env, plan.task)
-    slots = min(eval_envs or 32, plan.eval_episodes * len(plan.lanes))
+    agent = engine.agent
+    console.eval_steps = evaluation_steps(agent)
     stop = training.StopFlag()
     with contextlib.ExitStack() as stack:
         stack.enter_context(stop.listening())
@@ -137,53 +161,48 @@ def _train(
             stack.enter_context(contextlib.closing(sink))
             for sink in make_sinks(log_to, run_dir, plan.identity())
         )
-        pool = stack.enter_context(EnvPool(make_env, slots, choose_workers(make_env, slots)))
-        player = Player(plan, engine.agent, pool, stop)
+        player = stack.enter_context(
+            open_player(task, agent, plan.lanes, plan.eval_episodes, eval_envs, should_stop=stop)
+        )
         trainer = training.Trainer(engine, run_dir, player, console, stop, sinks)
-        trainer.run(resume)
+        try:
+            trainer.run(resume)
+        except Stopped:
+            raise Interrupted(run_dir, int(stop.signal)) from None
     evals = read_jsonl(run_dir / 'eval.jsonl')
     diverged = {int(lane): step for lane, step in trainer.cursor.diverged.items()}
-    table = score_table(plan.lanes, evals, dataset.card['score'], diverged)
+    return Result(run_dir, plan.lanes, evals, diverged, '')
+
+
+def _report(result: Result, plan: Plan, dataset: data.Dataset, console: Console) -> Result:
+    """Draws the curves, prints and keeps the table, and says what can be done next."""
+    behaviour = dataset.card['score']
+    table = score_table(plan.lanes, result.evals, behaviour, result.diverged)
+    run_dir = result.run_dir
     (run_dir / 'table.txt').write_text(table + '\n')
-    curves = plots.plot_curves(run_dir, dataset.card['score'])
-    console.say(f'\n{plan.task.name}, {engine.agent.config.steps:,} updates\n\n{table}\n')
-    console.say(f'curves {curves}')
-    return Result(run_dir, evals, table)
+    curves = plots.plot_curves(run_dir, behaviour)
+    console.say(f'\n{plan.task.name}, {plan.config.steps:,} updates\n\n{table}\n')
+    if result.failed:
+        console.warn('every seed diverged: try a smaller learning rate')
+    console.say(
+        f'folder    {run_dir}\n'
+        f'curves    {curves}\n'
+        f'evaluate  python experiments/evaluate.py --run={run_dir} --episodes=100\n'
+        f"use       policy = dtql_jax.load_policy('{run_dir}'); action = policy(obs)"
+    )
+    return dataclasses.replace(result, table=table)
 
 
-class Player:
-    """Evaluates the policies of all lanes: the `evaluate` of a `training.Trainer`."""
-
-    def __init__(self, plan: Plan, agent: Agent, pool: EnvPool, stop: training.StopFlag):
-        self.plan = plan
-        self.pool = pool
-        self.stop = stop
-        self.actor = Actor(agent.act, pool.num_envs)
-
-    def __call__(self, acting: Params, lanes: list[int]) -> dict[int, dict[str, float]]:
-        """A row of scores for each of `lanes`."""
-        rollouts = evaluate(
-            self.actor,
-            acting,
-            [lane.seed for lane in self.plan.lanes],
-            self.pool,
-            episodes=self.plan.eval_episodes,
-            lanes=lanes,
-            should_stop=self.stop,
-        )
-        task = self.plan.task
-        scores = statistics.normalised_score(rollouts.returns, task.score_range)
-        rows = {}
-        for i in lanes:
-            rows[i] = {
-                'eval/score': float(scores[i].mean()),
-                'eval/return': float(rollouts.returns[i].mean()),
-                'eval/length': float(rollouts.length[i].mean()),
-                'eval/episodes': self.plan.eval_episodes,
-            }
-            if task.goal != 'none':
-                rows[i]['eval/success'] = float(rollouts.success[i].mean())
-        return rows
+def description(plan: Plan, engine: Engine, dataset: data.Dataset) -> dict[str, Any]:
+    """What `config.json` records of a run."""
+    return {
+        'request': dataclasses.asdict(plan.request),
+        'identity': plan.identity(),
+        'spec': dataclasses.asdict(dataset.spec),
+        'data': dataset.card,
+        'versions': versions(),
+        'devices': [str(d) for d in engine.devices],
+    }
 
 
 def check_same(ours: dict[str, Any], theirs: dict[str, Any], run_dir: pathlib.Path) -> None:
@@ -222,85 +241,9 @@ def versions() -> dict[str, str]:
     return {'python': platform.python_version(), 'dtql_jax': dtql_jax.__version__, **packages}
 
 
-def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
-    """What the run will do: lanes, devices, budget, memory, time, folder."""
-    config = plan.config
-    seeds: dict[str, list[str]] = {}
-    for lane in plan.lanes:
-        seeds.setdefault(lane.variant, []).append(str(lane.seed))
-    phases = [p for p in engine.agent.phases() if p.steps]
-    budget = ', '.join(f'{p.name} {p.steps:,} x {p.batch_size}' for p in phases)
-    devices = f'{len(engine.devices)} x {engine.devices[0].device_kind}'
-    if unused := len(jax.local_devices()) - len(engine.devices):
-        devices += (
-            f' ({unused} idle: {len(plan.lanes)} lanes split evenly over {len(engine.devices)}; '
-            'choose a multiple of the devices to use all)'
-        )
-    state = tree_bytes(jax.eval_shape(engine.init))
-    train_s, act_s = estimate_seconds(plan, engine)
-    rows = {
-        'lanes': '; '.join(f'{name} seeds {" ".join(s)}' for name, s in seeds.items()),
-        'devices': devices,
-        'budget': f'{budget} (updates x batch)',
-        'evaluation': f'every {config.eval_every:,} updates, {plan.eval_episodes} episodes a lane',
-        'memory': f'{tree_bytes(engine.data) / 2**20:,.0f} MiB data, '
-        f'{2 * state / 2**20:,.0f} MiB states',
-        'time': f'roughly {duration(train_s)} of training, up to {duration(act_s)} of acting',
-        'folder': str(run_dir),
-    }
-    return '\n'.join(['plan', *(f'  {name:<10} {text}' for name, text in rows.items())])
-
-
-def tree_bytes(tree: Any) -> int:
-    """Bytes of all leaves; a typed key counts as its two words."""
-    return sum(
-        x.size * (8 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x.dtype.itemsize)
-        for x in jax.tree.leaves(tree)
-    )
-
-
-def estimate_seconds(plan: Plan, engine: Engine) -> tuple[float, float]:
-    """Rough seconds of training and, at most, of acting: operations over a measured rate."""
-    agent = engine.agent
-    state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
-    row = jax.tree.map(lambda x: x[0], engine.data)
-    train = 0.0
-    for phase in agent.phases():
-        batch = jax.tree.map(
-            lambda x, b=phase.batch_size: jax.ShapeDtypeStruct((b, *x.shape), x.dtype), row
-        )
-        train += phase.steps * flops(phase.update, state, batch)
-    acting = jax.eval_shape(agent.acting, state)
-    obs = jax.ShapeDtypeStruct((agent.spec.obs_dim,), jnp.float32)
-    evaluations = sum(-(-p.steps // plan.config.eval_every) for p in agent.phases() if p.evaluate)
-    steps = evaluations * plan.eval_episodes * (plan.task.horizon or 1000)
-    act = steps * flops(agent.act, acting, obs, state.key)
-    rate = matmul_rate() * USUAL_EFFICIENCY
-    return len(plan.lanes) * train / rate / len(engine.devices), len(plan.lanes) * act / rate
-
-
-def flops(function: Any, *shapes: Any) -> float:
-    """Floating-point operations of a function, counted by the compiler without compiling it."""
-    analysis = jax.jit(function).lower(*shapes).cost_analysis()
-    return float((analysis or {}).get('flops', 0.0))
-
-
-def matmul_rate(n: int = 1024, repeats: int = 5) -> float:
-    """The best of a few float32 products of `[n, n]` matrices on the first device, in FLOP/s."""
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(n, n)), jnp.float32)
-    product = jax.jit(jnp.matmul)
-    product(x, x).block_until_ready()
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        product(x, x).block_until_ready()
-        seconds.append(time.perf_counter() - began)
-    return 2 * n**3 / min(seconds)
-
-
 def blank_engine(agent: Agent, lanes: Sequence[Lane]) -> Engine:
     """An engine without data, to lay out the arrays of a checkpoint; on the first device."""
     spec = agent.spec
     shapes = [(1, spec.obs_dim), (1, spec.action_dim), (1,), (1,), (1, spec.obs_dim)]
-    blank = dtql_jax.types.Transition(*[np.zeros(shape, np.float32) for shape in shapes])
+    blank = Transition(*[np.zeros(shape, np.float32) for shape in shapes])
     return Engine(agent, blank, lanes, devices=jax.local_devices()[:1])

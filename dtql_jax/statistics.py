@@ -15,18 +15,6 @@ import numpy as np
 MIN_SEEDS_FOR_INTERVAL = 5
 
 
-def normalised_score(returns: np.ndarray, score_range: tuple[float, float] | None) -> np.ndarray:
-    """D4RL's score, `100 * (return - low) / (high - low)`: 0 is random, 100 an expert.
-
-    Without a `score_range` of `(low, high)` the raw returns are handed back as they are.
-    """
-    returns = np.asarray(returns, np.float64)
-    if score_range is None:
-        return returns
-    low, high = score_range
-    return 100 * (returns - low) / (high - low)
-
-
 def iqm(values: np.ndarray) -> float:
     """The mean without the `floor(n / 4)` lowest and as many highest of all `n` values.
 

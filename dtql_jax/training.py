@@ -146,6 +146,8 @@ class Trainer:
 
     def run(self, resume: bool = False) -> Progress:
         """Trains to the end. Raises `Stopped`, after saving, where the stop flag is set."""
+        # A run that was killed before its first save has nothing to restore: it starts again.
+        resume = resume and checkpoint.any_in(self.run_dir / CHECKPOINTS)
         if resume:
             progress, self.cursor = restore_progress(self.engine, self.run_dir, self.report.warn)
         else:
@@ -191,22 +193,30 @@ class Trainer:
                 saved = time.monotonic()
             if self.stop():
                 raise Stopped
-            row_at = begin + ((self.cursor.step - begin) // self._window + 1) * self._window
-            row_at = min(row_at, end)
+            row_at = self.window_end(phase, begin, end)
             n = min(size, row_at - self.cursor.step)
             began = time.monotonic()
             progress = self.advance(phase, progress, n)
             self.rate = n / (time.monotonic() - began)
             # The first dispatch is a probe; then sizes follow the rate, and grow in steps.
             size = max(1, min(int(self.rate * DISPATCH_SECONDS), 8 * size))
+            if not self.alive.any():
+                self.cursor.step = row_at  # however far the dispatch reached
             if self.cursor.step == row_at:
                 progress = self.write_rows(phase, progress)
             self.report.progress(phase, self.cursor.step, self.total, self.rate)
 
+    def window_end(self, phase: Phase, begin: int, end: int) -> int:
+        """The step of the next rows: where a log window ends or an evaluation is due."""
+        every = self.engine.agent.config.eval_every
+        done = self.cursor.step - begin
+        sizes = (self._window, every) if phase.evaluate else (self._window,)
+        return min(end, *(begin + (done // size + 1) * size for size in sizes))
+
     def evaluation_due(self, phase: Phase, begin: int, end: int) -> bool:
         """Whether the policies are to be evaluated at this very step."""
         step, every = self.cursor.step, self.engine.agent.config.eval_every
-        on_time = step > begin and ((step - begin) % every == 0 or step == end)
+        on_time = begin < step <= end and ((step - begin) % every == 0 or step == end)
         return phase.evaluate and on_time and self.cursor.evaluated != step and self.alive.any()
 
     @property
@@ -260,8 +270,8 @@ class Trainer:
             self.write('eval', self.engine.lanes[i], row, {'eval_s': seconds})
         self.cursor.evaluated = self.cursor.step
         best, score, step = self._keep_best(
-            progress.best, progress.best_score, progress.best_step, acting, scores,
-            np.int32(self.cursor.step),
+            progress.best, progress.best_score, progress.best_step, acting,
+            *jax.device_put((scores, np.int32(self.cursor.step))),
         )  # fmt: skip
         self.report.evaluated(self.cursor.step, self.engine.lanes, scores, seconds)
         return progress.replace(best=best, best_score=score, best_step=step)

@@ -5,28 +5,31 @@ python experiments/plot.py --runs=runs/a,runs/b --out=comparison.png
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
-from dtql_jax.plots import plot_runs
-from dtql_jax.types import UserError
+from dtql_jax.command_line import run_script
 
-RUNS = flags.DEFINE_list('runs', [], 'The folders of the runs, separated by commas.')
-OUT = flags.DEFINE_string('out', 'comparison.png', 'The chart to write; its ending is its format.')
-BEHAVIOUR = flags.DEFINE_float('behaviour', None, "The score of the data's policy, as a line.")
+FLAGS = flags.FlagValues()
+flags.DEFINE_list('runs', [], 'folders of the runs, separated by commas', FLAGS)
+flags.DEFINE_string('out', 'comparison.png', 'the chart to write; its ending is its format', FLAGS)
+flags.DEFINE_float(
+    'behaviour', None, "score of the data's policy, drawn as a line", flag_values=FLAGS
+)
 
 
-def main(argv: list[str]) -> None:
-    """Draws the chart and prints its path; a mistake in the flags is one line and exit code 2."""
-    try:
-        if argv[1:]:
-            raise UserError(f'unexpected {argv[1]!r}: name the runs as --runs=DIR,DIR.')
-        if not RUNS.value:
-            raise UserError('no runs to draw: name their folders as --runs=DIR,DIR.')
-        print(plot_runs(RUNS.value, OUT.value, BEHAVIOUR.value))
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
+def main(argv: list[str] | None = None) -> int:
+    """Draws the chart and prints its path; returns the exit code."""
+    return run_script(plot, FLAGS, __doc__, argv)
+
+
+def plot(asked: flags.FlagValues) -> None:
+    from dtql_jax.plots import plot_runs
+    from dtql_jax.types import UserError
+
+    if not asked.runs:
+        raise UserError('no runs to draw: name their folders as --runs=DIR,DIR')
+    print(plot_runs(asked.runs, asked.out, asked.behaviour))
 
 
 if __name__ == '__main__':
-    app.run(main)
+    sys.exit(main())

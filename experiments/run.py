@@ -9,68 +9,80 @@
 
 A run writes a folder: config.json, metrics.jsonl, eval.jsonl, curves.png, table.txt, checkpoints/.
 Ctrl-C or SIGTERM leave a checkpoint; --resume continues bit for bit.
+
+Exit codes: 0 done; 1 every seed diverged; 2 a mistake in what was asked for, told in one line;
+130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
 import sys
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from dtql_jax.types import UserError
+from dtql_jax.command_line import define_whole, run_script
 
 ASKED = ('env', 'agent', 'num_seeds', 'seed', 'steps', 'pretrain_steps', 'batch_size',
          'eval_every', 'eval_episodes', 'dataset_path')  # fmt: skip
 
-flags.DEFINE_string('env', 'pointmaze-umaze', "task, or 'minari:<dataset id>' for your own data")
-flags.DEFINE_string('agent', 'dtql', 'algorithm')
-flags.DEFINE_integer('num_seeds', 2, 'seeds trained at once')
-flags.DEFINE_integer('seed', 0, 'the first seed; the others follow it')
-flags.DEFINE_integer('steps', None, 'updates of the main phase')
-flags.DEFINE_integer('pretrain_steps', None, 'updates before the main phase')
-flags.DEFINE_integer('batch_size', None, 'transitions per update')
-flags.DEFINE_integer('eval_every', None, 'updates between evaluations')
-flags.DEFINE_integer('eval_episodes', None, 'episodes per evaluation and seed')
-flags.DEFINE_integer('eval_envs', None, 'simulators side by side (speed only, no result)')
-flags.DEFINE_string('dataset_path', None, 'folder of a Minari dataset to use instead')
-flags.DEFINE_string('out', None, 'run folder (default: runs/<env>-<agent>)')
-flags.DEFINE_bool('resume', False, 'go on with the run in --out')
-flags.DEFINE_multi_string('set', [], 'name=value: any setting of the agent; may be repeated')
-flags.DEFINE_list('log_to', [], 'also log to: wandb, tensorboard')
-flags.DEFINE_bool('dry_run', False, 'print the plan and stop')
-flags.DEFINE_bool('list', False, 'list tasks and agents and stop')
-FLAGS = flags.FLAGS
+FLAGS = flags.FlagValues()
+TEXTS = {
+    'env': ('pointmaze-umaze', "task, or 'minari:<dataset id>' for your own data"),
+    'agent': ('dtql', 'algorithm'),
+}
+WHOLE = {
+    'num_seeds': (2, 'seeds trained at once'),
+    'seed': (0, 'the first seed; the others follow it'),
+    'steps': (None, 'updates of the main phase'),
+    'pretrain_steps': (None, 'updates before the main phase'),
+    'batch_size': (None, 'transitions per update'),
+    'eval_every': (None, 'updates between evaluations'),
+    'eval_episodes': (None, 'episodes per evaluation and seed'),
+    'eval_envs': (None, 'simulators side by side (speed only, no result)'),
+}
+for name, (default, text) in TEXTS.items():
+    flags.DEFINE_string(name, default, text, FLAGS)
+for name, (default, text) in WHOLE.items():
+    define_whole(name, default, text, FLAGS)
+flags.DEFINE_string('dataset_path', None, 'folder of a Minari dataset to use instead', FLAGS)
+flags.DEFINE_string('out', None, 'run folder (default: runs/<env>-<agent>)', FLAGS)
+flags.DEFINE_bool('resume', False, 'go on with the run in --out', FLAGS)
+flags.DEFINE_multi_string(
+    'set', [], "name=value: a setting of the agent, or of a maze's goal; may be repeated", FLAGS
+)
+flags.DEFINE_list('log_to', [], 'also log to: wandb, tensorboard', FLAGS)
+flags.DEFINE_bool('dry_run', False, 'print the plan and stop', FLAGS)
+flags.DEFINE_bool('list', False, 'list tasks and agents and stop', FLAGS)
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Trains; returns the exit code."""
+    return run_script(train, FLAGS, __doc__, argv)
+
+
+def train(asked: flags.FlagValues) -> int:
     logging.set_verbosity(logging.WARNING)  # Orbax tells each step of a save otherwise
     # Here and not above: --help needs none of it.
     from dtql_jax import configs, listing, runner
-    from dtql_jax.evaluation import Stopped
 
+    if asked.list:
+        print(listing.text())
+        return 0
+    request = {name: asked[name].value for name in ASKED if asked[name].present}
+    if asked.set:
+        request['settings'] = configs.parse_settings(asked.set)
     try:
-        if argv[1:]:
-            raise UserError(f'{argv[1]!r} is no flag: flags begin with --, see --help')
-        if FLAGS.list:
-            print(listing.text())
-            return 0
-        asked = {name: FLAGS[name].value for name in ASKED if FLAGS[name].present}
-        if FLAGS.set:
-            asked['settings'] = configs.parse_settings(FLAGS.set)
-        runner.run(
-            asked,
-            out=FLAGS.out,
-            resume=FLAGS.resume,
-            eval_envs=FLAGS.eval_envs,
-            log_to=FLAGS.log_to,
-            dry_run=FLAGS.dry_run,
+        result = runner.run(
+            request,
+            out=asked.out,
+            resume=asked.resume,
+            eval_envs=asked.eval_envs,
+            log_to=asked.log_to,
+            dry_run=asked.dry_run,
         )
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    except Stopped:
-        print('stopped, with a checkpoint: go on with --resume', file=sys.stderr)
-        return 130
-    return 0
+    except runner.Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + stopped.signal
+    return 1 if result and result.failed else 0
 
 
 if __name__ == '__main__':
-    app.run(main)
+    sys.exit(main())

@@ -4,5 +4,34 @@ import os
 import pathlib
 import sys
 
+import pytest
+
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compiled_once(tmp_path_factory):
+    """What several tests compile, some in other processes, the first one compiles for all."""
+    import jax  # after JAX_PLATFORMS is set
+
+    folder = str(tmp_path_factory.mktemp('compiled'))
+    settings = {
+        'jax_compilation_cache_dir': folder,
+        'jax_persistent_cache_min_compile_time_secs': 0,
+    }
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ.setdefault(name.upper(), str(value))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def quick_compile():
+    """Compiles in half the time, to programs that run slowly: for a module with few updates."""
+    import jax
+
+    before = jax.config.read('jax_disable_most_optimizations')
+    jax.config.update('jax_disable_most_optimizations', True)
+    yield
+    jax.config.update('jax_disable_most_optimizations', before)

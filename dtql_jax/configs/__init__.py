@@ -1,8 +1,10 @@
 """Settings: the per-task tables of each algorithm, and `--set name=value` on top of them."""
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
+import math
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,26 +12,38 @@ from typing import Any
 from dtql_jax.agents import AGENTS, Config
 from dtql_jax.types import UserError
 
+POSITIVE = ('steps', 'batch_size', 'eval_every', 'hidden', 'candidates')
+SHARES = ('discount', 'expectile', 'tau')
+_NOUN = {int: 'a whole number', float: 'a finite number', bool: 'true or false', str: 'text'}
 _BOOL = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False}
 
 
-def task_config(agent: str, task: str, changes: Mapping[str, Any] | None = None) -> Config:
+def task_config(
+    agent: str,
+    task: str,
+    changes: Mapping[str, Any] | None = None,
+    others: Iterable[str] = (),
+) -> Config:
     """The agent's settings for a task: its defaults, its table's row, then `changes`.
 
     A task without a row gets the defaults. Raises UserError for an unknown agent, and for changes
-    with an unknown name or a value of the wrong type.
+    with an unknown name, a value of the wrong type or one out of range. `others` are names that are
+    settings too, though not the agent's: the message about an unknown name may suggest them.
     """
     if agent not in AGENTS:
         raise UserError(f'unknown agent {agent!r}; there are: {", ".join(AGENTS)}')
     config_class = AGENTS[agent].config_class
-    changes = {name: typed(config_class, name, value) for name, value in (changes or {}).items()}
+    changes = {
+        name: typed(config_class, name, value, others) for name, value in (changes or {}).items()
+    }
     config = config_class(**{**_table(agent).get(task, {}), **changes})
-    for name in ('steps', 'batch_size', 'eval_every'):
-        if getattr(config, name) < 1:
-            raise UserError(f'{name}={getattr(config, name)}: must be at least 1')
     for name, value in dataclasses.asdict(config).items():
-        if isinstance(value, (int, float)) and not value >= 0:
+        if name in POSITIVE and value < 1:
+            raise UserError(f'{name}={value}: must be at least 1')
+        if isinstance(value, int | float) and value < 0:
             raise UserError(f'{name}={value}: must not be negative')
+        if name in SHARES and value > 1:
+            raise UserError(f'{name}={value}: must be between 0 and 1')
     return config
 
 
@@ -42,25 +56,29 @@ def _table(agent: str) -> dict[str, dict[str, Any]]:
     return importlib.import_module(f'dtql_jax.configs.{agent}').TABLE
 
 
-def typed(config_class: type, name: str, value: Any) -> Any:
+def as_bool(value: Any) -> Any:
+    """True or False for any way of writing them; anything else as it is."""
+    return _BOOL.get(str(value).lower(), value)
+
+
+def typed(config_class: type, name: str, value: Any, others: Iterable[str] = ()) -> Any:
     """`value`, which may be text, as the type of the config field `name`; UserError otherwise."""
     types = typing.get_type_hints(config_class)
     types = {field.name: types[field.name] for field in dataclasses.fields(config_class)}
     if name not in types:
-        near = difflib.get_close_matches(name, types, n=3, cutoff=0.4) or sorted(types)
+        names = sorted([*types, *others])
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names
         raise UserError(f'unknown setting {name!r}; nearest: {", ".join(near)}')
-    kind = types[name]
+    kind, given = types[name], value
     if kind is bool:
-        value = _BOOL.get(str(value).lower(), value)
+        value = as_bool(value)
     elif not isinstance(value, bool):
-        try:
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
             # '3e5' is a fine number of steps; 2.5 is not.
-            number = kind(float(value)) if kind is int else kind(value)
-            value = number if kind is str or number == float(value) else value
-        except (ValueError, TypeError, OverflowError):
-            pass
-    if not isinstance(value, kind) or value != value:
-        raise UserError(f'{name}={value!r}: not a {kind.__name__}')
+            if kind is float or (kind is int and float(value).is_integer()):
+                value = kind(float(value)) if isinstance(value, str) else kind(value)
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        raise UserError(f'{name}={given!r}: not {_NOUN.get(kind, kind.__name__)}')
     return value
 
 
