@@ -1,0 +1,108 @@
+"""Lanes on four emulated devices: run by `test_engine.py` with the flag that emulates them."""
+
+import pathlib
+import re
+import tempfile
+
+import jax
+import numpy as np
+import toy
+
+from dtql_jax import training
+
+COLLECTIVES = (
+    'all-reduce|all-gather|collective-permute|all-to-all|reduce-scatter|collective-broadcast'
+    '|send|recv'
+)
+
+
+def check_lanes():
+    assert jax.local_device_count() == 4
+    assert len(toy.engine(toy.lanes(0, 1, 2, 3)).devices) == 4
+    assert len(toy.engine(toy.lanes(*range(5))).devices) == 1
+    engine = toy.engine(toy.lanes(*range(8)))
+    for leaf in jax.tree.leaves(engine.init()):
+        assert len(leaf.sharding.device_set) == 4
+        assert leaf.addressable_shards[0].data.shape[0] == 2
+
+
+def check_collectives():
+    engine = toy.engine(toy.lanes(0, 1, 2, 3))
+    for phase in engine.agent.phases():
+        text = engine.compile(phase).as_text()
+        assert 'while' in text
+        found = re.findall(rf'= \S+ ({COLLECTIVES})[-(]', text)
+        assert not found, found
+
+
+def planted_collective():
+    """The search above does find a collective."""
+    mesh = toy.engine(toy.lanes(0, 1, 2, 3))._mesh
+    lane, nowhere = jax.P('lane'), jax.P()
+    total = jax.shard_map(
+        lambda x: jax.lax.psum(x, 'lane'), mesh=mesh, in_specs=lane, out_specs=nowhere
+    )
+    x = jax.device_put(np.ones(4), jax.NamedSharding(mesh, lane))
+    text = jax.jit(total).lower(x).compile().as_text()
+    assert re.findall(rf'= \S+ ({COLLECTIVES})[-(]', text)
+
+
+def near(ours, theirs):
+    for x, y in zip(*map(jax.tree.leaves, map(toy.bits, (ours, theirs))), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+
+
+def pair(lanes):
+    return toy.engine(lanes), toy.engine(lanes, jax.local_devices()[:1])
+
+
+def check_results():
+    for lanes in (toy.lanes(0, 1, 2, 3), toy.lanes(*range(5)), toy.lanes(*range(6))):
+        near(*[engine.dispatch(*toy.start(engine), 20) for engine in pair(lanes)])
+
+
+def check_divergence():
+    lanes = toy.lanes(0, 1, 2, 3, at2={'blow_at': 5.0})
+    results = []
+    for engine in pair(lanes):
+        phase, state, sums = toy.start(engine)
+        state, sums, done = engine.advance(phase, state, sums, 8, np.ones(4, bool))
+        assert done.tolist() == [8, 8, 5, 8]
+        state, sums, _ = engine.advance(phase, state, sums, 8, done == 8)
+        results.append((state, sums))
+    near(*results)
+
+
+def check_run():
+    """Rows, evaluations, saves and resumes leave arrays where the compiled program wants them."""
+    lanes = toy.lanes(0, 1, 2, 3, at2={'blow_at': 9.0})
+    with tempfile.TemporaryDirectory() as folder:
+        results = []
+        for i, engine in enumerate(pair(lanes)):
+            run_dir = pathlib.Path(folder, str(i))
+            stop = training.StopFlag()
+            trainer = toy.trainer(run_dir, engine, stop=stop)
+            trainer.report.progress = lambda *a, stop=stop: setattr(stop, 'signal', 1)
+            for resume in (False, True, True):
+                try:
+                    trainer.run(resume)
+                except training.Stopped:
+                    stop.signal = None
+            trainer.report.progress = lambda *a: None
+            results.append(trainer.run(resume=True))
+            assert trainer.cursor.diverged == {'2': 9}
+            assert engine.traces == {'pretrain': 1, 'train': 1}
+        near(*results)
+
+
+check_lanes()
+print('lanes')
+planted_collective()
+check_collectives()
+print('collectives')
+check_results()
+print('results')
+check_divergence()
+print('divergence')
+check_run()
+print('run')

@@ -1,0 +1,173 @@
+"""An agent that compiles in a second, and the pieces of a run around it.
+
+It has what the engine and the loop must cope with, and nothing of any algorithm: two phases, an
+optimiser, a target, noise of its own, metrics whose averages are known, and hyper-parameters that
+blow one lane up at a given update.
+"""
+
+import copy
+import dataclasses
+import weakref
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dtql_jax import training
+from dtql_jax.agents import base
+from dtql_jax.engine import Engine, Lane
+from dtql_jax.types import Phase, Spec, Transition
+
+NEVER = -1.0
+ROWS = 64
+_FRESH = weakref.WeakKeyDictionary()  # engine -> progress, since making one compiles
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(base.Config):
+    """Small; `blow_at` is the update whose result is not a number."""
+
+    steps: int = 12
+    pretrain_steps: int = 6
+    batch_size: int = 8
+    eval_every: int = 4
+    lr: float = 0.01
+    weight: float = 1.0
+    blow_at: float = NEVER
+
+
+class Toy(base.Agent):
+    """A linear regression from observations to noisy actions."""
+
+    config_class = Config
+    targets = ('net',)
+
+    net = nn.Dense(2)
+
+    def networks(self):
+        return {'net': (self.net, (jnp.zeros((1, 3)),))}
+
+    def phases(self):
+        c = self.config
+        return (
+            Phase('pretrain', self.update, c.pretrain_steps, c.batch_size, evaluate=False),
+            Phase('train', self.update, c.steps, c.batch_size),
+        )
+
+    def loss(self, state, batch):
+        noise = jax.random.normal(jax.random.fold_in(state.key, state.step), batch.action.shape)
+        predicted = self.net.apply({'params': state.params['net']}, batch.obs)
+        loss = state.hparams['weight'] * jnp.square(predicted - batch.action - noise).mean()
+        metrics = {
+            'net/loss': loss,
+            'net/step': state.step.astype(jnp.float32),
+            'batch/row': batch.reward[0],
+        }
+        return loss, metrics
+
+    def update(self, state, batch):
+        state, metrics = self.descend(state, 'net', state.hparams['lr'], self.loss, batch)
+        state = self.track(state, 'net', 0.1)
+        blown = jnp.where(state.step == state.hparams['blow_at'], jnp.nan, 0.0)
+        state = state.replace(params=jax.tree.map(lambda x: x + blown, state.params))
+        return state.replace(step=state.step + 1), metrics
+
+    def acting(self, state):
+        return state.params['net']
+
+    def act(self, acting, obs, key):
+        return jnp.tanh(self.net.apply({'params': acting}, obs))
+
+
+def data(rows=ROWS):
+    """Random transitions; a reward is its row's number, which tells what a batch drew."""
+    rng = np.random.default_rng(0)
+    obs, action, next_obs = (rng.normal(size=(rows, n)).astype(np.float32) for n in (3, 2, 3))
+    return Transition(
+        obs, action, np.arange(rows, dtype=np.float32), np.ones_like(obs[:, 0]), next_obs
+    )
+
+
+def lanes(*seeds, **by_position):
+    """Lanes of these seeds; `at1={'lr': 0.1}` gives the second one hyper-parameters of its own."""
+    return [Lane('toy', seed, by_position.get(f'at{i}', {})) for i, seed in enumerate(seeds)]
+
+
+def engine(lanes, devices=None, **settings):
+    return Engine(Toy(Spec(3, 2), Config(**settings)), data(), lanes, devices)
+
+
+def changed(engine, agent=Toy, **settings):
+    """The engine, already compiled, under other settings that no program depends on."""
+    other = copy.copy(engine)
+    other.agent = agent(Spec(3, 2), Config(**settings))
+    return other
+
+
+def start(engine, phase=0):
+    """The first or second phase, and what `dispatch` needs to begin in it: a copy of its own."""
+    phase = engine.agent.phases()[phase]
+    if engine not in _FRESH:
+        _FRESH[engine] = training.fresh_progress(engine)
+    progress = jax.tree.map(jnp.copy, _FRESH[engine])
+    return phase, progress.state, progress.sums[phase.name]
+
+
+def equal(a, b):
+    """Whether two trees are the same, bit for bit (NaN too)."""
+    flat_a, flat_b = jax.tree.flatten(bits(a)), jax.tree.flatten(bits(b))
+    return flat_a[1] == flat_b[1] and all(
+        x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
+        for x, y in zip(flat_a[0], flat_b[0], strict=True)
+    )
+
+
+def bits(tree):
+    """A tree as numpy arrays, its typed keys as their words."""
+    typed = jax.dtypes.prng_key
+
+    def words(x):
+        key = hasattr(x, 'dtype') and jax.dtypes.issubdtype(x.dtype, typed)
+        return np.array(jax.device_get(jax.random.key_data(x) if key else x))
+
+    return jax.tree.map(words, tree)
+
+
+def lane(tree, *index):
+    """Some lanes of a tree, in the given order."""
+    return jax.tree.map(lambda x: x[np.array(index)], bits(tree))
+
+
+class Report:
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.warnings, self.divergences, self.evaluations, self.rates = [], [], [], []
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def compiled(self, phase, seconds):
+        pass
+
+    def progress(self, phase, step, total, rate):
+        self.rates.append(step)
+
+    def diverged(self, lane, step):
+        self.divergences.append((lane.seed, step))
+
+    def evaluated(self, step, lanes, scores, seconds):
+        self.evaluations.append((step, [float(score) for score in scores]))
+
+
+def score_by_params(acting, lanes):
+    """An evaluation that depends on the policy's parameters alone."""
+    kernel = np.array(jax.device_get(acting['kernel']))
+    return {i: {'eval/score': float(kernel[i].sum())} for i in lanes}
+
+
+def trainer(folder, engine, evaluate=score_by_params, stop=None):
+    """A `Trainer` of a run in `folder`, made where it is absent."""
+    folder.mkdir(exist_ok=True)
+    return training.Trainer(engine, folder, evaluate, Report(), stop or training.StopFlag())
