@@ -8,6 +8,7 @@ take turns, so that a machine that drifts favours none, and the median block cou
 """
 
 import json
+import os
 import pathlib
 import platform
 import time
@@ -75,6 +76,17 @@ class Case:
         }
 
 
+def processor() -> str:
+    """The processor's name and cores, as far as the system tells."""
+    info = pathlib.Path('/proc/cpuinfo')
+    names = [
+        line.split(':')[1].strip()
+        for line in (info.read_text().splitlines() if info.exists() else [])
+        if line.startswith('model name')
+    ]
+    return f'{names[0] if names else platform.machine()}, {os.cpu_count()} cores'
+
+
 def main(_: list[str]) -> None:
     cases = [Case(_AGENT.value, dims, int(seeds)) for dims in _DIMS.value for seeds in _SEEDS.value]
     for _ in range(_BLOCKS.value):
@@ -84,7 +96,7 @@ def main(_: list[str]) -> None:
     report = {
         'agent': _AGENT.value,
         'device': f'{len(jax.local_devices())} x {device.device_kind}',
-        'processor': f'{platform.processor() or platform.machine()}',
+        'processor': processor(),
         'jax': jax.__version__,
         'date': time.strftime('%Y-%m-%d'),
         'results': [case.result() for case in cases],
