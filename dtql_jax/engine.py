@@ -73,6 +73,7 @@ class Engine:
         self.data = jax.device_put(data, self._everywhere)
         self.traces: dict[str, int] = {}
         self._programs: dict[str, jax.stages.Compiled] = {}
+        self._metrics: dict[str, dict[str, jax.ShapeDtypeStruct]] = {}
         # What these give goes back into the phases' programs, which take it laid out so only.
         jit = functools.partial(jax.jit, out_shardings=self._by_lane)
         self._copy = jit(lambda tree: jax.tree.map(jnp.copy, tree))
@@ -102,13 +103,20 @@ class Engine:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._by_lane), shapes
         )
 
+    @functools.cached_property
+    def _state(self) -> State:
+        """Shapes and dtypes of `init`; tracing an agent takes a second or so."""
+        return self.placed(jax.eval_shape(self.init))
+
     def metrics(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes `[S]` of the phase's metrics."""
 
         def update(state: State) -> Metrics:
             return phase.update(state, sample(state, self.data, phase.batch_size))[1]
 
-        return self.placed(jax.eval_shape(jax.vmap(update), jax.eval_shape(self.init)))
+        if phase.name not in self._metrics:
+            self._metrics[phase.name] = self.placed(jax.eval_shape(jax.vmap(update), self._state))
+        return self._metrics[phase.name]
 
     def compile(self, phase: Phase) -> jax.stages.Compiled:
         """The phase's program, compiled at the first call."""
@@ -120,9 +128,8 @@ class Engine:
                 out_specs=PartitionSpec('lane'),
             )
             n = jax.ShapeDtypeStruct((), jnp.int32, sharding=self._everywhere)
-            state = self.placed(jax.eval_shape(self.init))
             lowered = jax.jit(run, donate_argnums=(0, 1)).lower(
-                state, self.metrics(phase), self.data, n
+                self._state, self.metrics(phase), self.data, n
             )
             self._programs[phase.name] = lowered.compile()
         return self._programs[phase.name]

@@ -16,18 +16,21 @@ COLLECTIVES = (
 )
 
 
-def check_lanes():
+def pair(lanes):
+    """Engines of the same lanes on all devices, and on one."""
+    return toy.engine(lanes), toy.engine(lanes, jax.local_devices()[:1])
+
+
+def check_lanes(engine):
     assert jax.local_device_count() == 4
-    assert len(toy.engine(toy.lanes(0, 1, 2, 3)).devices) == 4
+    assert len(engine.devices) == 4
     assert len(toy.engine(toy.lanes(*range(5))).devices) == 1
-    engine = toy.engine(toy.lanes(*range(8)))
     for leaf in jax.tree.leaves(engine.init()):
         assert len(leaf.sharding.device_set) == 4
-        assert leaf.addressable_shards[0].data.shape[0] == 2
+        assert leaf.addressable_shards[0].data.shape[0] == 1
 
 
-def check_collectives():
-    engine = toy.engine(toy.lanes(0, 1, 2, 3))
+def check_collectives(engine):
     for phase in engine.agent.phases():
         text = engine.compile(phase).as_text()
         assert 'while' in text
@@ -35,9 +38,9 @@ def check_collectives():
         assert not found, found
 
 
-def planted_collective():
+def plant_collective(engine):
     """The search above does find a collective."""
-    mesh = toy.engine(toy.lanes(0, 1, 2, 3))._mesh
+    mesh = engine._mesh
     lane, nowhere = jax.P('lane'), jax.P()
     total = jax.shard_map(
         lambda x: jax.lax.psum(x, 'lane'), mesh=mesh, in_specs=lane, out_specs=nowhere
@@ -52,33 +55,26 @@ def near(ours, theirs):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
-def pair(lanes):
-    return toy.engine(lanes), toy.engine(lanes, jax.local_devices()[:1])
+def check_results(engines):
+    near(*[engine.dispatch(*toy.start(engine), 8) for engine in engines])
 
 
-def check_results():
-    for lanes in (toy.lanes(0, 1, 2, 3), toy.lanes(*range(5)), toy.lanes(*range(6))):
-        near(*[engine.dispatch(*toy.start(engine), 20) for engine in pair(lanes)])
-
-
-def check_divergence():
-    lanes = toy.lanes(0, 1, 2, 3, at2={'blow_at': 5.0})
+def check_divergence(engines):
     results = []
-    for engine in pair(lanes):
+    for engine in engines:
         phase, state, sums = toy.start(engine)
-        state, sums, done = engine.advance(phase, state, sums, 8, np.ones(4, bool))
-        assert done.tolist() == [8, 8, 5, 8]
-        state, sums, _ = engine.advance(phase, state, sums, 8, done == 8)
+        state, sums, done = engine.advance(phase, state, sums, 12, np.ones(4, bool))
+        assert done.tolist() == [12, 12, 9, 12]
+        state, sums, _ = engine.advance(phase, state, sums, 8, done == 12)
         results.append((state, sums))
     near(*results)
 
 
-def check_run():
+def check_run(engines):
     """Rows, evaluations, saves and resumes leave arrays where the compiled program wants them."""
-    lanes = toy.lanes(0, 1, 2, 3, at2={'blow_at': 9.0})
     with tempfile.TemporaryDirectory() as folder:
         results = []
-        for i, engine in enumerate(pair(lanes)):
+        for i, engine in enumerate(engines):
             run_dir = pathlib.Path(folder, str(i))
             stop = training.StopFlag()
             trainer = toy.trainer(run_dir, engine, stop=stop)
@@ -95,14 +91,16 @@ def check_run():
         near(*results)
 
 
-check_lanes()
+four = pair(toy.lanes(0, 1, 2, 3, at2={'blow_at': 9.0}))
+check_lanes(four[0])
 print('lanes')
-planted_collective()
-check_collectives()
+plant_collective(four[0])
+check_collectives(four[0])
 print('collectives')
-check_results()
+check_results(four)
+check_results(pair(toy.lanes(*range(6))))  # on three devices
 print('results')
-check_divergence()
+check_divergence(four)
 print('divergence')
-check_run()
+check_run(four)
 print('run')

@@ -145,7 +145,7 @@ def test_damage_to_any_byte_never_gives_wrong_numbers(copy):
             fell_back.append((path.relative_to(copy).parts[1], bool(said)))
             path.write_bytes(whole)
     assert {part for part, fell in fell_back if fell} >= {'state', 'meta'}
-    assert sum(fell for _, fell in fell_back) > len(fell_back) // 3
+    assert sum(fell for _, fell in fell_back) >= 10
 
 
 @pytest.mark.parametrize('part', ['state', 'meta'])

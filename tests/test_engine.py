@@ -309,6 +309,7 @@ def test_the_lanes_are_split_evenly(lanes, devices, used):
     assert usable_devices(lanes, devices) == used
 
 
+@pytest.mark.slow
 def test_lanes_know_nothing_of_each_other_on_many_devices():
     """A process of its own, since the number of emulated devices is fixed at jax's start."""
     env = {**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=4'}

