@@ -147,6 +147,17 @@ def test_batches_are_drawn_anew_each_step_from_all_rows(engine):
     assert np.bincount(rows.astype(int).ravel(), minlength=toy.ROWS).min() > 5  # 25 expected
 
 
+def test_a_batch_is_drawn_with_the_index_key_of_the_step(engine):
+    state = jax.tree.map(lambda x: x[0], engine.init()).replace(step=jnp.int32(7))
+    step_key, index_key = (
+        jax.random.fold_in(key, 7) for key in (state.key, jax.random.fold_in(state.key, INDEX_TAG))
+    )
+    rows = toy.bits(sample(state, engine.data, 32)).reward
+    drawn = [toy.bits(jax.random.randint(key, 32, 0, toy.ROWS)) for key in (index_key, step_key)]
+    assert (rows == drawn[0]).all()
+    assert (rows != drawn[1]).any()
+
+
 def test_all_fields_of_a_batch_come_from_the_same_rows(engine):
     state = jax.tree.map(lambda x: x[0], engine.init())
     batch = jax.device_get(sample(state, engine.data, 32))

@@ -143,7 +143,7 @@ def test_a_run_that_is_stopped_and_killed_ends_as_if_it_were_not(launcher, whole
 @pytest.mark.skipif(not RANDOM_KILLS, reason='takes minutes: set DTQL_KILLS to a number of kills')
 def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_were_not(launcher, whole):
     """Two moments of each run, which then goes on to its end."""
-    lives_s = 10.0  # of a process from its start to its end, once one has been seen
+    lives_s = 20.0  # of a process from its start to its end, once one has been seen
     for i in range(-(-RANDOM_KILLS // 2)):
         run = Victim(launcher, f'killed-{i}')
         kills = 0
@@ -152,6 +152,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_were_not(launcher, who
             if run.kill_after(seconds):
                 kills += 1
             else:  # it was over before
+                assert_same_run(run.folder, whole)
                 lives_s = 0.9 * seconds
                 run = Victim(launcher, f'{run.name}-again')
         run.end(whole)
