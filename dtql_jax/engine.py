@@ -148,6 +148,14 @@ class Engine:
         state, sums = jax.lax.fori_loop(0, n, update, (state, sums))
         return state, sums, all_finite(state)
 
+    def enter(self, phase: Phase, state: State, alive: np.ndarray) -> State:
+        """What the phase does to the state of each lane that is `alive` `[S]` before it begins."""
+        if phase.enter is None:
+            return state
+        enter = jax.jit(jax.vmap(phase.enter), out_shardings=self._by_lane)
+        # A copy, since an entry that `enter` passes through must not be donated twice.
+        return self._choose(alive, self._copy(enter(state)), state)
+
     def dispatch(
         self, phase: Phase, state: State, sums: Metrics, n: int
     ) -> tuple[State, Metrics, jax.Array]:

@@ -181,6 +181,9 @@ class Trainer:
         """All updates of a phase that are still to do, with what is due between them."""
         begin, end = self.phase_end(phase) - phase.steps, self.phase_end(phase)
         size, saved = 1, time.monotonic()
+        if self.cursor.step == begin < end:
+            state = self.engine.enter(phase, progress.state, self.alive)
+            progress = progress.replace(state=state)
         while True:
             if self.evaluation_due(phase, begin, end):
                 progress = self.run_evaluation(progress)

@@ -58,7 +58,9 @@ class State(struct.PyTreeNode):
 class Phase:
     """`steps` updates by `update(state, batch) -> (state, metrics)` on batches of `batch_size`.
 
-    Policies are evaluated in a phase only where `evaluate` holds.
+    Policies are evaluated in a phase only where `evaluate` holds. `enter(state) -> state` is
+    applied before the phase's first update: how a network starts from another's weights. It must
+    be idempotent, since a run that is resumed at this very step applies it again.
     """
 
     name: str
@@ -66,3 +68,4 @@ class Phase:
     steps: int
     batch_size: int
     evaluate: bool = True
+    enter: Callable[[State], State] | None = None

@@ -393,6 +393,41 @@ class Schedule(dtql.DTQL):
         return state.params['pi']
 
 
+# What a phase does before it begins.
+
+
+@pytest.fixture(scope='module')
+def entering():
+    """The second lane is lost in pre-training."""
+    lanes = toy.lanes(*SEEDS, at1={'blow_at': 3.0})
+    return toy.engine(lanes, agent=toy.Entering)
+
+
+def test_a_phase_enters_each_live_lane_once(entering, tmp_path):
+    trainer = toy.trainer(tmp_path, entering)
+    pretrain, train = trainer.phases
+    progress = training.fresh_progress(entering)
+    state, _, done = entering.advance(
+        pretrain, progress.state, progress.sums['pretrain'], 6, np.ones(3, bool)
+    )
+    assert list(done) == [6, 3, 6]
+    before = toy.bits(state)
+    after = toy.bits(entering.enter(train, state, done == 6))
+    assert toy.equal(toy.lane(after.params, 0, 2), toy.lane(before.target, 0, 2))
+    assert not toy.equal(toy.lane(after.params, 0), toy.lane(before.params, 0))
+    assert toy.equal(toy.lane(after, 1), toy.lane(before, 1)), 'a lane that had diverged'
+    assert toy.equal(after.replace(params=None), before.replace(params=None))
+
+
+def test_a_run_that_enters_a_phase_resumes_at_any_step(entering, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, 'DISPATCH_SECONDS', 0.0)
+    undisturbed = toy.trainer(tmp_path / 'whole', entering)
+    progress = undisturbed.run()
+    assert toy.equal(toy.trainer(tmp_path / 'again', entering).run(), progress)
+    resumed = stopped_at_each((5, 6, 7), tmp_path / 'stopped', entering)
+    assert_same_run(tmp_path / 'stopped', *resumed, (tmp_path / 'whole', undisturbed, progress))
+
+
 def test_the_cosine_counts_training_updates_and_adam_counts_all(tmp_path, monkeypatch):
     monkeypatch.setattr(training, 'DISPATCH_SECONDS', 0.0)
     config = dtql.Config(

@@ -80,6 +80,17 @@ class Toy(base.Agent):
         return jnp.tanh(self.net.apply({'params': acting}, obs))
 
 
+class Entering(Toy):
+    """Its last phase starts from the target's weights, as a policy may start from its teacher."""
+
+    def phases(self):
+        pretrain, train = super().phases()
+        return pretrain, dataclasses.replace(train, enter=self.enter)
+
+    def enter(self, state):
+        return state.replace(params=state.target)
+
+
 def data(rows=ROWS):
     """Random transitions; a reward is its row's number, which tells what a batch drew."""
     rng = np.random.default_rng(0)
@@ -94,8 +105,8 @@ def lanes(*seeds, **by_position):
     return [Lane('toy', seed, by_position.get(f'at{i}', {})) for i, seed in enumerate(seeds)]
 
 
-def engine(lanes, devices=None, **settings):
-    return Engine(Toy(Spec(3, 2), Config(**settings)), data(), lanes, devices)
+def engine(lanes, devices=None, agent=Toy, **settings):
+    return Engine(agent(Spec(3, 2), Config(**settings)), data(), lanes, devices)
 
 
 def changed(engine, agent=Toy, **settings):

@@ -6,7 +6,8 @@ An agent never sees seeds, devices, files or environments: the engine adds those
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -14,15 +15,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtql_jax.types import Metrics, Params, Phase, Spec, State
+from dtql_jax.types import Metrics, Params, Phase, Spec, State, UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """Settings that every agent has. `steps` counts updates of the last phase."""
 
-    steps: int = 1_000_000  # updates of the main phase
-    pretrain_steps: int = 0  # updates before it
+    steps: int = 1_000_000  # updates of the last phase
     batch_size: int = 256
     eval_every: int = 50_000  # updates between evaluations
     reward: str = 'none'  # reward transform of the data, by name
@@ -76,7 +76,7 @@ class Agent:
     def optimiser(self, name: str) -> optax.GradientTransformation:
         """The direction of descent of a network, before its learning rate."""
         del name
-        return optax.scale_by_adam()
+        return scale_by_adam()
 
     def init(self, key: jax.Array) -> State:
         """A fresh state: parameters drawn from `key`, which is also the key of the run."""
@@ -99,18 +99,27 @@ class Agent:
         )
 
     def descend(
-        self, state: State, name: str, lr: jax.Array, loss: Loss, *inputs: Any
+        self,
+        state: State,
+        name: str,
+        lr: jax.Array,
+        loss: Loss,
+        *inputs: Any,
+        max_norm: jax.Array | None = None,
     ) -> tuple[State, Metrics]:
         """One step of the network `name` down `loss(state, *inputs) -> (scalar, metrics)`.
 
         The loss sees the whole state as it is now, so what was updated before is seen updated;
-        the gradient is taken with respect to the one network's parameters only.
+        the gradient is taken with respect to the one network's parameters only. With `max_norm`
+        its global norm is clipped, see `clip_by_norm`.
         """
 
         def objective(params: Params) -> tuple[jax.Array, Metrics]:
             return loss(state.replace(params={**state.params, name: params}), *inputs)
 
         gradient, metrics = jax.grad(objective, has_aux=True)(state.params[name])
+        if max_norm is not None:
+            gradient = clip_by_norm(gradient, max_norm)
         direction, opt = self.optimiser(name).update(gradient, state.opt[name], state.params[name])
         params = jax.tree.map(lambda p, d: p - lr * d, state.params[name], direction)
         state = state.replace(params={**state.params, name: params}, opt={**state.opt, name: opt})
@@ -120,6 +129,44 @@ class Agent:
         """The target of the network `name` moves: `target <- tau * params + (1 - tau) * target`."""
         target = optax.incremental_update(state.params[name], state.target[name], tau)
         return state.replace(target={**state.target, name: target})
+
+
+def scale_by_adam(
+    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """Adam's direction `m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)` (arXiv 1412.6980).
+
+    As optax's, but for the corrections: `1 - b^t` in float32 cancels, which makes optax's first
+    step 6e-6 too short. `-expm1(t ln b)` does not.
+    """
+
+    def correction(b: float, count: jax.Array) -> jax.Array:
+        return -jnp.expm1(count * math.log(b))
+
+    def update(
+        gradient: Params, state: optax.ScaleByAdamState, params: Params | None = None
+    ) -> tuple[Params, optax.ScaleByAdamState]:
+        del params
+        count = state.count + 1
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, gradient)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, gradient)
+        c1, c2 = correction(b1, count), correction(b2, count)
+        direction = jax.tree.map(lambda m, v: m / c1 / (jnp.sqrt(v / c2) + eps), mu, nu)
+        return direction, optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
+
+    return optax.GradientTransformation(optax.scale_by_adam(b1, b2, eps).init, update)
+
+
+def clip_by_norm(gradient: Params, max_norm: jax.Array) -> Params:
+    """`gradient * min(1, max_norm / (norm + 1e-6))` with the global L2 norm, as torch clips."""
+    factor = jnp.minimum(1.0, max_norm / (optax.global_norm(gradient) + 1e-6))
+    return jax.tree.map(lambda g: g * factor, gradient)
+
+
+def min_q(q: nn.Module, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+    """The ensemble's minimum at one observation `[O]` for many actions `[N, A]`: `[N]`."""
+    obs = jnp.broadcast_to(obs, (action.shape[0], *obs.shape))
+    return q.apply({'params': params}, obs, action).min(0)
 
 
 def draw_by_q(
@@ -135,7 +182,26 @@ def draw_by_q(
     layers. The logits are the Q values themselves: handing `softmax(Q)` to a categorical, a known
     slip, draws almost uniformly.
     """
+    q = _in_blocks(q_fn, candidates, block)
+    return candidates[jax.random.categorical(key, inverse_temperature * q)]
+
+
+def best_by_q(
+    q_fn: Callable[[jax.Array], jax.Array], candidates: jax.Array, block: int = 256
+) -> jax.Array:
+    """The one of `candidates` `[N, A]` with the largest Q; `q_fn` as in `draw_by_q`."""
+    return candidates[jnp.argmax(_in_blocks(q_fn, candidates, block))]
+
+
+def _in_blocks(
+    q_fn: Callable[[jax.Array], jax.Array], candidates: jax.Array, block: int
+) -> jax.Array:
     n, action_dim = candidates.shape
     blocks, block = (n // block, block) if n % block == 0 else (1, n)
-    q = jax.lax.map(q_fn, candidates.reshape(blocks, block, action_dim)).reshape(n)
-    return candidates[jax.random.categorical(key, inverse_temperature * q)]
+    return jax.lax.map(q_fn, candidates.reshape(blocks, block, action_dim)).reshape(n)
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raises UserError where the setting `name` has a `value` that is none of `choices`."""
+    if value not in choices:
+        raise UserError(f'{name}={value}: must be one of {", ".join(choices)}')

@@ -208,8 +208,7 @@ class DTQL(base.Agent):
 
     def candidate_q(self, acting: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         """The target critic's minimum at one observation `[O]` for `action` `[N, A]`: `[N]`."""
-        obs = jnp.broadcast_to(obs, (*action.shape[:-1], self.spec.obs_dim))
-        return self.q.apply({'params': acting['q']}, obs, action).min(0)
+        return base.min_q(self.q, acting['q'], obs, action)
 
     def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
         """A sample of pi, drawn among `candidates` by a softmax over the target critic's min Q."""
