@@ -8,14 +8,13 @@ take turns, so that a machine that drifts favours none, and the median block cou
 """
 
 import json
-import os
 import pathlib
-import platform
 import time
 
 import jax
 import numpy as np
 from absl import app, flags
+from machine import machine
 
 from dtql_jax.agents import AGENTS
 from dtql_jax.engine import Engine, Lane
@@ -76,31 +75,12 @@ class Case:
         }
 
 
-def processor() -> str:
-    """The processor's name and cores, as far as the system tells."""
-    info = pathlib.Path('/proc/cpuinfo')
-    names = [
-        line.split(':')[1].strip()
-        for line in (info.read_text().splitlines() if info.exists() else [])
-        if line.startswith('model name')
-    ]
-    return f'{names[0] if names else platform.machine()}, {os.cpu_count()} cores'
-
-
 def main(_: list[str]) -> None:
     cases = [Case(_AGENT.value, dims, int(seeds)) for dims in _DIMS.value for seeds in _SEEDS.value]
     for _ in range(_BLOCKS.value):
         for case in cases:
             case.block()
-    device = jax.local_devices()[0]
-    report = {
-        'agent': _AGENT.value,
-        'device': f'{len(jax.local_devices())} x {device.device_kind}',
-        'processor': processor(),
-        'jax': jax.__version__,
-        'date': time.strftime('%Y-%m-%d'),
-        'results': [case.result() for case in cases],
-    }
+    report = {'agent': _AGENT.value, **machine(), 'results': [case.result() for case in cases]}
     for row in report['results']:
         print(
             f'{_AGENT.value} {row["obs/action/batch"]}, {row["seeds"]} seeds: '

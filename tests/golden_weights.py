@@ -30,6 +30,8 @@ def fill(tree: dict, layout: list[tuple[str, tuple]], j: int) -> dict:
     """`tree` with every tensor of `layout` (torch name, path of ours) set by the formula."""
     new = {k: _blank(v) for k, v in tree.items()}
     for k, (name, path) in enumerate(layout):
+        if path is None:  # a tensor of torch's that is never used, but counts
+            continue
         leaf = np.asarray(_leaf(tree, path))
         is_kernel = path[-1] == 'kernel' or (isinstance(path[-1], int) and path[-2] == 'kernel')
         torch_shape = leaf.shape[::-1] if is_kernel else leaf.shape

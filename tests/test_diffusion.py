@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.diffusion import EDM
+from dtql_jax.diffusion import EDM, VPSDE
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -197,3 +197,55 @@ def test_shapes_that_would_broadcast_are_refused():
         edm.denoise(constant(0.0), x, jnp.ones((4, 1)), None)
     with pytest.raises(AssertionError):
         edm.loss(constant(0.0), x, jnp.ones(4), jnp.ones((4, 1)), None)
+
+
+# The continuous variance-preserving process of SRPO.
+
+sde = VPSDE()
+
+
+def test_the_sde_starts_clean_and_ends_as_noise():
+    """By hand: ln alpha_1 = -(19.9 / 4 + 0.1 / 2) = -5.025, ln alpha_{1/2} = -1.26875."""
+    t = jnp.array([0.0, 0.5, 1.0])
+    np.testing.assert_allclose(sde.log_alpha(t), [0, -1.26875, -5.025], rtol=1e-6)
+    np.testing.assert_allclose(sde.alpha(t), np.exp([0, -1.26875, -5.025]), rtol=1e-6)
+    np.testing.assert_allclose(sde.sigma(t), [0, 0.959654, 0.99997837], rtol=1e-6)
+
+
+def test_the_sde_preserves_variance():
+    t = jnp.linspace(0.0, 1.0, 101)
+    np.testing.assert_allclose(sde.alpha(t) ** 2 + sde.sigma(t) ** 2, 1, rtol=1e-6)
+
+
+def test_the_deviation_of_the_sde_is_accurate_in_float32_near_its_start():
+    """1 - alpha^2 in float32 is wrong by 0.01 % at t = 0.001, where training starts."""
+    t = np.array([1e-7, 1e-5, 1e-3, 0.02, 0.3])
+    exact = np.sqrt(-np.expm1(2 * (-19.9 / 4 * t**2 - 0.1 / 2 * t)))
+    assert exact[2] == pytest.approx(0.0104854, rel=1e-5)
+    np.testing.assert_allclose(sde.sigma(jnp.float32(t)), exact, rtol=5e-7)
+
+
+def test_the_sde_adds_noise_and_sums_its_loss_over_dimensions():
+    """Where alpha_t = 0.6, sigma_t = 0.8: 9.95 t^2 / 2 + t / 20 = ln(1 / 0.6)."""
+    root = (-0.05 + np.sqrt(0.05**2 + 4 * 4.975 * np.log(1 / 0.6))) / (2 * 4.975)
+    x, noise = jnp.array([[1.0, -2.0], [0.0, 0.5]]), jnp.array([[0.5, 1.0], [-1.0, 2.0]])
+    t = jnp.array([root, 0.0])
+    noisy = sde.add_noise(x, t, noise)
+    np.testing.assert_allclose(noisy, [[1.0, -0.4], [0.0, 0.5]], atol=1e-6)
+    seen = {}
+
+    def network(x, t):
+        seen.update(x=x, t=t)
+        return jnp.zeros_like(x)
+
+    # The squares of the noise: (0.25 + 1) and (1 + 4), in the mean of the batch.
+    assert sde.loss(network, x, t, noise) == pytest.approx(3.125)
+    np.testing.assert_array_equal(seen['x'], noisy)
+    np.testing.assert_array_equal(seen['t'], t)
+
+
+def test_shapes_that_would_broadcast_are_refused_by_the_sde():
+    with pytest.raises(AssertionError):
+        sde.add_noise(jnp.ones((4, 2)), jnp.ones((4, 1)), jnp.ones((4, 2)))
+    with pytest.raises(AssertionError):
+        sde.add_noise(jnp.ones((4, 2)), jnp.ones(4), jnp.ones((4, 1)))

@@ -22,6 +22,18 @@ def params_of(module, *inputs, seed=0):
     return jax.jit(module.init)(jax.random.key(seed), *inputs)['params']
 
 
+def test_mish_and_its_gradient_by_its_definition():
+    """In float64 by NumPy; far out too, where an exponential or its square would overflow."""
+    x = np.concatenate([np.linspace(-120, 120, 10_001), [0.0, 20.0, 1e30, -1e30]])
+    softplus = np.logaddexp(0, x)
+    sigmoid = np.exp(np.minimum(x, 0) - np.logaddexp(0, -np.abs(x)))
+    slope = np.tanh(softplus) + x * np.exp(-2 * np.log(np.cosh(np.minimum(softplus, 300)))) * sigmoid
+    value, gradient = jax.vmap(jax.value_and_grad(nets.mish))(jnp.float32(x))
+    np.testing.assert_allclose(value, x * np.tanh(softplus), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(gradient[:-2], slope[:-2], rtol=1e-6, atol=3e-7)
+    assert gradient[-2:].tolist() == [1.0, 0.0]
+
+
 @pytest.mark.parametrize('fan_in', [1, 4, 300])
 def test_linear_draws_weights_and_biases_uniformly_as_torch_does(fan_in):
     """Both in +-1/sqrt(fan_in); flat: its variance is bound^2 / 3."""

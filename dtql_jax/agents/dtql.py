@@ -16,6 +16,8 @@ Where paper and released code differ, this follows the code:
 - training starts with 50,000 updates of mu and the critic alone;
 - no gradient clipping, no normalisation of Q; the critic's learning rate is 3e-4 whatever mu's is;
 - acting draws one of 1024 samples by a softmax over the target critic's minimum.
+The paper, not the code, allows other noise schedules and other one-step policies: `schedule` and
+`policy` choose them, the networks and constants of those are ours (see `policies`, `diffusion`).
 Left out: the two averaged copies of the policies, which the released code keeps and never reads,
 and its one update beyond the last epoch.
 """
@@ -23,13 +25,14 @@ and its one update beyond the last epoch.
 import dataclasses
 from typing import ClassVar, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from dtql_jax import losses, nets
-from dtql_jax.agents import base
-from dtql_jax.diffusion import EDM
-from dtql_jax.types import Metrics, Params, Phase, State, Transition
+from dtql_jax.agents import base, mu, policies
+from dtql_jax.diffusion import SCHEDULES
+from dtql_jax.types import Metrics, Params, Phase, State, Transition, UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,17 @@ class Config(base.Config):
     candidates: int = 1024  # sampled actions to choose from when acting; 1 turns the choice off
     inverse_temperature: float = 1.0  # of that choice
     hidden: int = 256  # width of every hidden layer
+    schedule: str = 'edm'  # of mu's noise; or vp, ve
+    policy: str = 'gaussian'  # pi; or deterministic (of no use to `candidates`), implicit
+
+    def __post_init__(self) -> None:
+        base.check_choice('schedule', self.schedule, list(SCHEDULES))
+        base.check_choice('policy', self.policy, list(policies.POLICIES))
+        if self.gamma and not policies.POLICIES[self.policy].has_density:
+            raise UserError(
+                f'policy={self.policy}, gamma={self.gamma}: a policy without a density has no '
+                'likelihood term; set gamma=0 or policy=gaussian'
+            )
 
 
 class Draws(NamedTuple):
@@ -60,38 +74,39 @@ class Draws(NamedTuple):
     trust_noise: jax.Array  # [B, A]
 
 
-class DTQL(base.Agent):
-    """The agent; `train` is one update, line by line in the order of the released code."""
+class DTQL(mu.Agent):
+    """The agent; `train` is one update, line by line in the order of the released code.
+
+    `mu.Agent` adds the network mu and its two uses: `clone_loss` and `denoising_loss`.
+    """
 
     config: Config
     config_class: ClassVar[type[base.Config]] = Config
     targets: ClassVar[tuple[str, ...]] = ('critic',)
     clone: ClassVar[dict[str, float]] = {'eta': 0.0, 'inverse_temperature': 0.0}
 
-    schedule: ClassVar[EDM] = EDM()
-
     @property
     def q(self) -> nets.TwinQ:
-        return nets.TwinQ((self.config.hidden,) * 3, jax.nn.mish, layer_norm=True)
+        return nets.TwinQ((self.config.hidden,) * 3, nets.mish, layer_norm=True)
 
     @property
     def v(self) -> nets.Value:
-        return nets.Value((self.config.hidden,) * 3, jax.nn.mish)
+        return nets.Value((self.config.hidden,) * 3, nets.mish)
 
     @property
-    def mu(self) -> nets.Denoiser:
-        return nets.Denoiser(self.spec.action_dim, self.config.hidden)
+    def policy(self) -> policies.Policy:
+        return policies.POLICIES[self.config.policy](self.spec, self.config.hidden)
 
     @property
-    def pi(self) -> nets.GaussianPolicy:
-        return nets.GaussianPolicy(self.spec.action_dim, self.config.hidden)
+    def pi(self) -> nn.Module:
+        return self.policy.network
 
     def networks(self) -> dict[str, tuple]:
         obs, action = jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
         return {
             'critic': (nets.Critic(self.q, self.v), (obs, action)),
             'mu': (self.mu, (action, jnp.zeros(1), obs)),
-            'pi': (self.pi, (obs,)),
+            'pi': (self.pi, self.policy.inputs(obs, action)),
         }
 
     def phases(self) -> tuple[Phase, ...]:
@@ -150,49 +165,25 @@ class DTQL(base.Agent):
         }
         return loss, metrics
 
-    def clone_loss(
-        self, state: State, batch: Transition, draws: Draws
-    ) -> tuple[jax.Array, Metrics]:
-        """mu: the denoising loss on the data's actions."""
-        loss = self.denoising_loss(state, batch.obs, batch.action, draws.clone_u, draws.clone_noise)
-        return loss, {'mu/loss': loss}
-
     def policy_loss(
         self, state: State, batch: Transition, draws: Draws
     ) -> tuple[jax.Array, Metrics]:
         """pi: alpha L_TR(a_pi) - eta E min_k Q_k(s, a_pi) - gamma E log pi(a_data | s)."""
         h = state.hparams
-        mean, log_std = self.pi.apply({'params': state.params['pi']}, batch.obs)
-        action = self.squash(mean + jnp.exp(log_std) * draws.pi_noise)
+        pi = self.policy.at(state.params['pi'], batch.obs)
+        action = self.policy.sample(pi, draws.pi_noise)
         trust = self.denoising_loss(state, batch.obs, action, draws.trust_u, draws.trust_noise)
         q = self.q.apply({'params': state.params['critic']['q']}, batch.obs, action).min(0).mean()
         loss = h['alpha'] * trust - h['eta'] * q
         metrics = {'pi/trust_loss': trust, 'pi/q': q}
         # Static: a weight of 0 would still multiply, and keep, a NaN.
         if self.config.gamma:
-            # Data at the very edge of the box stays finite: arctanh(1 / 1.001) = 3.8.
-            raw = jnp.arctanh(batch.action / (self.spec.max_action + 1e-3))
-            log_prob = losses.gaussian_log_prob(raw, mean, log_std).mean()
+            log_prob = self.policy.log_prob(pi, batch.action).mean()
             loss -= h['gamma'] * log_prob
             metrics['pi/log_prob'] = log_prob
         return loss, {'pi/loss': loss, **metrics}
 
-    def denoising_loss(
-        self, state: State, obs: jax.Array, action: jax.Array, u: jax.Array, noise: jax.Array
-    ) -> jax.Array:
-        """mu's denoising loss on `action` `[B, A]`: the clone's loss, or pi's trust region."""
-
-        def network(x: jax.Array, c: jax.Array) -> jax.Array:
-            return self.mu.apply({'params': state.params['mu']}, x, c, obs)
-
-        sigma = self.schedule.sigma(u)
-        return self.schedule.loss(network, action, sigma, noise, clip=self.spec.max_action)
-
     # Acting.
-
-    def squash(self, z: jax.Array) -> jax.Array:
-        """max_action * tanh(z)."""
-        return self.spec.max_action * jnp.tanh(z)
 
     def acting(self, state: State) -> Params:
         return {
@@ -203,8 +194,7 @@ class DTQL(base.Agent):
 
     def candidates(self, acting: Params, obs: jax.Array, noise: jax.Array) -> jax.Array:
         """Samples of pi at one observation `[O]` from `noise` `[N, A]`: `[N, A]`."""
-        mean, log_std = self.pi.apply({'params': acting['pi']}, obs)
-        return self.squash(mean + jnp.exp(log_std) * noise)
+        return self.policy.sample(self.policy.at(acting['pi'], obs), noise)
 
     def candidate_q(self, acting: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         """The target critic's minimum at one observation `[O]` for `action` `[N, A]`: `[N]`."""

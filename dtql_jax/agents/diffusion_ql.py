@@ -1,0 +1,233 @@
+"""Diffusion-QL (Wang, Hunt & Zhou, ICLR 2023, arXiv 2208.06193).
+
+A diffusion policy is trained to clone the data and, through its whole sampling chain, to climb Q.
+The critics learn from actions that an averaged copy of the policy samples at the next state. Acting
+samples many actions and draws one of them by a softmax over Q.
+
+Symbols: s `obs`, a `action`, eps the noise network `actor`, T `diffusion_steps`, `eta` the weight
+of Q (0 leaves a clone), `max_norm` the bound on each gradient's norm (`gn` in the released code).
+
+Where paper and released code differ, this follows the code:
+- a coin says at each update which critic is climbed; the other's mean absolute value divides it;
+- the averaged policy stays at the initial weights for 1000 updates and then moves every fifth;
+- `lr_decay` 'released' is hardly any decay: its cosine advances once per 50,000 updates but is laid
+  out over as many calls as there are epochs of 1000 updates, a factor of 0.999 after 2,000,000
+  updates. 'cosine' is the true cosine over `steps`, 'none' a constant rate;
+- the critic's learning rate is 3e-4 whatever the policy's is;
+- with `max_q_backup`, on most AntMaze tasks, each critic's target is its best of 10 next actions.
+Left out: the choice of a checkpoint by its score or its cloning loss. The scores of the paper come
+from such a choice, so they are not those of the last update.
+"""
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dtql_jax import losses, nets
+from dtql_jax.agents import base
+from dtql_jax.diffusion import VP, Network
+from dtql_jax.types import Metrics, Params, Phase, State, Transition, UserError
+
+BACKUP_ACTIONS = 10  # next actions per state with max_q_backup
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(base.Config):
+    """Settings of Diffusion-QL; defaults are the released ones of halfcheetah-medium."""
+
+    steps: int = 2_000_000
+    lr: float = 3e-4  # of the policy
+    critic_lr: float = 3e-4
+    lr_decay: str = 'released'  # of both: released, cosine or none
+    eta: float = 1.0  # weight of Q in the policy's loss
+    max_q_backup: bool = False
+    max_norm: float = 9.0  # of the gradient of either network
+    tau: float = 0.005  # rate of the target critic
+    ema_tau: float = 0.005  # rate of the averaged policy
+    ema_start: int = 1000  # updates before its first move
+    ema_every: int = 5  # updates between moves
+    diffusion_steps: int = 5
+    candidates: int = 50  # sampled actions to choose from when acting; 1 turns the choice off
+    inverse_temperature: float = 1.0  # of that choice
+    hidden: int = 256  # width of every hidden layer
+
+    def __post_init__(self) -> None:
+        base.check_choice('lr_decay', self.lr_decay, ('released', 'cosine', 'none'))
+        for name in ('diffusion_steps', 'ema_every'):
+            if getattr(self, name) < 1:
+                raise UserError(f'{name}={getattr(self, name)}: must be at least 1')
+        if self.max_norm == 0:
+            raise UserError('max_norm=0: would stop all learning; a large number never clips')
+
+    @property
+    def next_actions(self) -> int:
+        """How many actions are sampled at each next state."""
+        return BACKUP_ACTIONS if self.max_q_backup else 1
+
+
+class Draws(NamedTuple):
+    """Every random number of one update, standard; K is `Config.next_actions`.
+
+    The noise of a chain is its start followed by one row for each of its T steps.
+    """
+
+    next_noise: jax.Array  # [T + 1, B * K, A], the K rows of a state side by side
+    clone_t: jax.Array  # [B], integers below T
+    clone_noise: jax.Array  # [B, A]
+    actor_noise: jax.Array  # [T + 1, B, A]
+    coin: jax.Array  # [], in [0, 1)
+
+
+class DiffusionQL(base.Agent):
+    """The agent; `train` is one update, line by line in the order of the released code."""
+
+    config: Config
+    config_class: ClassVar[type[base.Config]] = Config
+    targets: ClassVar[tuple[str, ...]] = ('critic', 'actor')
+    clone: ClassVar[dict[str, float]] = {'eta': 0.0, 'inverse_temperature': 0.0}
+
+    @property
+    def schedule(self) -> VP:
+        return VP(self.config.diffusion_steps)
+
+    @property
+    def q(self) -> nets.TwinQ:
+        return nets.TwinQ((self.config.hidden,) * 3, nets.mish)
+
+    @property
+    def actor(self) -> nets.NoisePredictor:
+        return nets.NoisePredictor(self.spec.action_dim, self.config.hidden)
+
+    def networks(self) -> dict[str, tuple]:
+        obs, action = jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
+        return {
+            'critic': (self.q, (obs, action)),
+            'actor': (self.actor, (action, jnp.zeros(1), obs)),
+        }
+
+    def phases(self) -> tuple[Phase, ...]:
+        c = self.config
+        return (
+            Phase('train', lambda s, b: self.train(s, b, draw(s, b, c)), c.steps, c.batch_size),
+        )
+
+    # One update.
+
+    def train(self, state: State, batch: Transition, draws: Draws) -> tuple[State, Metrics]:
+        """Critic, policy, both targets: each loss sees what was just updated."""
+        c, h = self.config, state.hparams
+        lr, critic_lr = (h[k] * self.decay(state) for k in ('lr', 'critic_lr'))
+        # The released code counts an update only after the averaged policy has moved.
+        due = (state.step >= c.ema_start) & (state.step % c.ema_every == 0)
+        clip = {'max_norm': h['max_norm']}
+        state, m_q = self.descend(
+            state, 'critic', critic_lr, self.critic_loss, batch, draws, **clip
+        )
+        state, m_pi = self.descend(state, 'actor', lr, self.actor_loss, batch, draws, **clip)
+        state = self.track(state, 'actor', jnp.where(due, h['ema_tau'], 0.0))
+        state = self.track(state, 'critic', h['tau'])
+        return state.replace(step=state.step + 1), {**m_q, **m_pi}
+
+    def decay(self, state: State) -> jax.Array | float:
+        """The factor on both learning rates, by the number of updates so far."""
+        match self.config.lr_decay:
+            case 'cosine':
+                return losses.cosine_decay(state.step, self.config.steps)
+            case 'released':
+                # Calls so far of a scheduler laid out over steps / 1000 calls.
+                return losses.cosine_decay(1000 * (state.step // 50_000), self.config.steps)
+            case _:
+                return 1.0
+
+    # The losses.
+
+    def critic_loss(
+        self, state: State, batch: Transition, draws: Draws
+    ) -> tuple[jax.Array, Metrics]:
+        """L = sum_k E (Q_k(s, a) - y)^2 with y = sg (r + discount mask min_k max_j Q'_k(s', a'_j)).
+
+        The K next actions `a'_j` are samples of the averaged policy, Q' is the target critic.
+        """
+        next_obs = jnp.repeat(batch.next_obs, self.config.next_actions, axis=0)
+        next_action = self.sample(state.target['actor'], next_obs, draws.next_noise)
+        next_q = self.q.apply({'params': state.target['critic']}, next_obs, next_action)
+        next_value = next_q.reshape(2, -1, self.config.next_actions).max(-1).min(0)
+        target = losses.td_target(batch.reward, batch.mask, next_value, state.hparams['discount'])
+        q = self.q.apply({'params': state.params['critic']}, batch.obs, batch.action)
+        loss = losses.twin_td_loss(q, target)
+        return loss, {'critic/loss': loss, 'critic/q': q.mean()}
+
+    def actor_loss(
+        self, state: State, batch: Transition, draws: Draws
+    ) -> tuple[jax.Array, Metrics]:
+        """L = L_d + eta L_q with L_q = -E Q_i(s, a_pi) / sg E |Q_j(s, a_pi)|.
+
+        L_d is the denoising loss. The coin says which critic is i; j is the other. `a_pi` is a
+        sample of the policy, with gradient through the whole chain.
+        """
+        network = self.network(state.params['actor'], batch.obs)
+        clone = self.schedule.loss(network, batch.action, draws.clone_t, draws.clone_noise)
+        action = self.sample(state.params['actor'], batch.obs, draws.actor_noise)
+        q = self.q.apply({'params': state.params['critic']}, batch.obs, action)
+        climbed, other = jnp.where(draws.coin > 0.5, q, q[::-1])
+        q_loss = -climbed.mean() / jax.lax.stop_gradient(jnp.abs(other).mean())
+        loss = clone + state.hparams['eta'] * q_loss
+        metrics = {'clone_loss': clone, 'q_loss': q_loss, 'q': q.mean()}
+        return loss, {'actor/loss': loss, **{f'actor/{k}': v for k, v in metrics.items()}}
+
+    def network(self, params: Params, obs: jax.Array) -> Network:
+        """The noise network at `obs` `[B, O]`."""
+        return lambda x, t: self.actor.apply({'params': params}, x, t, obs)
+
+    def sample(self, params: Params, obs: jax.Array, noise: jax.Array) -> jax.Array:
+        """The policy's actions at `obs` `[B, O]` from `noise` `[T + 1, B, A]`: `[B, A]`."""
+        network = self.network(params, obs)
+        return self.schedule.sample(network, noise[0], noise[1:], clip=self.spec.max_action)
+
+    # Acting.
+
+    def acting(self, state: State) -> Params:
+        return {
+            'actor': state.params['actor'],
+            'q': state.target['critic'],
+            'inverse_temperature': state.hparams['inverse_temperature'],
+        }
+
+    def candidates(self, acting: Params, obs: jax.Array, noise: jax.Array) -> jax.Array:
+        """Samples of the policy at one observation `[O]` from `noise` `[N, T + 1, A]`: `[N, A]`."""
+        obs = jnp.broadcast_to(obs, (noise.shape[0], *obs.shape))
+        return self.sample(acting['actor'], obs, noise.swapaxes(0, 1))
+
+    def candidate_q(self, acting: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """The target critic's minimum at one observation `[O]` for `action` `[N, A]`: `[N]`."""
+        return base.min_q(self.q, acting['q'], obs, action)
+
+    def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
+        """A sample of the policy, drawn among `candidates` by a softmax over the target's min Q."""
+        c = self.config
+        key_noise, key_draw = jax.random.split(key)
+        shape = (c.candidates, c.diffusion_steps + 1, self.spec.action_dim)
+        action = self.candidates(acting, obs, jax.random.normal(key_noise, shape))
+        if c.candidates == 1:
+            return action[0]
+        return base.draw_by_q(
+            key_draw,
+            lambda a: self.candidate_q(acting, obs, a),
+            action,
+            acting['inverse_temperature'],
+        )
+
+
+def draw(state: State, batch: Transition, config: Config) -> Draws:
+    """The random numbers of the update `state.step`, a function of the run's key and the step."""
+    keys = jax.random.split(jax.random.fold_in(state.key, state.step), 5)
+    (b, a), t = batch.action.shape, config.diffusion_steps
+    return Draws(
+        next_noise=jax.random.normal(keys[0], (t + 1, b * config.next_actions, a)),
+        clone_t=jax.random.randint(keys[1], (b,), 0, t),
+        clone_noise=jax.random.normal(keys[2], (b, a)),
+        actor_noise=jax.random.normal(keys[3], (t + 1, b, a)),
+        coin=jax.random.uniform(keys[4]),
+    )

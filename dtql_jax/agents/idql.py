@@ -1,0 +1,181 @@
+"""Implicit Diffusion Q-Learning (Hansen-Estruch et al., arXiv 2304.10573).
+
+A diffusion policy `mu` clones the data, and knows nothing of rewards. IQL's critic is learned
+beside it (see `iql_critic`). Acting samples many actions of mu and takes the one of largest Q.
+
+Symbols: s `obs`, a `action`, eps the noise network mu, T `diffusion_steps`.
+
+This follows the simple learner (`ddpm_iql_simple`) of the released code. The runs behind the paper
+used larger batches, fewer updates and another network, and swept the number of candidates:
+- one batch of 512 serves all three networks; acting takes the best of 64 candidates, where an older
+  learner draws one with weights, `expectile` where Q is above V and `1 - expectile` elsewhere;
+- candidates come from an average of mu that moves by 0.001 at every update;
+- mu's learning rate decays by a cosine over 3,000,000 updates, the critic's rate is constant;
+- V has a LayerNorm on its input, Q has none;
+- the data's actions are clipped to 1 - 1e-5 of the box in all losses.
+Left out: the split of 5 % of the data for validation, the temperature of the sampler's noise (1 in
+the released runs), and the one update beyond 3,000,000.
+"""
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from dtql_jax import losses, nets
+from dtql_jax.agents import base, iql_critic
+from dtql_jax.diffusion import VP
+from dtql_jax.types import Metrics, Params, Phase, State, Transition, UserError
+
+FLAX_EPSILON = 1e-6  # of Flax's LayerNorm
+TIME_DIM = 128  # Fourier features of t
+TIME_DEVIATION = 0.2  # of their initial frequencies
+BLOCKS = 3  # of mu
+WEIGHT_DECAY = 1e-4  # of mu, optax's default
+EDGE = 1 - 1e-5  # the data's actions are clipped to this share of the box
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(iql_critic.Config):
+    """Settings of IDQL; defaults are the released ones of its locomotion tasks."""
+
+    steps: int = 3_000_000
+    batch_size: int = 512
+    eval_every: int = 250_000
+    lr: float = 3e-4  # of mu
+    decay_steps: int = 3_000_000  # over which it decays to 0
+    dropout: float = 0.1  # rate in mu's blocks
+    ema_tau: float = 0.001  # rate of the averaged mu
+    diffusion_steps: int = 5
+    candidates: int = 64  # sampled actions to choose from when acting; 1 turns the choice off
+
+    def __post_init__(self) -> None:
+        for name in ('decay_steps', 'diffusion_steps'):
+            if getattr(self, name) < 1:
+                raise UserError(f'{name}={getattr(self, name)}: must be at least 1')
+        if not 0 <= self.dropout < 1:
+            raise UserError(f'dropout={self.dropout}: must be at least 0 and below 1')
+
+
+class Draws(NamedTuple):
+    """Every random number of one update, standard."""
+
+    t: jax.Array  # [B], integers below T
+    noise: jax.Array  # [B, A]
+    dropout_u: jax.Array  # [blocks, B, hidden], in [0, 1)
+
+
+class IDQL(iql_critic.IQLCritic):
+    """The agent; `train` is one update, line by line in the order of the released code."""
+
+    config: Config
+    config_class: ClassVar[type[iql_critic.Config]] = Config
+    targets: ClassVar[tuple[str, ...]] = ('q', 'mu')
+
+    layer: ClassVar[type[nn.Module]] = nets.XavierDense
+
+    @property
+    def schedule(self) -> VP:
+        return VP(self.config.diffusion_steps)
+
+    @property
+    def v(self) -> nets.Value:
+        hidden = (self.config.hidden,) * 2
+        return nets.Value(hidden, nn.relu, layer=self.layer, input_norm=FLAX_EPSILON)
+
+    @property
+    def mu(self) -> nets.ResidualDenoiser:
+        return nets.ResidualDenoiser(
+            self.spec.action_dim,
+            nets.FourierFeatures(TIME_DIM, TIME_DEVIATION),
+            nn.swish,
+            self.config.hidden,
+            BLOCKS,
+            layer=self.layer,
+            block_layer=nn.Dense,
+            epsilon=FLAX_EPSILON,
+        )
+
+    def networks(self) -> dict[str, tuple]:
+        obs, action = jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
+        return {**super().networks(), 'mu': (self.mu, (action, jnp.zeros(1), obs))}
+
+    def optimiser(self, name: str) -> optax.GradientTransformation:
+        """AdamW for mu, Adam for the critic."""
+        if name != 'mu':
+            return super().optimiser(name)
+        return optax.chain(super().optimiser(name), optax.add_decayed_weights(WEIGHT_DECAY))
+
+    def phases(self) -> tuple[Phase, ...]:
+        c = self.config
+        return (
+            Phase('train', lambda s, b: self.train(s, b, draw(s, b, c)), c.steps, c.batch_size),
+        )
+
+    # One update.
+
+    def train(self, state: State, batch: Transition, draws: Draws) -> tuple[State, Metrics]:
+        """mu and its average, V, Q and its target: Q's target sees the V just updated."""
+        h, edge = state.hparams, EDGE * self.spec.max_action
+        batch = batch._replace(action=jnp.clip(batch.action, -edge, edge))
+        lr = h['lr'] * losses.cosine_decay(state.step, self.config.decay_steps)
+        state, m_mu = self.descend(state, 'mu', lr, self.clone_loss, batch, draws)
+        state = self.track(state, 'mu', h['ema_tau'])
+        state, m_v = self.descend(state, 'v', h['critic_lr'], self.v_loss, batch)
+        state, m_q = self.descend(state, 'q', h['critic_lr'], self.q_loss, batch)
+        state = self.track(state, 'q', h['tau'])
+        return state.replace(step=state.step + 1), {**m_mu, **m_v, **m_q}
+
+    def clone_loss(
+        self, state: State, batch: Transition, draws: Draws
+    ) -> tuple[jax.Array, Metrics]:
+        """L = E |eps(a_t, t, s) - noise|^2, the norm summed over action dims, with dropout."""
+        noisy = self.schedule.add_noise(batch.action, draws.t, draws.noise)
+        dropout = nets.dropout_factors(draws.dropout_u, state.hparams['dropout'])
+        params = {'params': state.params['mu']}
+        predicted = self.mu.apply(params, noisy, draws.t, batch.obs, dropout)
+        loss = ((predicted - draws.noise) ** 2).sum(-1).mean()
+        return loss, {'mu/loss': loss}
+
+    # Acting.
+
+    def acting(self, state: State) -> Params:
+        return {'mu': state.target['mu'], 'q': state.target['q']}
+
+    def candidates(self, acting: Params, obs: jax.Array, noise: jax.Array) -> jax.Array:
+        """Samples of the averaged mu at one observation `[O]` from `[N, T + 1, A]`: `[N, A]`."""
+        obs = jnp.broadcast_to(obs, (noise.shape[0], *obs.shape))
+        noise = noise.swapaxes(0, 1)
+        return self.schedule.sample_ddpm(
+            lambda x, t: self.mu.apply({'params': acting['mu']}, x, t, obs),
+            noise[0],
+            noise[1:],
+            clip=self.spec.max_action,
+        )
+
+    def candidate_q(self, acting: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """The target critic's minimum at one observation `[O]` for `action` `[N, A]`: `[N]`."""
+        return base.min_q(self.q, acting['q'], obs, action)
+
+    def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
+        """The one of `candidates` with the largest target min Q."""
+        c = self.config
+        shape = (c.candidates, c.diffusion_steps + 1, self.spec.action_dim)
+        action = self.candidates(acting, obs, jax.random.normal(key, shape))
+        if c.candidates == 1:
+            return action[0]
+        return base.best_by_q(lambda a: self.candidate_q(acting, obs, a), action)
+
+
+def draw(state: State, batch: Transition, config: Config) -> Draws:
+    """The random numbers of the update `state.step`, a function of the run's key and the step."""
+    keys = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
+    b, _ = batch.action.shape
+    return Draws(
+        t=jax.random.randint(keys[0], (b,), 0, config.diffusion_steps),
+        noise=jax.random.normal(keys[1], batch.action.shape),
+        dropout_u=jax.random.uniform(keys[2], (BLOCKS, b, config.hidden)),
+    )

@@ -1,0 +1,56 @@
+"""The diffusion policy `mu` of DTQL (arXiv 2405.19690), for the agents that train one.
+
+mu clones the data: a denoiser D of noisy actions, given the state. The denoising loss has two uses.
+On the data's actions it trains mu; on another policy's actions, its gradient with respect to these
+is DTQL's trust region.
+"""
+
+from typing import Protocol
+
+import jax
+
+from dtql_jax import nets
+from dtql_jax.agents import base
+from dtql_jax.diffusion import SCHEDULES, Preconditioning
+from dtql_jax.types import Metrics, State, Transition
+
+
+class CloneDraws(Protocol):
+    """The random numbers of `clone_loss`, standard."""
+
+    clone_u: jax.Array  # [B]
+    clone_noise: jax.Array  # [B, A]
+
+
+class Agent(base.Agent):
+    """An agent with a network 'mu'. Its settings have a `schedule` and the width `hidden`."""
+
+    @property
+    def schedule(self) -> Preconditioning:
+        return SCHEDULES[self.config.schedule]()
+
+    @property
+    def mu(self) -> nets.Denoiser:
+        return nets.Denoiser(self.spec.action_dim, self.config.hidden)
+
+    def clone_loss(
+        self, state: State, batch: Transition, draws: CloneDraws
+    ) -> tuple[jax.Array, Metrics]:
+        """mu: the denoising loss on the data's actions."""
+        loss = self.denoising_loss(state, batch.obs, batch.action, draws.clone_u, draws.clone_noise)
+        return loss, {'mu/loss': loss}
+
+    def denoising_loss(
+        self, state: State, obs: jax.Array, action: jax.Array, u: jax.Array, noise: jax.Array
+    ) -> jax.Array:
+        """`E ((D(a + sigma noise, sigma | s) - a) / c_out(sigma))^2` of mu on `action` `[B, A]`.
+
+        `u` `[B]` are the quantiles of sigma, `noise` is `[B, A]`.
+        """
+
+        def network(x: jax.Array, c: jax.Array) -> jax.Array:
+            return self.mu.apply({'params': state.params['mu']}, x, c, obs)
+
+        schedule = self.schedule
+        clip = self.spec.max_action if schedule.clip_in_loss else None
+        return schedule.loss(network, action, schedule.sigma(u), noise, clip)

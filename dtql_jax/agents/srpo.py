@@ -1,0 +1,252 @@
+"""Score Regularized Policy Optimization (Chen, Lu, Wang, Su & Zhu, ICLR 2024, arXiv 2310.07297).
+
+A diffusion model `mu` clones the data, then IQL's critic is learned, then a deterministic policy
+`pi` climbs Q. What holds pi near the data is mu's noise prediction at pi's noised action, which is
+-sigma_t times the score of the noised data. So training pi runs no denoising chain and takes no
+gradient through mu, and acting is one call of a small network.
+
+Symbols: s `obs`, a `action`, `eps(x, t | s)` the noise that mu predicts, t the time of the
+continuous process `x = alpha_t a + sigma_t z`, `w(t)` a `weight`, `beta` the weight of Q (1 / beta
+in the paper's objective; 0 leaves a clone that seeks a mode of the data).
+
+Where paper and released code differ, this follows the code:
+- the noise z is not subtracted from eps by default; `baseline` does what the paper presents;
+- the mean of the two target critics is climbed, not their minimum;
+- on mazes the gradient of Q is divided by its root mean square over the action's dimensions
+  (`normalise_q_gradient`) and pi has four hidden layers.
+Where this differs from the code: batches are drawn with replacement, three programs are three
+phases of one run, a gradient of Q that is 0 stays so when normalised, and pi's actions scale with
+the box. Left out: the policy that the code trains beside the critic by advantage-weighted
+regression, for monitoring only, and an unused linear layer in each of mu's blocks.
+"""
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from dtql_jax import losses, nets
+from dtql_jax.agents import base, iql_critic
+from dtql_jax.diffusion import VPSDE
+from dtql_jax.types import Metrics, Params, Phase, State, Transition, UserError
+
+WEIGHT_DECAY = 0.01  # of mu
+CLONE_TIMES = (1e-3, 1.0)  # between which t is uniform
+POLICY_TIMES = (0.02, 0.98)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(iql_critic.Config):
+    """Settings of SRPO; defaults are the released ones, `beta` that of hopper-medium."""
+
+    behaviour_steps: int = 2_000_000
+    behaviour_batch_size: int = 2048
+    critic_steps: int = 1_500_000
+    lr: float = 3e-4  # of mu and pi; pi's decays to 0 over `steps` by a cosine
+    dropout: float = 0.1  # rate in mu's blocks
+    beta: float = 0.05  # weight of Q
+    weight: str = 'VDS'  # w(t): VDS sigma_t^2, stable 1, score alpha_t / sigma_t
+    baseline: bool = False  # subtracts the noise from mu's prediction of it
+    normalise_q_gradient: bool = False
+    policy_layers: int = 2  # hidden layers of pi
+
+    def __post_init__(self) -> None:
+        base.check_choice('weight', self.weight, ('VDS', 'stable', 'score'))
+        if self.dropout >= 1:
+            raise UserError(f'dropout={self.dropout}: must be below 1')
+        for name in ('behaviour_batch_size', 'policy_layers'):
+            if getattr(self, name) < 1:
+                raise UserError(f'{name}={getattr(self, name)}: must be at least 1')
+
+
+class CloneDraws(NamedTuple):
+    """Every random number of one update of mu, standard."""
+
+    u: jax.Array  # [B], in [0, 1)
+    noise: jax.Array  # [B, A]
+    dropout: jax.Array  # [blocks, B, hidden], in [0, 1)
+
+
+class Draws(NamedTuple):
+    """Every random number of one update of pi, standard. The critic's updates have none."""
+
+    u: jax.Array  # [B], in [0, 1)
+    noise: jax.Array  # [B, A]
+
+
+class SRPO(iql_critic.IQLCritic):
+    """The agent; its phases are the three programs of the released code."""
+
+    config: Config
+    config_class: ClassVar[type[base.Config]] = Config
+    clone: ClassVar[dict[str, float]] = {'beta': 0.0}
+
+    sde: ClassVar[VPSDE] = VPSDE()
+
+    @property
+    def mu(self) -> nets.ResidualDenoiser:
+        features = nets.FixedFourierFeatures(64, 30.0)
+        return nets.ResidualDenoiser(self.spec.action_dim, features, nets.mish, self.config.hidden)
+
+    @property
+    def pi(self) -> nets.MLP:
+        hidden = (self.config.hidden,) * self.config.policy_layers
+        return nets.MLP(hidden, self.spec.action_dim, nn.relu)
+
+    def networks(self) -> dict[str, tuple]:
+        obs, action = jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
+        return {
+            'mu': (self.mu, (action, jnp.zeros(1), obs)),
+            **super().networks(),
+            'pi': (self.pi, (obs,)),
+        }
+
+    def optimiser(self, name: str) -> optax.GradientTransformation:
+        """Adam; with decoupled weight decay for mu, but for the frequencies of its features."""
+        adam = super().optimiser(name)
+        if name != 'mu':
+            return adam
+
+        def decays(params: Params) -> dict[str, bool]:
+            return {part: part != 'features' for part in params}
+
+        return optax.chain(adam, optax.add_decayed_weights(WEIGHT_DECAY, decays))
+
+    def phases(self) -> tuple[Phase, ...]:
+        c = self.config
+
+        def behaviour(state: State, batch: Transition) -> tuple[State, Metrics]:
+            return self.behaviour(state, batch, draw_clone(state, batch, self.mu))
+
+        return (
+            Phase(
+                'behaviour', behaviour, c.behaviour_steps, c.behaviour_batch_size, evaluate=False
+            ),
+            Phase('critic', self.critic, c.critic_steps, c.batch_size, evaluate=False),
+            Phase('train', lambda s, b: self.train(s, b, draw(s, b)), c.steps, c.batch_size),
+        )
+
+    # One update of each phase.
+
+    def behaviour(
+        self, state: State, batch: Transition, draws: CloneDraws
+    ) -> tuple[State, Metrics]:
+        """mu only."""
+        lr = state.hparams['lr']
+        state, metrics = self.descend(state, 'mu', lr, self.clone_loss, batch, draws)
+        return state.replace(step=state.step + 1), metrics
+
+    def critic(self, state: State, batch: Transition) -> tuple[State, Metrics]:
+        """Q, whose target sees the V before this update; V; the target."""
+        lr = state.hparams['critic_lr']
+        state, m_q = self.descend(state, 'q', lr, self.q_loss, batch)
+        state, m_v = self.descend(state, 'v', lr, self.v_loss, batch)
+        state = self.track(state, 'q', state.hparams['tau'])
+        return state.replace(step=state.step + 1), {**m_q, **m_v}
+
+    def train(self, state: State, batch: Transition, draws: Draws) -> tuple[State, Metrics]:
+        """pi only."""
+        c = self.config
+        updates = state.step - c.behaviour_steps - c.critic_steps
+        lr = state.hparams['lr'] * losses.cosine_decay(updates, c.steps)
+        state, metrics = self.descend(state, 'pi', lr, self.policy_loss, batch, draws)
+        return state.replace(step=state.step + 1), metrics
+
+    # The losses.
+
+    def clone_loss(
+        self, state: State, batch: Transition, draws: CloneDraws
+    ) -> tuple[jax.Array, Metrics]:
+        """mu: L = E |eps(alpha_t a + sigma_t z, t | s) - z|^2, summed over the action's dims."""
+        dropout = nets.dropout_factors(draws.dropout, state.hparams['dropout'])
+
+        def network(x: jax.Array, t: jax.Array) -> jax.Array:
+            return self.mu.apply({'params': state.params['mu']}, x, t, batch.obs, dropout)
+
+        loss = self.sde.loss(network, batch.action, between(CLONE_TIMES, draws.u), draws.noise)
+        return loss, {'mu/loss': loss}
+
+    def policy_loss(
+        self, state: State, batch: Transition, draws: Draws
+    ) -> tuple[jax.Array, Metrics]:
+        """pi: L = E <sg d, a_pi> with d of `direction`, so that the gradient by a_pi is d / B."""
+        action = self.policy(state.params['pi'], batch.obs)
+        fixed = jax.lax.stop_gradient(action)
+        direction, q = self.direction(state, batch.obs, fixed, draws)
+        loss = jnp.mean(jnp.sum(jax.lax.stop_gradient(direction) * action, axis=-1))
+        return loss, {'pi/loss': loss, 'pi/q': q.mean()}
+
+    def direction(
+        self, state: State, obs: jax.Array, action: jax.Array, draws: Draws
+    ) -> tuple[jax.Array, jax.Array]:
+        """`w(t) eps(alpha_t a + sigma_t z, t | s) - beta g` at `action`, `[B, A]`; and Q, `[B]`.
+
+        Q is the mean of the two target critics and g its gradient by the action. With `baseline`
+        eps is `eps - z`.
+        """
+        t = between(POLICY_TIMES, draws.u)
+        noisy = self.sde.add_noise(action, t, draws.noise)
+        score = self.mu.apply({'params': state.params['mu']}, noisy, t, obs)
+        if self.config.baseline:
+            score -= draws.noise
+
+        def total_q(action: jax.Array) -> tuple[jax.Array, jax.Array]:
+            q = self.q.apply({'params': state.target['q']}, obs, action).mean(0)
+            return q.sum(), q
+
+        gradient, q = jax.grad(total_q, has_aux=True)(action)
+        if self.config.normalise_q_gradient:
+            rms = jnp.sqrt(jnp.mean(gradient**2, axis=-1, keepdims=True))
+            gradient /= jnp.maximum(rms, 1e-12)
+        return self.weight(t)[:, None] * score - state.hparams['beta'] * gradient, q
+
+    def weight(self, t: jax.Array) -> jax.Array:
+        """`w(t)`: sigma_t^2, 1, or alpha_t / sigma_t."""
+        match self.config.weight:
+            case 'VDS':
+                return self.sde.sigma(t) ** 2
+            case 'stable':
+                return jnp.ones_like(t)
+            case _:
+                return self.sde.alpha(t) / self.sde.sigma(t)
+
+    # Acting.
+
+    def policy(self, params: Params, obs: jax.Array) -> jax.Array:
+        """`max_action tanh(pi(s))` for `obs` `[..., O]`: `[..., A]`."""
+        return self.spec.max_action * jnp.tanh(self.pi.apply({'params': params}, obs))
+
+    def acting(self, state: State) -> Params:
+        return {'pi': state.params['pi']}
+
+    def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
+        """pi's one action."""
+        del key
+        return self.policy(acting['pi'], obs)
+
+
+def between(ends: tuple[float, float], u: jax.Array) -> jax.Array:
+    """`low + (high - low) u`."""
+    low, high = ends
+    return low + (high - low) * u
+
+
+def draw_clone(state: State, batch: Transition, mu: nets.ResidualDenoiser) -> CloneDraws:
+    """The random numbers of mu's update `state.step`, a function of the run's key and the step."""
+    keys = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
+    b, a = batch.action.shape
+    return CloneDraws(
+        u=jax.random.uniform(keys[0], (b,)),
+        noise=jax.random.normal(keys[1], (b, a)),
+        dropout=jax.random.uniform(keys[2], (mu.blocks, b, mu.hidden)),
+    )
+
+
+def draw(state: State, batch: Transition) -> Draws:
+    """The random numbers of pi's update `state.step`, likewise."""
+    keys = jax.random.split(jax.random.fold_in(state.key, state.step))
+    b, a = batch.action.shape
+    return Draws(u=jax.random.uniform(keys[0], (b,)), noise=jax.random.normal(keys[1], (b, a)))

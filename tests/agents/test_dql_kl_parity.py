@@ -1,0 +1,222 @@
+"""Whole training steps of DQL-KL's released torch code, replayed: `golden/dql_kl.npz`.
+
+Tolerances as in `test_dtql_parity`. The traces start from formula weights for every network, so
+the start from the pre-trained policy, `enter`, has tests of its own.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden_weights import check, fill
+
+from dtql_jax.agents.dql_kl import DQLKL, Config, Draws
+from dtql_jax.configs import dql_kl, dtql
+from dtql_jax.types import Spec, State, Transition
+
+GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'dql_kl.npz')
+CASES = ['gym', 'sigma1']
+
+
+def linear(torch_name: str, *path) -> list:
+    """Weight and bias of one Linear; an int in `path` picks the member of an ensemble."""
+    names = [p for p in path if not isinstance(p, int)]
+    member = tuple(p for p in path if isinstance(p, int))
+    return [
+        (f'{torch_name}.weight', (*names, 'kernel', *member)),
+        (f'{torch_name}.bias', (*names, 'bias', *member)),
+    ]
+
+
+def norm(torch_name: str, *path) -> list:
+    *names, member = path
+    return [
+        (f'{torch_name}.weight', (*names, 'scale', member)),
+        (f'{torch_name}.bias', (*names, 'bias', member)),
+    ]
+
+
+CRITIC = []
+for k in range(2):
+    for i in range(3):
+        CRITIC += linear(f'q{k + 1}_model.{3 * i}', 'q', 'q', f'Linear_{i}', k)
+        CRITIC += norm(f'q{k + 1}_model.{3 * i + 1}', 'q', 'q', f'LayerNorm_{i}', k)
+    CRITIC += linear(f'q{k + 1}_model.9', 'q', 'q', 'Linear_3', k)
+for i in range(4):
+    CRITIC += linear(f'v_model.{2 * i}', 'v', 'v', f'Linear_{i}')
+DENOISER = [
+    *linear('embed.1', 'time', 'mlp', 'Linear_0'),
+    *linear('embed.3', 'time', 'mlp', 'Linear_1'),
+    *linear('layers.layers.0', 'first'),
+    *[x for i, n in enumerate((1, 3, 5, 7))
+      for x in linear(f'layers.layers.{n}', 'trunk', f'Linear_{i}')],
+]  # fmt: skip
+LAYOUT = {'critic': CRITIC, 'mu': DENOISER, 'pi': DENOISER, 'fake': DENOISER}
+TORCH_NAME = {'critic': 'critic', 'mu': 'bc_actor', 'pi': 'actor', 'fake': 'fake_score'}
+# The released code logs no loss of the fake network.
+METRIC = {
+    'bc_loss': 'mu/loss',
+    'distill_loss': 'pi/kl_loss',
+    'actor_loss': 'pi/loss',
+    'critic_loss': 'critic/loss',
+}
+STEPS = 3
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+
+def golden(case: str, key: str) -> np.ndarray:
+    return GOLDEN[f'{case}/{key}']
+
+
+def setup(case: str) -> tuple[DQLKL, State]:
+    obs_dim, action_dim, _, _ = golden(case, 'meta/dims')
+    names = ('alpha', 'expectile', 'lr', 'generation_sigma')
+    released = {k: float(golden(case, f'meta/{k}')) for k in names if f'{case}/meta/{k}' in GOLDEN}
+    config = Config(pretrain_steps=0, steps=1000, **released)
+    spec = Spec(int(obs_dim), int(action_dim), float(golden(case, 'meta/max_action')))
+    agent = DQLKL(spec, config)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    params = {n: fill(state.params[n], LAYOUT[n], j) for j, n in enumerate(LAYOUT)}
+    target = jax.tree.map(jnp.copy, {'critic': params['critic']})
+    return agent, state.replace(params=params, target=target)
+
+
+def batch_and_draws(case: str, i: int) -> tuple[Transition, Draws]:
+    b = {
+        k: jnp.asarray(golden(case, f'batch{i}/{k}'))
+        for k in ('obs', 'action', 'reward', 'not_done', 'next_obs')
+    }
+    batch = Transition(b['obs'], b['action'], b['reward'][:, 0], b['not_done'][:, 0], b['next_obs'])
+    # In the order of `Draws`; the released code draws the KL term's noise before its level.
+    kinds = ('00_u', '01_n', '02_n', '04_u', '03_n', '05_u', '06_n')
+    return batch, Draws(*[jnp.float32(golden(case, f'step{i}/draw{kind}')) for kind in kinds])
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_training_and_acting_reproduce_the_released_code(case):
+    agent, state = setup(case)
+    assert int(golden(case, 'meta/dims')[3]) == STEPS
+    train = jax.jit(agent.train)
+    with jax.default_matmul_precision('highest'):
+        for i in range(STEPS):
+            state, metrics = train(state, *batch_and_draws(case, i))
+            ours = {theirs: metrics[name] for theirs, name in METRIC.items()}
+            ours['ql_loss'] = -metrics['pi/q']
+            for name, value in ours.items():
+                np.testing.assert_allclose(
+                    value, golden(case, f'step{i}/{name}'), rtol=2e-5, atol=2e-5,
+                    err_msg=f'{case} step {i} {name}',
+                )  # fmt: skip
+            trees = {TORCH_NAME[n]: (state.params[n], LAYOUT[n]) for n in LAYOUT}
+            trees['critic_target'] = (state.target['critic'], CRITIC)
+            for net, (tree, layout) in trees.items():
+                for name, path in layout:
+                    key = f'step{i}/params/{net}/{name}'
+                    check(golden(case, key), tree, path, f'{case} {key}')
+        check_acting(case, agent, state)
+
+
+def check_acting(case, agent, state):
+    acting = agent.acting(state)
+    obs, action = jnp.asarray(golden(case, 'act/obs')), golden(case, 'act/action')
+    noise = jnp.asarray(golden(case, 'act/draw00_n')).reshape(action.shape)
+    ours = jax.jit(jax.vmap(agent.candidates, (None, 0, 0)))(acting, obs, noise)
+    q = jax.jit(jax.vmap(agent.candidate_q, (None, 0, 0)))(acting, obs, ours)
+    probability = jax.nn.softmax(acting['inverse_temperature'] * q)
+    np.testing.assert_allclose(ours, action, atol=2e-5)
+    np.testing.assert_allclose(q, golden(case, 'act/q'), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(probability, golden(case, 'act/pick_prob'), rtol=1e-4, atol=1e-6)
+
+
+def test_every_number_of_the_trace_is_compared():
+    """A tensor that the layout forgets, or a loss, would pass unseen."""
+    ours = {f'{TORCH_NAME[n]}/{name}' for n in LAYOUT for name, _ in LAYOUT[n]}
+    ours |= {f'critic_target/{name}' for name, _ in CRITIC}
+    for case in CASES:
+        for i in range(STEPS):
+            keys = [k for k in GOLDEN if k.startswith(f'{case}/step{i}/')]
+            assert {k.split('/params/')[1] for k in keys if '/params/' in k} == ours
+            assert {k.split('/')[2] for k in keys if k.endswith('_loss')} == {*METRIC, 'ql_loss'}
+            assert len([k for k in keys if '/draw' in k]) == len(Draws._fields)
+
+
+# What the traces do not reach.
+
+
+def small(max_action: float = 1.0, **settings) -> DQLKL:
+    defaults = {'hidden': 8, 'candidates': 4, 'pretrain_steps': 2, 'steps': 10}
+    return DQLKL(Spec(3, 2, max_action), Config(**defaults | settings))
+
+
+def same(a, b) -> bool:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
+
+
+def test_training_enters_with_the_policy_and_the_fake_at_the_pretrained_weights():
+    agent = small()
+    pretrain, train = agent.phases()
+    state = jax.jit(agent.init)(jax.random.key(0))
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 10)).astype(np.float32)
+    batch = Transition(x[:, :3], x[:, 3:5], x[:, 5], np.ones(4, np.float32), x[:, 7:])
+    state, _ = jax.jit(pretrain.update)(state, batch)
+    assert not same(state.params['mu'], state.params['pi'])
+    entered = train.enter(state)
+    for name in ('pi', 'fake'):
+        assert same(entered.params[name], state.params['mu'])
+    for field in ('target', 'opt', 'hparams', 'step'):
+        assert same(getattr(entered, field), getattr(state, field)), field
+    assert same(entered.params['critic'], state.params['critic'])
+    assert same(train.enter(entered).params, entered.params)
+    # Copies: a donated buffer must not appear twice in a state.
+    pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(entered.params)]
+    assert len(set(pointers)) == len(pointers)
+    assert pretrain.enter is None
+
+
+def test_the_policys_gradient_is_the_difference_of_the_denoisers_over_its_scale():
+    """With eta 0, a fake equal to mu gives no gradient, whatever mu says."""
+    agent = small()
+    state = jax.jit(agent.init)(jax.random.key(0))
+    hparams = state.hparams | {k: jnp.float32(v) for k, v in DQLKL.clone.items()}
+    state = state.replace(hparams=hparams)
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 5)).astype(np.float32)
+    batch = Transition(x[:, :3], x[:, 3:], x[:, 0], x[:, 0], x[:, :3])
+    u, noise = jnp.full(4, 0.5), jax.random.normal(jax.random.key(1), (4, 2))
+    draws = Draws(u, noise, noise, u, 0.3 * noise, u, noise)
+
+    @jax.jit
+    def gradient(state):
+        def loss(params):
+            params = state.params | {'pi': params}
+            return agent.policy_loss(state.replace(params=params), batch, draws)[0]
+
+        return jax.grad(loss)(state.params['pi'])
+
+    assert all((g != 0).any() for g in jax.tree.leaves(gradient(state)))
+    still = gradient(agent.enter(state))
+    assert all(jnp.abs(g).max() < 1e-6 for g in jax.tree.leaves(still))
+
+
+def test_a_candidate_is_ranked_as_it_is_and_clipped_after_the_choice():
+    class Fixed(DQLKL):
+        def candidates(self, acting, obs, noise):
+            return jnp.array([[3.0, 0.0], [0.5, 0.5]])
+
+        def candidate_q(self, acting, obs, action):
+            return 1000.0 * (action[:, 0] > 2.5)  # only an action outside the box is good
+
+    agent = Fixed(Spec(3, 2), small(candidates=2).config)
+    acting = agent.acting(jax.jit(agent.init)(jax.random.key(0)))
+    np.testing.assert_array_equal(agent.act(acting, jnp.ones(3), jax.random.key(0)), [1.0, 0.0])
+
+
+def test_rows_are_those_of_dtql_without_its_likelihood_term():
+    assert dql_kl.TABLE.keys() == dtql.TABLE.keys()
+    assert 'gamma' not in small().config.hparams()
+    for task, row in dql_kl.TABLE.items():
+        assert {**row, 'gamma': 0} == {**dtql.TABLE[task], 'gamma': 0}, task
+        Config(**row)

@@ -1,0 +1,70 @@
+"""Every agent on a bandit: four modes of data, one of them best. Clones match all, others find it.
+
+One observation, two action dimensions, no next step: what is left is how an agent turns data and
+rewards into actions. Also held by an agent that is added to the registry.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dtql_jax.agents import AGENTS
+from dtql_jax.configs import task_config
+from dtql_jax.engine import Engine, Lane
+from dtql_jax.types import Spec, Transition
+
+MODES = 0.6 * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
+BEST = 3
+SPREAD = 0.05
+CLONES = {'bc'}
+# Small and fast, where an agent has such settings.
+SMALL = {
+    'hidden': 64, 'candidates': 64, 'batch_size': 128, 'behaviour_batch_size': 128, 'steps': 1000,
+    'pretrain_steps': 500, 'behaviour_steps': 1000, 'critic_steps': 1000, 'lr': 1e-3,
+    'critic_lr': 1e-3, 'decay_steps': 10_000, 'ema_tau': 0.01, 'ema_start': 0, 'dropout': 0.0,
+    'inverse_temperature': 20.0, 'tau': 0.05, 'expectile': 0.9,
+}  # fmt: skip
+# The weight of Q against the data, which has no common scale.
+WEIGHT = {'iql': {'beta': 10.0}, 'srpo': {'beta': 0.2}}
+
+
+def bandit(n=4000):
+    """Reward 1 around the best mode, 0 around the others; every return ends at once."""
+    rng = np.random.default_rng(0)
+    mode = rng.integers(0, 4, n)
+    action = (MODES[mode] + SPREAD * rng.normal(size=(n, 2))).astype(np.float32)
+    obs = np.ones((n, 1), np.float32)
+    reward = (mode == BEST).astype(np.float32)
+    return Transition(obs, action, reward, np.zeros_like(reward), obs)
+
+
+def actions_after_training(name, n=400):
+    """Actions of a trained agent for `n` keys."""
+    fields = AGENTS[name].config_class.__dataclass_fields__
+    settings = {k: v for k, v in SMALL.items() if k in fields} | WEIGHT.get(name, {})
+    agent = AGENTS[name](Spec(1, 2), task_config(name, '', settings))
+    engine = Engine(agent, bandit(), [Lane(name, 0)])
+    state, alive = engine.init(), np.ones(1, bool)
+    for phase in agent.phases():
+        sums = {k: np.zeros(x.shape, x.dtype) for k, x in engine.metrics(phase).items()}
+        state = engine.enter(phase, state, alive)
+        state, _, done = engine.advance(phase, state, engine.place(sums), phase.steps, alive)
+        assert done[0] == phase.steps, 'diverged'
+    acting = agent.acting(jax.tree.map(lambda x: x[0], state))
+    act = jax.jit(lambda keys: jax.lax.map(lambda k: agent.act(acting, jnp.ones(1), k), keys))
+    return np.asarray(act(jax.random.split(jax.random.key(7), n)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', AGENTS)
+def test_clones_match_the_modes_and_others_find_the_best(name):
+    actions = actions_after_training(name)
+    distance = np.linalg.norm(actions[:, None] - MODES, axis=-1)
+    near = distance.min(1) < 5 * SPREAD
+    share = np.bincount(distance.argmin(1)[near], minlength=4) / len(actions)
+    if name in CLONES:
+        assert near.mean() > 0.9, share
+        assert (abs(share - 0.25) < 0.1).all(), share
+    else:
+        assert share[BEST] > 0.9, share
