@@ -365,3 +365,5 @@ def test_phases_have_names_of_their_own_and_the_last_has_the_steps(name):
     assert len(set(names)) == len(names)
     assert agent.phases()[-1].steps == agent.config.steps
     assert agent.phases()[-1].evaluate
+    for phase in agent.phases()[:-1]:
+        assert phase.steps == getattr(agent.config, f'{phase.name}_steps')
