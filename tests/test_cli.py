@@ -116,7 +116,7 @@ MISTAKES = {
     'task': (['--env=hoper-medium'], "unknown task 'hoper-medium'; nearest: hopper-medium"),
     'replay': (['--env=hopper-medium-replay-v2'], 'Minari has no medium-replay set'),
     'no dataset': (['--env=minari:test/none-v0'], 'dataset test/none-v0 is not in'),
-    'agent': (['--agent=dqtl'], "unknown agent 'dqtl'; nearest: dtql"),
+    'agent': (['--agent=dqtl'], "unknown agent 'dqtl'; nearest: idql, dtql"),
     'setting': (['--set', 'alhpa=1'], "unknown setting 'alhpa'; nearest: alpha"),
     'task setting': (['--set=gaol=observe'], "unknown setting 'gaol'; nearest: goal"),
     'whole setting': (['--set=hidden=2.5'], "hidden='2.5': not a whole number"),
