@@ -8,7 +8,7 @@ that nothing recompiles when it changes; how a phase is cut into dispatches neve
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -121,8 +121,10 @@ class Engine:
     def compile(self, phase: Phase) -> jax.stages.Compiled:
         """The phase's program, compiled at the first call."""
         if phase.name not in self._programs:
+            run = functools.partial(self._run, phase)
+            alone = len(self.lanes) == len(self.devices)
             run = jax.shard_map(
-                jax.vmap(functools.partial(self._run, phase), in_axes=(0, 0, None, None)),
+                _on_one(run) if alone else jax.vmap(run, in_axes=(0, 0, None, None)),
                 mesh=self._mesh,
                 in_specs=(*[PartitionSpec('lane')] * 2, *[PartitionSpec()] * 2),
                 out_specs=PartitionSpec('lane'),
@@ -203,6 +205,20 @@ class Engine:
             finite = jax.device_get(self.dispatch(phase, *self._copy(before), middle)[2])
             low, high = (middle, high) if finite[lane] else (low, middle)
         return low
+
+
+def _on_one(run: Callable[..., tuple]) -> Callable[..., tuple]:
+    """`run` on the single lane of a device: as `vmap` does, but without a batch of one.
+
+    Batched products of one matrix are slower than plain ones: an update of DTQL takes 20 ms in
+    place of 17 on two CPU cores.
+    """
+
+    def on_one(state: State, sums: Metrics, data: Transition, n: jax.Array) -> tuple:
+        state, sums = jax.tree.map(lambda x: x[0], (state, sums))
+        return jax.tree.map(lambda x: x[None], run(state, sums, data, n))
+
+    return on_one
 
 
 def _where_lane(choose: jax.Array, tree: tuple, other: tuple) -> tuple:

@@ -15,6 +15,24 @@ def formula(shape: tuple[int, ...], k: int, j: int, scale_vector: bool) -> np.nd
     return s.astype(np.float32).reshape(shape)
 
 
+def linear(torch_name: str, *path) -> list:
+    """Weight and bias of one Linear; an int in `path` picks the member of an ensemble."""
+    names = [p for p in path if not isinstance(p, int)]
+    member = tuple(p for p in path if isinstance(p, int))
+    return [
+        (f'{torch_name}.weight', (*names, 'kernel', *member)),
+        (f'{torch_name}.bias', (*names, 'bias', *member)),
+    ]
+
+
+def norm(torch_name: str, *path) -> list:
+    *names, member = path
+    return [
+        (f'{torch_name}.weight', (*names, 'scale', member)),
+        (f'{torch_name}.bias', (*names, 'bias', member)),
+    ]
+
+
 def _leaf(tree: dict, path: tuple) -> jnp.ndarray:
     """The leaf at `path`; an int at its end picks a member of a stacked ensemble."""
     member = None

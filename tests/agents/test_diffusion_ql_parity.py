@@ -1,7 +1,7 @@
 """Whole training steps of Diffusion-QL's released torch code, replayed: `golden/dql.npz`.
 
-Tolerances as in `test_dtql_parity`. Then what the traces do not reach: the schedule's constants,
-when the averaged policy moves, the decay of the learning rates, chains of other lengths.
+Tolerances as in `test_dtql_parity`. Then what the traces do not reach: when the averaged policy
+moves, the decay of the learning rates, chains of other lengths.
 """
 
 import dataclasses
@@ -13,24 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_weights import check, fill
+from golden_weights import check, fill, linear
 
 from dtql_jax.agents.diffusion_ql import Config, DiffusionQL, Draws, draw
-from dtql_jax.diffusion import VP
 from dtql_jax.types import Spec, State, Transition, UserError
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'dql.npz')
 CASES = ['gym', 'antmaze']
-
-
-def linear(torch_name: str, *path) -> list:
-    """Weight and bias of one Linear; an int in `path` picks the member of an ensemble."""
-    names = [p for p in path if not isinstance(p, int)]
-    member = tuple(p for p in path if isinstance(p, int))
-    return [
-        (f'{torch_name}.weight', (*names, 'kernel', *member)),
-        (f'{torch_name}.bias', (*names, 'bias', *member)),
-    ]
 
 
 CRITIC = [
@@ -160,50 +149,6 @@ def test_the_traces_show_both_sides_of_the_coin_and_a_clipped_gradient():
     gradient = jax.jit(jax.grad(loss))(state.params['critic'])
     norm = math.sqrt(sum(float(jnp.sum(g**2)) for g in jax.tree.leaves(gradient)))
     assert norm > agent.config.max_norm
-
-
-# The schedule.
-
-
-def test_the_schedule_of_five_steps_is_the_released_one():
-    vp = VP()
-    beta = [0.195875, 0.458818, 0.635781, 0.754878, 0.835031]
-    np.testing.assert_allclose(1 - vp.alpha, beta, atol=6e-7)
-    alpha_bar = [0.804125, 0.435178, 0.158500, 0.038852, 0.006409]
-    np.testing.assert_allclose(vp.alpha_bar, alpha_bar, atol=6e-7)
-    variance = [0.0, 0.159114, 0.426742, 0.660907, 0.807766]
-    np.testing.assert_allclose(vp.posterior_variance, variance, atol=6e-7)
-    x0_weight, x_weight = vp.posterior_mean
-    np.testing.assert_allclose(x0_weight, [1, 0.728435, 0.498410, 0.312681, 0.165654], atol=6e-7)
-    np.testing.assert_allclose(x_weight, [0, 0.255116, 0.405078, 0.433466, 0.392901], atol=6e-7)
-
-
-@pytest.mark.parametrize('steps', [1, 2, 5, 50])
-def test_a_perfect_predictor_leads_back_to_its_point_from_any_number_of_steps(steps):
-    """Where all data is one point m, the noise is (x - sqrt(alpha_bar) m) / sqrt(1 - alpha_bar)."""
-    vp, point = VP(steps), 0.3
-    assert vp.alpha_bar[-1] == pytest.approx(math.exp(-5.05))  # the same for every T
-
-    def network(x, t):
-        a = jnp.float32(vp.alpha_bar)[t][:, None]
-        return (x - jnp.sqrt(a) * point) / jnp.sqrt(1 - a)
-
-    noise = jax.random.normal(jax.random.key(0), (steps + 1, 4, 2))
-    x = jax.jit(lambda noise: vp.sample(network, noise[0], noise[1:], 1.0))(noise)
-    np.testing.assert_allclose(x, point, atol=1e-5)
-    t = jnp.arange(4) % steps
-    x = jnp.full((4, 2), point)
-    assert vp.loss(network, x, t, noise[0]) == pytest.approx(0, abs=1e-9)
-    noisy = vp.add_noise(x, t, noise[0])
-    np.testing.assert_allclose(vp.predict_x0(noisy, t, noise[0]), x, atol=1e-5)
-
-
-def test_the_chain_stays_in_the_box_and_its_last_noise_has_no_effect():
-    vp, noise = VP(3), 10 * jax.random.normal(jax.random.key(0), (4, 5, 2))
-    x = vp.sample(lambda x, t: jnp.sin(x), noise[0], noise[1:], 0.5)
-    assert jnp.abs(x).max() <= 0.5
-    other = vp.sample(lambda x, t: jnp.sin(x), noise[0], noise[1:].at[-1].set(7.0), 0.5)
-    np.testing.assert_array_equal(x, other)
 
 
 # The averaged policy, the learning rates, the draws.

@@ -11,31 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_weights import check, fill
+from golden_weights import check, fill, linear, norm
 
 from dtql_jax.agents.dtql import DTQL, Config, Draws
 from dtql_jax.types import Spec, Transition
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'dtql.npz')
 CASES = ['gym', 'antmaze', 'decay', 'box2']
-
-
-def linear(torch_name: str, *path) -> list:
-    """Weight and bias of one Linear; an int in `path` picks the member of an ensemble."""
-    names = [p for p in path if not isinstance(p, int)]
-    member = tuple(p for p in path if isinstance(p, int))
-    return [
-        (f'{torch_name}.weight', (*names, 'kernel', *member)),
-        (f'{torch_name}.bias', (*names, 'bias', *member)),
-    ]
-
-
-def norm(torch_name: str, *path) -> list:
-    *names, member = path
-    return [
-        (f'{torch_name}.weight', (*names, 'scale', member)),
-        (f'{torch_name}.bias', (*names, 'bias', member)),
-    ]
 
 
 CRITIC = []

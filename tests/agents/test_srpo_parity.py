@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_weights import check, fill
+from golden_weights import check, fill, linear
 
 from dtql_jax import nets
 from dtql_jax.agents.srpo import SRPO, CloneDraws, Config, Draws
@@ -31,16 +31,6 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 
 def golden(case: str, key: str) -> np.ndarray:
     return GOLDEN[f'{case}/{key}']
-
-
-def linear(torch_name: str, *path) -> list:
-    """Weight and bias of one Linear; an int in `path` picks the member of an ensemble."""
-    names = [p for p in path if not isinstance(p, int)]
-    member = tuple(p for p in path if isinstance(p, int))
-    return [
-        (f'{torch_name}.weight', (*names, 'kernel', *member)),
-        (f'{torch_name}.bias', (*names, 'bias', *member)),
-    ]
 
 
 FREQUENCY = ('features', 'frequency')
