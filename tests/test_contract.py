@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dtql_jax import checkpoint
 from dtql_jax.agents import AGENTS
 from dtql_jax.agents.base import best_by_q, draw_by_q
 from dtql_jax.configs import task_config, typed
@@ -85,6 +86,12 @@ def raw(tree):
 
 def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(raw(a), raw(b), strict=True))
+
+
+def on_first_device(x):
+    """Shape, dtype and device, as a restore asks for them."""
+    where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
 
 
 def phases(subject):
@@ -215,6 +222,18 @@ def test_metrics_are_finite_float32_scalars_named_after_their_network(subject):
             assert key.split('/')[0] in subject.agent.networks(), key
             assert (value.shape, value.dtype) == ((), jnp.float32), key
             assert jnp.isfinite(value), key
+
+
+def test_a_state_goes_through_a_checkpoint_and_on_with_the_same_bits(subject, tmp_path):
+    for name, update in phases(subject):
+        state, _ = update(subject.state(), batch_of(0))
+        like = jax.tree.map(on_first_device, state)
+        checkpoint.save(tmp_path / name, state, {'step': 1})
+        restored, meta = checkpoint.restore(tmp_path / name, like)
+        assert meta == {'step': 1}
+        assert described(restored) == described(state)
+        assert same(restored, state)
+        assert same(update(restored, batch_of(1)), update(state, batch_of(1)))
 
 
 def test_states_stay_finite(subject):

@@ -1,0 +1,181 @@
+"""The limit: what DTQL's update costs at least, what this machine can do, and the share reached.
+
+  python benchmarks/limit.py [--out=FILE]
+
+Operations of the matrix products are counted term by term from the networks themselves: a product
+counts where a loss needs it, so no gradient of a network that a loss does not train, and none of an
+input that nothing asks for. Bytes are those of the parameters, Adam's moments and the target, each
+read and written once, and of the batch; activations may stay in a cache. The rates of matrix
+products and of memory are measured in turns with the training, and the best of them is the limit.
+"""
+
+import json
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from measure import ANTMAZE, PEN, WALKER, TrainingTimer, machine, synthetic
+
+from dtql_jax.agents.dtql import DTQL, Config
+from dtql_jax.engine import Lane
+from dtql_jax.types import Params, Spec, State
+
+_SIZES = flags.DEFINE_list(
+    'sizes', [f'{WALKER}/256', f'{ANTMAZE}/2048', f'{PEN}/256'], 'observation/action/batch'
+)
+_SEEDS = flags.DEFINE_integer('seeds', 1, 'seeds trained at once')
+_BLOCKS = flags.DEFINE_integer('blocks', 7, 'timed blocks')
+_BLOCK_SECONDS = flags.DEFINE_float('block_seconds', 3.0, 'seconds per block')
+_OUT = flags.DEFINE_string('out', None, 'JSON file to write')
+
+SQUARES = (256, 512, 1024, 2048, 4096)
+STREAM_FLOATS = 64 * 2**20  # far beyond any cache
+
+
+def products(params: Params) -> list[tuple[int, int]]:
+    """Inputs and outputs of every linear layer, in order of use; an ensemble's member by member."""
+    shapes = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if path[-1].key == 'kernel':
+            shapes += [leaf.shape[-2:]] * (leaf.shape[0] if leaf.ndim == 3 else 1)
+    return shapes
+
+
+def passes(layers: list[tuple[int, int]], train: bool, inputs: int | None) -> int:
+    """Operations per sample: forward, gradients of weights with `train`, gradients of activations.
+
+    `inputs` of the first layer's own inputs need a gradient; None where nothing is differentiated.
+    """
+    forward = sum(2 * i * o for i, o in layers)
+    if inputs is None:
+        return forward
+    first = 2 * layers[0][1] * inputs
+    activations = sum(2 * i * o for i, o in layers[1:]) + first
+    return forward + (forward if train else 0) + activations
+
+
+def operations(state: State, spec: Spec, batch_size: int) -> dict[str, int]:
+    """Operations of one update by term."""
+    params, a = state.params, spec.action_dim
+    v, pi = products(params['critic']['v']), products(params['pi'])
+    # Members of the ensemble alternate; one of them, twice.
+    q = products(params['critic']['q'])[::2]
+    time_mlp = products(params['mu']['time'])
+    trunk = products({'first': params['mu']['first']}) + products(params['mu']['trunk'])
+    per_sample = {
+        'critic: Q(s, a)': 2 * passes(q, True, 0),
+        'critic: V(s)': passes(v, True, 0),
+        "critic: V(s')": passes(v, False, None),
+        'mu: clone': passes(trunk, True, time_mlp[-1][1]) + passes(time_mlp, True, 0),
+        'pi: policy': passes(pi, True, 0),
+        'pi: trust region': passes(trunk, False, a) + passes(time_mlp, False, None),
+        'pi: Q(s, a_pi)': 2 * passes(q, False, a),
+    }
+    return {name: batch_size * n for name, n in per_sample.items()}
+
+
+def traffic(state: State, spec: Spec, batch_size: int) -> int:
+    """Bytes of one update: see the head of this file."""
+    count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))  # noqa: E731
+    # Parameters and two moments are read and written; so is the target; the batch is read.
+    floats = 6 * count(state.params) + 2 * count(state.target)
+    return 4 * (floats + batch_size * (2 * spec.obs_dim + spec.action_dim + 2))
+
+
+class Rates:
+    """The machine's rates, a block at a time: FLOP/s by side of the square, bytes/s."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.squares = {n: jnp.asarray(rng.normal(size=(n, n)), jnp.float32) for n in SQUARES}
+        self.product = jax.jit(jnp.matmul)
+        self.x = jnp.ones(STREAM_FLOATS, jnp.float32)
+        self.add = jax.jit(lambda x, y: x + 2.0 * y)
+        self.flops: dict[int, list[float]] = {n: [] for n in SQUARES}
+        self.bandwidth: list[float] = []
+        self.block()
+        for rates in [*self.flops.values(), self.bandwidth]:
+            rates.clear()
+
+    def block(self) -> None:
+        """The best of a few products and of a few sums."""
+        for n, x in self.squares.items():
+            repeats = max(2, int(2e10 / (2 * n**3)) if n < 2048 else 2)
+            self.flops[n].append(2 * n**3 / fastest(self.product, x, x, repeats=min(repeats, 50)))
+        seconds = fastest(self.add, self.x, self.x, repeats=3)
+        self.bandwidth.append(2 * 4 * STREAM_FLOATS / seconds)  # one array read, one written
+
+
+def fastest(function, *args, repeats: int) -> float:
+    """Seconds of the fastest of `repeats` calls."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(function(*args))
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def measure(size: str) -> dict:
+    """The count, the rates and the share reached at one size."""
+    obs_dim, action_dim, batch_size = (int(n) for n in size.split('/'))
+    spec = Spec(obs_dim, action_dim)
+    agent = DTQL(spec, Config(batch_size=batch_size))
+    state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
+    terms = operations(state, spec, batch_size)
+    data = synthetic(f'{obs_dim}/{action_dim}')
+    lanes = [Lane('dtql', seed) for seed in range(_SEEDS.value)]
+    training, rates = TrainingTimer(agent, data, lanes, _BLOCK_SECONDS.value), Rates()
+    for _ in range(_BLOCKS.value):
+        training.block()
+        rates.block()
+    squares = {n: float(np.median(r)) for n, r in rates.flops.items()}
+    bandwidth, best = float(np.median(rates.bandwidth)), max(squares.values())
+    updates = training.medians()['train'] * _SEEDS.value
+    flops, transferred = sum(terms.values()), traffic(state, spec, batch_size)
+    compiled = training.engine.compile(training.phases[-1]).cost_analysis() or {}
+    return {
+        'size': size,
+        'seeds': _SEEDS.value,
+        'operations': terms,
+        'gflop_per_update': flops / 1e9,
+        'mb_per_update': transferred / 1e6,
+        'compiled_gflop': compiled.get('flops', 0.0) / 1e9,
+        'product_gflops': {n: r / 1e9 for n, r in squares.items()},
+        'bandwidth_gb_s': bandwidth / 1e9,
+        'limit_by_products': best / flops,
+        'limit_by_memory': bandwidth / transferred,
+        'seed_updates_per_s': updates,
+        'share_of_product_rate': updates * flops / best,
+    }
+
+
+def text(row: dict) -> str:
+    """A row as text."""
+    squares = ', '.join(f'{n}: {r:.0f}' for n, r in row['product_gflops'].items())
+    terms = '\n'.join(f'  {name:20}{n / 1e9:8.3f} GFLOP' for name, n in row['operations'].items())
+    return (
+        f'obs/action/batch {row["size"]}, {row["seeds"]} seeds\n{terms}\n'
+        f'  {"together":20}{row["gflop_per_update"]:8.3f} GFLOP, {row["mb_per_update"]:.1f} MB\n'
+        f'  matrix products, GFLOP/s by side: {squares}; memory {row["bandwidth_gb_s"]:.1f} GB/s\n'
+        f'  limits: {row["limit_by_products"]:.1f} updates/s by products, '
+        f'{row["limit_by_memory"]:.1f} by memory\n'
+        f'  reached: {row["seed_updates_per_s"]:.1f} seed-updates/s, '
+        f'{100 * row["share_of_product_rate"]:.0f} % of the product rate\n'
+    )
+
+
+def main(_: list[str]) -> None:
+    report = {**machine(), 'results': []}
+    for size in _SIZES.value:
+        report['results'].append(measure(size))
+        print(text(report['results'][-1]), flush=True)
+        if _OUT.value:
+            pathlib.Path(_OUT.value).write_text(json.dumps(report, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    app.run(main)
