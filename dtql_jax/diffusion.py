@@ -93,14 +93,14 @@ class Preconditioning:
         return np.append(np.linspace(*ends, steps) ** rho, 0.0)
 
     def sample_heun(
-        self, network: Network, noise: jax.Array, steps: int, clip: float | None, rho: float = 7.0
+        self, network: Network, noise: jax.Array, steps: int, clip: float | None
     ) -> jax.Array:
         """EDM's algorithm 1 (`sigma(t) = t`) from standard normal `noise` `[B, A]`: `[B, A]`.
 
         Heun's method on `dx/dt = (x - D(x, t)) / t` from `x = t_0 noise`: second order with
         `2 steps - 1` calls of the network. `clip` as in `denoise`.
         """
-        t = jnp.asarray(self.time_steps(steps, rho), noise.dtype)
+        t = jnp.asarray(self.time_steps(steps), noise.dtype)
 
         def step(x: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
             return self._heun(network, x, t[i], t[i + 1], clip), None
@@ -118,7 +118,6 @@ class Preconditioning:
         s_max: jax.Array | float,
         s_noise: jax.Array | float,
         clip: float | None,
-        rho: float = 7.0,
     ) -> jax.Array:
         """EDM's algorithm 2 from normal `noise` `[B, A]` and `churn_noise` `[N, B, A]`: `[B, A]`.
 
@@ -128,7 +127,7 @@ class Preconditioning:
         Fresh noise corrects the errors of earlier steps. `S_churn = 0` gives algorithm 1.
         """
         steps = len(churn_noise)
-        t = jnp.asarray(self.time_steps(steps, rho), noise.dtype)
+        t = jnp.asarray(self.time_steps(steps), noise.dtype)
 
         def churn(x: jax.Array, i: jax.Array | int) -> tuple[jax.Array, jax.Array]:
             gamma = jnp.minimum(s_churn / steps, math.sqrt(2) - 1)
@@ -216,9 +215,10 @@ class VPPreconditioning(Preconditioning):
     """The continuous variance-preserving process (Song et al., arXiv 2011.13456), as a denoiser.
 
     The column 'VP' of EDM's table 1: t is uniform in [epsilon_t, 1] and
-    `sigma(t)^2 = exp(beta_d t^2 / 2 + beta_min t) - 1`. F predicts the noise. The constants are the
-    source's, for images. They are kept since c_in scales every noisy action to a variance near 1,
-    and since SRPO (arXiv 2310.07297) uses the same process for actions.
+    `sigma(t)^2 = exp(beta_d t^2 / 2 + beta_min t) - 1`. F predicts the noise. The betas are the
+    source's, for images, and kept since c_in scales every noisy action to a variance near 1.
+    `epsilon_t` is that of SRPO (arXiv 2310.07297), which uses the same process for actions; EDM
+    trains from 1e-5 and samples from 1e-3.
     """
 
     beta_d: float = 19.9

@@ -22,7 +22,7 @@ CLONES = {'bc'}
 SMALL = {
     'hidden': 64, 'candidates': 64, 'batch_size': 128, 'behaviour_batch_size': 128, 'steps': 1000,
     'pretrain_steps': 500, 'behaviour_steps': 1000, 'critic_steps': 1000, 'lr': 1e-3,
-    'critic_lr': 1e-3, 'decay_steps': 10_000, 'ema_tau': 0.01, 'ema_start': 0, 'dropout': 0.0,
+    'critic_lr': 1e-3, 'ema_tau': 0.01, 'ema_start': 0, 'dropout': 0.0,
     'inverse_temperature': 20.0, 'tau': 0.05, 'expectile': 0.9,
 }  # fmt: skip
 # The weight of Q against the data, which has no common scale; and time for chains of denoising.

@@ -1,6 +1,6 @@
 """What every agent of the registry keeps to: see 'Add an algorithm' in CONTRIBUTING.md.
 
-Nothing here names an agent. One that is added to `AGENTS` is held to all of it.
+One that is added to `AGENTS` is held to all of it; only those without chance are named.
 """
 
 import dataclasses
@@ -25,6 +25,9 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 OBS, ACTION, BATCH = 3, 2, 8
 SMALL = {'hidden': 8, 'candidates': 4}  # where an agent has such settings
 SEEDS = np.array([3, 4, 3], np.uint32)
+# Whose updates, or actions, are without chance. Everything else must draw.
+NO_NOISE = {('iql', 'train'), ('srpo', 'critic')}
+NO_CHANCE = {'iql', 'srpo'}
 
 
 def make(name, max_action=1.0, **changes):
@@ -180,14 +183,15 @@ def test_an_update_is_a_function_of_state_and_batch(subject):
 
 
 def test_updates_draw_new_noise_at_every_step(subject):
-    """Or none at all. A constant key, a known slip, gives the same noise at every step."""
+    """A constant key, a known slip, gives the same noise at every step."""
     for name, update in phases(subject):
         state = subject.state()
         later = update(state.replace(step=state.step + 1), batch_of(0))[0].params
         other = update(state.replace(key=subject.state(1).key), batch_of(0))[0].params
         now = update(state, batch_of(0))[0].params
-        draws = not same(now, other)
-        assert not (draws and same(now, later)), f'{name}: a key that does not hang on the step'
+        draws = (subject.name, name) not in NO_NOISE
+        assert draws == (not same(now, other)), f'{name}: noise and the key of the run'
+        assert draws == (not same(now, later)), f'{name}: noise and the step'
 
 
 def test_an_update_moves_what_its_phase_trains_and_nothing_else(subject):
@@ -275,13 +279,24 @@ def test_other_boxes_are_kept_and_used(subject, bound):
 def test_one_candidate_is_enough(subject):
     if not hasattr(subject.agent.config, 'candidates'):
         pytest.skip('has no candidates')
-    assert np.isfinite(act(subject, make(subject.name, candidates=1))).all()
+    agent = make(subject.name, candidates=1)
+    assert np.isfinite(act(subject, agent)).all()
+
+    def unasked(*args):
+        raise AssertionError('Q is asked though there is nothing to choose')
+
+    cls = type('Single', (type(agent),), {'candidate_q': unasked})
+    assert same(act(subject, cls(agent.spec, agent.config)), act(subject, agent))
 
 
 def test_an_action_is_a_function_of_policy_observation_and_key(subject):
     assert same(act(subject), act(subject))
     # Not extreme, where a policy may know the corners of the box only.
     assert len(np.unique(act(subject, scale=1.0), axis=0)) > 32
+    acting = subject.agent.acting(subject.state())
+    obs = jnp.broadcast_to(jax.random.normal(jax.random.key(1), (OBS,)), (64, OBS))
+    actions = subject.act(acting, obs, jax.random.split(jax.random.key(2), 64))
+    assert len(np.unique(actions, axis=0)) == (1 if subject.name in NO_CHANCE else 64)
 
 
 THREE = jnp.array([[-0.5, 0.1], [0.0, 0.2], [0.5, 0.3]])  # candidates, told apart by the first

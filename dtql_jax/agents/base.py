@@ -61,6 +61,11 @@ class Agent:
         """Each network's module and example inputs, by name."""
         raise NotImplementedError
 
+    @property
+    def examples(self) -> tuple[jax.Array, jax.Array]:
+        """An observation `[1, O]` and an action `[1, A]` to initialise networks with."""
+        return jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
+
     def phases(self) -> tuple[Phase, ...]:
         """The phases of training, in order."""
         raise NotImplementedError

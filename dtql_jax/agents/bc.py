@@ -65,7 +65,7 @@ class BC(mu.Agent):
     config_class: ClassVar[type[base.Config]] = Config
 
     def networks(self) -> dict[str, tuple]:
-        obs, action = jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
+        obs, action = self.examples
         return {'mu': (self.mu, (action, jnp.zeros(1), obs))}
 
     def phases(self) -> tuple[Phase, ...]:
@@ -89,11 +89,7 @@ class BC(mu.Agent):
         The first draw of `noise` starts the chain; one more per step is read by the stochastic
         sampler alone.
         """
-
-        def network(x: jax.Array, c: jax.Array) -> jax.Array:
-            return self.mu.apply({'params': acting['mu']}, x, c, obs)
-
-        clip = self.spec.max_action
+        network, clip = self.network(acting['mu'], obs), self.spec.max_action
         if self.config.sampler == 'heun':
             return self.schedule.sample_heun(network, noise[0], self.config.sampler_steps, clip)
         churn = {name: acting[name] for name in CHURN}

@@ -101,7 +101,7 @@ class DiffusionQL(base.Agent):
         return nets.NoisePredictor(self.spec.action_dim, self.config.hidden)
 
     def networks(self) -> dict[str, tuple]:
-        obs, action = jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
+        obs, action = self.examples
         return {
             'critic': (self.q, (obs, action)),
             'actor': (self.actor, (action, jnp.zeros(1), obs)),

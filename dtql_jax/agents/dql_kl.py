@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from dtql_jax import nets
 from dtql_jax.agents import base
 from dtql_jax.agents.dtql import DTQL
-from dtql_jax.diffusion import EDM, Network
+from dtql_jax.diffusion import EDM
 from dtql_jax.types import Metrics, Params, Phase, State, Transition
 
 
@@ -73,7 +73,7 @@ class DQLKL(DTQL):
         return self.mu
 
     def networks(self) -> dict[str, tuple]:
-        obs, action = jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
+        obs, action = self.examples
         denoiser = (self.mu, (action, jnp.zeros(1), obs))
         return {
             'critic': (nets.Critic(self.q, self.v), (obs, action)),
@@ -145,16 +145,9 @@ class DQLKL(DTQL):
         self, state: State, batch: Transition, draws: Draws, action: jax.Array
     ) -> tuple[jax.Array, Metrics]:
         """fake: the denoising loss on pi's actions `[B, A]`."""
-        network = self.network(state.params['fake'], batch.obs)
-        sigma = self.schedule.sigma(draws.fake_u)
-        loss = self.schedule.loss(
-            network, action, sigma, draws.fake_noise, clip=self.spec.max_action
-        )
+        params, u, noise = state.params['fake'], draws.fake_u, draws.fake_noise
+        loss = self.denoising_loss(params, batch.obs, action, u, noise)
         return loss, {'fake/loss': loss}
-
-    def network(self, params: Params, obs: jax.Array) -> Network:
-        """A network of mu's architecture at `obs` `[B, O]`."""
-        return lambda x, c: self.mu.apply({'params': params}, x, c, obs)
 
     def generate(
         self, params: Params, obs: jax.Array, noise: jax.Array, sigma_g: jax.Array

@@ -16,8 +16,9 @@ Where paper and released code differ, this follows the code:
 - training starts with 50,000 updates of mu and the critic alone;
 - no gradient clipping, no normalisation of Q; the critic's learning rate is 3e-4 whatever mu's is;
 - acting draws one of 1024 samples by a softmax over the target critic's minimum.
-The paper, not the code, allows other noise schedules and other one-step policies: `schedule` and
-`policy` choose them, the networks and constants of those are ours (see `policies`, `diffusion`).
+The paper allows other noise schedules and one-step policies: `schedule` and `policy` choose them.
+Of these the released code has an implicit policy, in its toy tasks only and without a squashing;
+ours is another network, and so are the constants of the schedules (see `policies`, `diffusion`).
 Left out: the two averaged copies of the policies, which the released code keeps and never reads,
 and its one update beyond the last epoch.
 """
@@ -102,7 +103,7 @@ class DTQL(mu.Agent):
         return self.policy.network
 
     def networks(self) -> dict[str, tuple]:
-        obs, action = jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
+        obs, action = self.examples
         return {
             'critic': (nets.Critic(self.q, self.v), (obs, action)),
             'mu': (self.mu, (action, jnp.zeros(1), obs)),
@@ -172,7 +173,8 @@ class DTQL(mu.Agent):
         h = state.hparams
         pi = self.policy.at(state.params['pi'], batch.obs)
         action = self.policy.sample(pi, draws.pi_noise)
-        trust = self.denoising_loss(state, batch.obs, action, draws.trust_u, draws.trust_noise)
+        mu, u, noise = state.params['mu'], draws.trust_u, draws.trust_noise
+        trust = self.denoising_loss(mu, batch.obs, action, u, noise)
         q = self.q.apply({'params': state.params['critic']['q']}, batch.obs, action).min(0).mean()
         loss = h['alpha'] * trust - h['eta'] * q
         metrics = {'pi/trust_loss': trust, 'pi/q': q}

@@ -5,12 +5,13 @@ beside it (see `iql_critic`). Acting samples many actions of mu and takes the on
 
 Symbols: s `obs`, a `action`, eps the noise network mu, T `diffusion_steps`.
 
-This follows the simple learner (`ddpm_iql_simple`) of the released code. The runs behind the paper
-used larger batches, fewer updates and another network, and swept the number of candidates:
+This follows the simple learner (`ddpm_iql_simple`) of the released code, as far as that goes: the
+runs behind the paper used larger batches, fewer updates and another network, and swept the number
+of candidates. As the simple learner has it:
 - one batch of 512 serves all three networks; acting takes the best of 64 candidates, where an older
   learner draws one with weights, `expectile` where Q is above V and `1 - expectile` elsewhere;
 - candidates come from an average of mu that moves by 0.001 at every update;
-- mu's learning rate decays by a cosine over 3,000,000 updates, the critic's rate is constant;
+- mu's learning rate decays by a cosine over all 3,000,000 updates, the critic's rate is constant;
 - V has a LayerNorm on its input, Q has none;
 - the data's actions are clipped to 1 - 1e-5 of the box in all losses.
 Left out: the split of 5 % of the data for validation, the temperature of the sampler's noise (1 in
@@ -45,19 +46,17 @@ class Config(iql_critic.Config):
     steps: int = 3_000_000
     batch_size: int = 512
     eval_every: int = 250_000
-    lr: float = 3e-4  # of mu
-    decay_steps: int = 3_000_000  # over which it decays to 0
+    lr: float = 3e-4  # of mu, decays to 0 over `steps` by a cosine
     dropout: float = 0.1  # rate in mu's blocks
     ema_tau: float = 0.001  # rate of the averaged mu
     diffusion_steps: int = 5
     candidates: int = 64  # sampled actions to choose from when acting; 1 turns the choice off
 
     def __post_init__(self) -> None:
-        for name in ('decay_steps', 'diffusion_steps'):
-            if getattr(self, name) < 1:
-                raise UserError(f'{name}={getattr(self, name)}: must be at least 1')
-        if not 0 <= self.dropout < 1:
-            raise UserError(f'dropout={self.dropout}: must be at least 0 and below 1')
+        if self.diffusion_steps < 1:
+            raise UserError(f'diffusion_steps={self.diffusion_steps}: must be at least 1')
+        if self.dropout >= 1:
+            raise UserError(f'dropout={self.dropout}: must be below 1')
 
 
 class Draws(NamedTuple):
@@ -100,7 +99,7 @@ class IDQL(iql_critic.IQLCritic):
         )
 
     def networks(self) -> dict[str, tuple]:
-        obs, action = jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
+        obs, action = self.examples
         return {**super().networks(), 'mu': (self.mu, (action, jnp.zeros(1), obs))}
 
     def optimiser(self, name: str) -> optax.GradientTransformation:
@@ -121,7 +120,7 @@ class IDQL(iql_critic.IQLCritic):
         """mu and its average, V, Q and its target: Q's target sees the V just updated."""
         h, edge = state.hparams, EDGE * self.spec.max_action
         batch = batch._replace(action=jnp.clip(batch.action, -edge, edge))
-        lr = h['lr'] * losses.cosine_decay(state.step, self.config.decay_steps)
+        lr = h['lr'] * losses.cosine_decay(state.step, self.config.steps)
         state, m_mu = self.descend(state, 'mu', lr, self.clone_loss, batch, draws)
         state = self.track(state, 'mu', h['ema_tau'])
         state, m_v = self.descend(state, 'v', h['critic_lr'], self.v_loss, batch)

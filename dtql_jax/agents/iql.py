@@ -6,7 +6,7 @@ repeats the data's actions, weighted by the exponential of their advantage. It a
 Symbols: s `obs`, a `action`, `beta` the paper's inverse temperature (the released code's
 `temperature`): 0 leaves a clone of the data, a large one climbs Q.
 
-The paper leaves open, and from memory of the released code (`implicit_q_learning`, JAX) come:
+The paper leaves open, and from the released code (ikostrikov/implicit_q_learning, 09d7002) come:
 - the order V, policy, Q, target, where the policy's weights see the new V and the target critic;
 - the sum of both critics' errors, where a mean would do;
 - a Gaussian whose mean is a tanh and whose noise is not squashed, with one log deviation for all
@@ -54,7 +54,8 @@ class IQL(iql_critic.IQLCritic):
         return nets.TanhMeanPolicy(self.spec.action_dim, self.config.hidden)
 
     def networks(self) -> dict[str, tuple]:
-        return {**super().networks(), 'pi': (self.pi, (jnp.zeros((1, self.spec.obs_dim)),))}
+        obs, _ = self.examples
+        return {**super().networks(), 'pi': (self.pi, (obs,))}
 
     def phases(self) -> tuple[Phase, ...]:
         return (Phase('train', self.train, self.config.steps, self.config.batch_size),)

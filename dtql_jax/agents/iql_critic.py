@@ -18,7 +18,6 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from dtql_jax import losses, nets
 from dtql_jax.agents import base
@@ -53,7 +52,7 @@ class IQLCritic(base.Agent):
         return nets.Value((self.config.hidden,) * 2, nn.relu, layer=self.layer)
 
     def networks(self) -> dict[str, tuple]:
-        obs, action = jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
+        obs, action = self.examples
         return {'q': (self.q, (obs, action)), 'v': (self.v, (obs,))}
 
     def v_loss(self, state: State, batch: Transition) -> tuple[jax.Array, Metrics]:

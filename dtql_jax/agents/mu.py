@@ -11,8 +11,8 @@ import jax
 
 from dtql_jax import nets
 from dtql_jax.agents import base
-from dtql_jax.diffusion import SCHEDULES, Preconditioning
-from dtql_jax.types import Metrics, State, Transition
+from dtql_jax.diffusion import SCHEDULES, Network, Preconditioning
+from dtql_jax.types import Metrics, Params, State, Transition
 
 
 class CloneDraws(Protocol):
@@ -37,20 +37,23 @@ class Agent(base.Agent):
         self, state: State, batch: Transition, draws: CloneDraws
     ) -> tuple[jax.Array, Metrics]:
         """mu: the denoising loss on the data's actions."""
-        loss = self.denoising_loss(state, batch.obs, batch.action, draws.clone_u, draws.clone_noise)
+        params = state.params['mu']
+        u, noise = draws.clone_u, draws.clone_noise
+        loss = self.denoising_loss(params, batch.obs, batch.action, u, noise)
         return loss, {'mu/loss': loss}
 
     def denoising_loss(
-        self, state: State, obs: jax.Array, action: jax.Array, u: jax.Array, noise: jax.Array
+        self, params: Params, obs: jax.Array, action: jax.Array, u: jax.Array, noise: jax.Array
     ) -> jax.Array:
-        """`E ((D(a + sigma noise, sigma | s) - a) / c_out(sigma))^2` of mu on `action` `[B, A]`.
+        """`E ((D(a + sigma noise, sigma | s) - a) / c_out(sigma))^2` on `action` `[B, A]`.
 
-        `u` `[B]` are the quantiles of sigma, `noise` is `[B, A]`.
+        D is the denoiser with these `params`; `u` `[B]` are the quantiles of sigma, `noise` is
+        `[B, A]`.
         """
-
-        def network(x: jax.Array, c: jax.Array) -> jax.Array:
-            return self.mu.apply({'params': state.params['mu']}, x, c, obs)
-
         schedule = self.schedule
         clip = self.spec.max_action if schedule.clip_in_loss else None
-        return schedule.loss(network, action, schedule.sigma(u), noise, clip)
+        return schedule.loss(self.network(params, obs), action, schedule.sigma(u), noise, clip)
+
+    def network(self, params: Params, obs: jax.Array) -> Network:
+        """A network of mu's architecture at `obs` `[B, O]`."""
+        return lambda x, c: self.mu.apply({'params': params}, x, c, obs)

@@ -1,8 +1,9 @@
 """One-step policies `pi(a | s)` of DTQL (arXiv 2405.19690): one call of a network per action.
 
-The paper has Gaussian and implicit policies, its released code the Gaussian. `Deterministic` and
-`Implicit` are ours, with the Gaussian's layers. Every action is `max_action tanh(z)`. Only the
-Gaussian has a density, and so a likelihood term.
+The paper has Gaussian and implicit policies; its released code has the Gaussian and, in its toy
+tasks, an implicit one: a denoiser's network without a squashing. `Deterministic` and `Implicit` are
+ours, with the Gaussian's layers. Every action is `max_action tanh(z)`. Only the Gaussian has a
+density, and so a likelihood term.
 """
 
 import dataclasses
@@ -38,11 +39,11 @@ class Policy:
 
     def inputs(self, obs: jax.Array, noise: jax.Array) -> tuple[jax.Array, ...]:
         """The network's inputs for `obs` `[..., O]` and `noise` `[..., A]`."""
-        raise NotImplementedError
+        return (obs,)
 
     def at(self, params: Params, obs: jax.Array) -> Any:
         """pi at the states `obs` `[..., O]`."""
-        raise NotImplementedError
+        return self.network.apply({'params': params}, obs)
 
     def sample(self, pi: Any, noise: jax.Array) -> jax.Array:
         """Actions `[..., A]` from standard normal `noise` `[..., A]`; `pi` is a result of `at`."""
@@ -66,12 +67,6 @@ class Gaussian(Policy):
     def network(self) -> nn.Module:
         return nets.GaussianPolicy(self.spec.action_dim, self.hidden)
 
-    def inputs(self, obs: jax.Array, noise: jax.Array) -> tuple[jax.Array, ...]:
-        return (obs,)
-
-    def at(self, params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return self.network.apply({'params': params}, obs)
-
     def sample(self, pi: tuple[jax.Array, jax.Array], noise: jax.Array) -> jax.Array:
         mean, log_std = pi
         return self.squash(mean + jnp.exp(log_std) * noise)
@@ -85,12 +80,6 @@ class Gaussian(Policy):
 
 class Deterministic(Policy):
     """`z = mean(s)`; the noise only says how many actions there are."""
-
-    def inputs(self, obs: jax.Array, noise: jax.Array) -> tuple[jax.Array, ...]:
-        return (obs,)
-
-    def at(self, params: Params, obs: jax.Array) -> jax.Array:
-        return self.network.apply({'params': params}, obs)
 
     def sample(self, pi: jax.Array, noise: jax.Array) -> jax.Array:
         return jnp.broadcast_to(self.squash(pi), noise.shape)

@@ -97,7 +97,7 @@ class SRPO(iql_critic.IQLCritic):
         return nets.MLP(hidden, self.spec.action_dim, nn.relu)
 
     def networks(self) -> dict[str, tuple]:
-        obs, action = jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
+        obs, action = self.examples
         return {
             'mu': (self.mu, (action, jnp.zeros(1), obs)),
             **super().networks(),

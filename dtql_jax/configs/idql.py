@@ -33,12 +33,12 @@ TABLE: dict[str, dict] = {
     'antmaze-large-play': _ANTMAZE,
     'antmaze-large-diverse': _ANTMAZE,
     'pointmaze-umaze': {
-        **_POINTMAZE, 'steps': 4_000, 'decay_steps': 4_000, 'eval_every': 2_000,
+        **_POINTMAZE, 'steps': 4_000, 'eval_every': 2_000,
     },
     'pointmaze-medium': {
-        **_POINTMAZE, 'steps': 20_000, 'decay_steps': 20_000, 'eval_every': 10_000,
+        **_POINTMAZE, 'steps': 20_000, 'eval_every': 10_000,
     },
     'pointmaze-large': {
-        **_POINTMAZE, 'steps': 40_000, 'decay_steps': 40_000, 'eval_every': 20_000,
+        **_POINTMAZE, 'steps': 40_000, 'eval_every': 20_000,
     },
 }  # fmt: skip

@@ -6,10 +6,10 @@ Reward transforms as the released codes name them (r: reward, R: undiscounted ep
 |---|---|---|
 | `none`, `no` | r | DTQL, everywhere but antmaze |
 | `normalize` | (r - mean) / std, unbiased std | Diffusion-QL on pen |
-| `iql_antmaze` | r - 1 | DTQL, IDQL, SRPO on antmaze |
+| `iql_antmaze` | r - 1 | DTQL, IQL, IDQL, SRPO on antmaze |
 | `cql_antmaze` | 4 (r - 0.5) | Diffusion-QL on antmaze |
 | `antmaze` | 2 (r - 0.25) | nowhere by default |
-| `iql_locomotion` | 1000 r / (max R - min R) | IDQL and SRPO on locomotion |
+| `iql_locomotion` | 1000 r / (max R - min R) | IQL, IDQL and SRPO on locomotion |
 """
 
 import dataclasses

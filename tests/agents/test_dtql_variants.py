@@ -95,7 +95,9 @@ def test_the_trust_region_clips_for_edm_alone():
         bias = state.params['mu']['trunk']['Linear_3']['bias']
         state.params['mu']['trunk']['Linear_3']['bias'] = jnp.full_like(bias, 100.0)
         u, noise = jnp.full(BATCH, 0.5), jnp.zeros((BATCH, ACTION))
-        loss = jax.jit(agent.denoising_loss)(state, batch().obs, batch().action, u, noise)
+        loss = jax.jit(agent.denoising_loss)(
+            state.params['mu'], batch().obs, batch().action, u, noise
+        )
         far[schedule] = float(loss)
     # Unclipped it is the mean of F^2, 100^2; clipped the error is at most 2, divided by c_out.
     assert far['edm'] < 4 / (0.5 * 0.5 / math.sqrt(0.5)) ** 2

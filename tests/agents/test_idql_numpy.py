@@ -14,7 +14,7 @@ from dtql_jax.types import Spec, Transition, UserError
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 OBS, ACTION, BATCH, HIDDEN, BOX, T = 3, 2, 16, 8, 2.0, 5
-STEP, DECAY_STEPS = 7, 20
+STEP, STEPS = 7, 20
 LAYER = 'XavierDense'
 SETTINGS = {
     'lr': 0.02, 'critic_lr': 0.01, 'expectile': 0.8, 'tau': 0.1, 'ema_tau': 0.2, 'discount': 0.9,
@@ -24,7 +24,7 @@ SETTINGS = {
 
 @pytest.fixture(scope='module')
 def agent(quick_compile):
-    config = Config(hidden=HIDDEN, steps=30, decay_steps=DECAY_STEPS, candidates=6, **SETTINGS)
+    config = Config(hidden=HIDDEN, steps=STEPS, candidates=6, **SETTINGS)
     return IDQL(Spec(OBS, ACTION, BOX), config)
 
 
@@ -104,7 +104,7 @@ def reference(before, batch, draws, order=('mu', 'v', 'q')):
         q = ref.twin_q(p, LAYER, b.obs, action)
         return ref.squared_errors(q, b.reward, b.mask, next_v, SETTINGS['discount']).mean()
 
-    decayed = SETTINGS['lr'] * (1 + np.cos(np.pi * STEP / DECAY_STEPS)) / 2
+    decayed = SETTINGS['lr'] * (1 + np.cos(np.pi * STEP / STEPS)) / 2
     loss = {'mu': mu_loss, 'v': v_loss, 'q': q_loss}
     steps = {}
     for name in order:
@@ -259,7 +259,7 @@ def test_initial_laws(agent):
         assert not np.any(layer['bias'])
 
 
-@pytest.mark.parametrize('bad', [{'decay_steps': 0}, {'diffusion_steps': 0}, {'dropout': 1.0}])
+@pytest.mark.parametrize('bad', [{'diffusion_steps': 0}, {'dropout': 1.0}])
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(UserError, match=next(iter(bad))):
         Config(**bad)
