@@ -18,16 +18,18 @@ MODES = 0.6 * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
 BEST = 3
 SPREAD = 0.1
 CLONES = {'bc'}
-# Small and fast, where an agent has such settings.
+# Small and fast, where an agent has such settings. With one candidate it is the policy that finds
+# the best, and not the choice by Q, which would find it among the samples of a clone as well.
 SMALL = {
-    'hidden': 64, 'candidates': 64, 'batch_size': 128, 'behaviour_batch_size': 128, 'steps': 1000,
+    'hidden': 64, 'candidates': 1, 'batch_size': 128, 'behaviour_batch_size': 128, 'steps': 1000,
     'pretrain_steps': 500, 'behaviour_steps': 1000, 'critic_steps': 1000, 'lr': 1e-3,
     'critic_lr': 1e-3, 'ema_tau': 0.01, 'ema_start': 0, 'dropout': 0.0,
-    'inverse_temperature': 20.0, 'tau': 0.05, 'expectile': 0.9,
+    'tau': 0.05, 'expectile': 0.9,
 }  # fmt: skip
 # The weight of Q against the data, which has no common scale; and time for chains of denoising.
 OWN = {
-    'diffusion_ql': {'eta': 0.1, 'steps': 2000},
+    'diffusion_ql': {'steps': 2000},
+    'idql': {'candidates': 64},  # whose policy knows nothing of Q
     'srpo': {'beta': 0.2},
     'iql': {'beta': 10.0},
     'bc': {'steps': 3000},

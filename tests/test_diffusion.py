@@ -1,6 +1,6 @@
 """EDM, the chain of Diffusion-QL and the process of SRPO: by hand and by finite differences.
 
-EDM's other schedules and the samplers are in `test_schedules`.
+EDM's other schedules and the samplers are in `test_schedules`, with the gradient of EDM's loss.
 """
 
 import math
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from finite_differences import assert_gradients
 
 from dtql_jax.diffusion import EDM, VP, VPSDE
 
@@ -115,12 +116,11 @@ def test_the_network_sees_scaled_noisy_input_and_log_noise():
     np.testing.assert_allclose(seen['c'], [np.log(0.5) / 4, np.log(2.0) / 4], rtol=1e-6)
 
 
-@pytest.mark.parametrize(('clip', 'expected'), [(None, 8.5), (1.0, 1.25)])
+@pytest.mark.parametrize(('clip', 'expected'), [(None, 5.0625), (1.0, 1.0)])
 def test_loss_by_hand(clip, expected):
     """At sigma 1/2 with F = 0: D = (x + n / 2) / 2 and 1 / c_out^2 = 8."""
     x, noise = jnp.array([[1.0, 0.5]]), jnp.array([[2.0, 5.5]])
     # D is 1 and 1.625; D - x is 0 and 1.125, or 0.5 after the clip: 8 / 2 times the squares' sum.
-    expected = 8 / 2 * ((1.625 - 0.5) ** 2 if clip is None else 0.5**2)
     loss = edm.loss(constant(0.0), x, jnp.array([0.5]), noise, clip)
     assert loss == pytest.approx(expected, rel=1e-6)
 
@@ -153,40 +153,6 @@ def test_a_perfect_denoiser_has_no_loss():
     x, noise = np.full((3, 2), point), np.random.default_rng(0).normal(size=(3, 2))
     loss = jax.jit(lambda *arrays: edm.loss(network, *arrays, clip=1.0))(x, sigma, noise)
     assert loss == pytest.approx(0, abs=1e-5)
-
-
-@pytest.mark.parametrize('clip', [None, 1.0])
-def test_gradients_are_those_of_finite_differences_in_float64(clip):
-    """For the network's weights, and for x through all three places where it enters."""
-    with jax.enable_x64(True):
-        rng = np.random.default_rng(0)
-        x, noise = rng.uniform(-1, 1, (5, 2)), rng.normal(size=(5, 2))
-        sigma, weight = np.array([0.05, 0.3, 0.5, 1.0, 6.0]), rng.normal(size=(2, 2))
-
-        @jax.jit
-        def loss(weight, x):
-            def network(y, c):
-                return jnp.tanh(y @ weight + c[:, None])
-
-            return edm.loss(network, x, jnp.asarray(sigma), jnp.asarray(noise), clip)
-
-        if clip:
-            noisy = x + sigma[:, None] * noise
-            free = edm.denoise(lambda y, c: jnp.tanh(y @ weight + c[:, None]), noisy, sigma, None)
-            assert (np.abs(free) > clip).any()  # the clip is at work
-            assert (np.abs(free) < clip).any()
-        gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))(weight, x)
-        for i in range(2):
-            arguments = [weight, x]
-            gradient = np.asarray(gradients[i])
-            assert gradient.dtype == np.float64
-            for index in np.ndindex(arguments[i].shape):
-                step = np.zeros_like(arguments[i])
-                step[index] = 1e-6
-                up, down = ([*arguments], [*arguments])
-                up[i], down[i] = arguments[i] + step, arguments[i] - step
-                slope = (loss(*up) - loss(*down)) / 2e-6
-                assert gradient[index] == pytest.approx(float(slope), rel=1e-6, abs=1e-8)
 
 
 def test_a_clipped_denoiser_still_pulls_x_towards_the_box():
@@ -248,6 +214,160 @@ def test_the_chain_stays_in_the_box_and_its_last_noise_has_no_effect():
     np.testing.assert_array_equal(x, other)
 
 
+def recomputed(steps):
+    """alpha, alpha_bar, alpha_bar_{t-1}, as the released code writes them for t = 1 .. T."""
+    t = np.arange(1, steps + 1)
+    alpha = np.exp(-0.1 / steps - 0.5 * (10 - 0.1) * (2 * t - 1) / steps**2)
+    bar, before = (np.array([np.prod(alpha[:k]) for k in ks]) for ks in (t, t - 1))
+    return alpha, bar, before
+
+
+def posterior(steps):
+    """Weights of x_0 and x_t in the mean of x_{t-1}, and its variance."""
+    alpha, bar, before = recomputed(steps)
+    x0_weight = (1 - alpha) * np.sqrt(before) / (1 - bar)
+    x_weight = (1 - before) * np.sqrt(alpha) / (1 - bar)
+    return x0_weight, x_weight, (1 - alpha) * (1 - before) / (1 - bar)
+
+
+def sample(network, x, noise, clip):
+    """Diffusion-QL's chain in NumPy, and the x_0 of each step before its clip."""
+    _, bar, _ = recomputed(len(noise))
+    x0_weight, x_weight, variance = posterior(len(noise))
+    free = []
+    for used, t in enumerate(range(len(noise))[::-1]):
+        eps = network(x, np.full(len(x), float(t)))
+        free.append((x - np.sqrt(1 - bar[t]) * eps) / np.sqrt(bar[t]))
+        x = x0_weight[t] * np.minimum(np.maximum(free[-1], -clip), clip) + x_weight[t] * x
+        if t > 0:
+            x = x + np.sqrt(variance[t]) * noise[used]
+    return x, np.stack(free)
+
+
+def sample_ddpm(network, x, noise, clip):
+    """IDQL's chain in NumPy, and the x of each step before its clip."""
+    alpha, bar, _ = recomputed(len(noise))
+    free = []
+    for used, t in enumerate(range(len(noise))[::-1]):
+        eps = network(x, np.full(len(x), float(t)))
+        x = (x - (1 - alpha[t]) / np.sqrt(1 - bar[t]) * eps) / np.sqrt(alpha[t])
+        if t > 0:
+            x = x + np.sqrt(1 - alpha[t]) * noise[used]
+        free.append(x)
+        x = np.minimum(np.maximum(x, -clip), clip)
+    return x, np.stack(free)
+
+
+def chain_noise(steps):
+    """The start `[6, 2]` and the noise `[T, 6, 2]` of a chain."""
+    noise = np.random.default_rng(steps).normal(size=(steps + 1, 6, 2))
+    return noise[0], noise[1:]
+
+
+@pytest.mark.parametrize('steps', [1, 2, 5, 8])
+def test_the_schedule_of_any_number_of_steps(steps):
+    vp = VP(steps)
+    alpha, bar, before = recomputed(steps)
+    np.testing.assert_allclose(vp.alpha, alpha, rtol=1e-12)
+    np.testing.assert_allclose(vp.alpha_bar, bar, rtol=1e-12)
+    np.testing.assert_allclose(vp.alpha_bar_before, before, rtol=1e-12)
+    x0_weight, x_weight, variance = posterior(steps)
+    np.testing.assert_allclose(vp.posterior_mean, [x0_weight, x_weight], rtol=1e-12)
+    np.testing.assert_allclose(vp.posterior_variance, variance, rtol=1e-12)
+
+
+@pytest.mark.parametrize('steps', [1, 2, 5, 8])
+@pytest.mark.parametrize('reference', [sample, sample_ddpm], ids=lambda f: f.__name__)
+def test_both_chains_reproduce_numpy_with_an_imperfect_predictor(reference, steps):
+    """Where the clip is at work and where it is not, so that every weight and deviation counts."""
+    x, noise = chain_noise(steps)
+    ours = jax.jit(
+        lambda x, noise, clip: getattr(VP(steps), reference.__name__)(
+            lambda x, t: jnp.sin(x + 0.7 * t[:, None]), x, noise, clip
+        )
+    )
+    for clip in (0.7, 100.0):
+        end, free = reference(lambda x, t: np.sin(x + 0.7 * t[:, None]), x, noise, clip)
+        clipped = (np.abs(free) > clip).mean((1, 2))
+        assert (clipped > 0).any() == (clip < 1)
+        assert (clipped < 1).any()
+        np.testing.assert_allclose(ours(x, noise, clip), end, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [('sample', [-0.904362, 0.144266]), ('sample_ddpm', [0.607775, 0.281940])],
+)
+def test_both_chains_of_two_steps_by_hand(name, expected):
+    """alpha = exp(-1.2875), exp(-3.7625), thus alpha_bar = exp(-1.2875), exp(-5.05).
+
+    Diffusion-QL: x_0 = 12.490895 x - 12.450802 * 0.05 is 11.868, clipped to 1, and 0.626549;
+    x = 0.516428 x_0 + 0.111055 x + 0.843674 noise is 0.205646 and 0.756510;
+    then 1.903606 x - 1.619789 * 0.8.
+    IDQL: x = 6.561702 (x - 0.979920 * 0.05) + 0.988319 noise is 5.746, clipped to 1, and 0.828832;
+    then 1.903606 (x - 0.850906 * 0.8).
+    """
+
+    def network(x, t):
+        return jnp.broadcast_to(jnp.where(t == 1, 0.05, 0.8)[:, None], x.shape)
+
+    x, noise = jnp.array([[1.0, 0.1]]), jnp.array([[[-0.5, 0.5]], [[7.0, 7.0]]])
+    end = getattr(VP(2), name)(network, x, noise, 1.0)
+    np.testing.assert_allclose(end, [expected], atol=3e-6)
+
+
+def test_the_loss_of_the_chain_by_hand():
+    """A network that returns its input, at the released sqrt(alpha_bar) and sqrt(1 - alpha_bar)."""
+    x, noise = jnp.array([[1.0, 0.0], [-1.0, 0.0]]), jnp.array([[2.0, 1.0], [2.0, 1.0]])
+    first = (2 - (0.896730 + 2 * 0.442577)) ** 2 + (1 - 0.442577) ** 2
+    second = (2 - (-0.659680 + 2 * 0.751546)) ** 2 + (1 - 0.751546) ** 2
+    loss = VP().loss(lambda x, t: x, x, jnp.array([0, 1]), noise)
+    assert loss == pytest.approx((first + second) / 4, rel=1e-5)
+    # And the step as the network sees it: both errors grow by t / 2 in the second row.
+    loss = VP().loss(lambda x, t: x - t[:, None] / 2, x, jnp.array([0, 1]), noise)
+    second = (2.5 - (-0.659680 + 2 * 0.751546)) ** 2 + (1.5 - 0.751546) ** 2
+    assert loss == pytest.approx((first + second) / 4, rel=1e-5)
+
+
+def test_gradients_of_the_loss_of_the_chain():
+    rng = np.random.default_rng(0)
+    x, noise, weight = rng.uniform(-1, 1, (5, 2)), rng.normal(size=(5, 2)), rng.normal(size=(2, 2))
+
+    def loss(weight, x):
+        network = lambda x, t: jnp.tanh(x @ weight + 0.3 * t[:, None])  # noqa: E731
+        return VP().loss(network, x, np.arange(5), noise)
+
+    assert_gradients(loss, weight, x)
+
+
+@pytest.mark.parametrize('clip', [1.0, 100.0])
+def test_gradients_flow_through_the_whole_chain(clip):
+    """For the weights of the network, which every step calls, and for the noise of every step."""
+    x, noise = chain_noise(5)
+    noise = noise[:-1]  # the last has no effect
+    weight, share = np.random.default_rng(0).normal(size=(2, 6, 2))
+    weight = weight[:2]
+
+    def network(x, t, weight, numpy):
+        return numpy.sin(x @ weight + 0.7 * t[:, None])
+
+    def total(weight, x, noise):
+        end = VP().sample(
+            lambda x, t: network(x, t, weight, jnp),
+            x,
+            jnp.concatenate([noise, jnp.zeros((1, 6, 2))]),
+            clip,
+        )
+        return (share * end).sum()
+
+    # The clip has no slope at its kinks: stay away, on both sides of them.
+    _, free = sample(lambda x, t: network(x, t, weight, np), x, [*noise, noise[0]], clip)
+    assert (np.abs(free) < clip).any((1, 2)).all()
+    assert (np.abs(free) > clip).any((1, 2)).all() == (clip == 1.0)
+    assert np.abs(np.abs(free) - clip).min() > 1e-3
+    assert_gradients(total, weight, x, noise)
+
+
 # The continuous variance-preserving process of SRPO.
 
 sde = VPSDE()
@@ -291,6 +411,20 @@ def test_the_sde_adds_noise_and_sums_its_loss_over_dimensions():
     assert sde.loss(network, x, t, noise) == pytest.approx(3.125)
     np.testing.assert_array_equal(seen['x'], noisy)
     np.testing.assert_array_equal(seen['t'], t)
+    # A network that returns its input errs by (0.5, -1.4) and (1, -1.5).
+    loss = sde.loss(lambda x, t: x, x, t, noise)
+    assert loss == pytest.approx((0.25 + 1.96 + 1 + 2.25) / 2, rel=1e-6)
+
+
+def test_gradients_of_the_loss_of_the_sde():
+    """For the network's weights, for x, and for t, on which both shares and the network depend."""
+    rng = np.random.default_rng(0)
+    x, noise, weight = rng.uniform(-1, 1, (5, 2)), rng.normal(size=(5, 2)), rng.normal(size=(2, 2))
+
+    def loss(weight, x, t):
+        return sde.loss(lambda x, t: jnp.tanh(x @ weight + t[:, None]), x, t, noise)
+
+    assert_gradients(loss, weight, x, [0.02, 0.1, 0.3, 0.6, 0.98])
 
 
 def test_shapes_that_would_broadcast_are_refused_by_the_sde():

@@ -1,4 +1,4 @@
-"""The scalar mathematics, on numbers worked by hand."""
+"""The scalar mathematics, on numbers worked by hand, and its gradients by finite differences."""
 
 import math
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from finite_differences import assert_gradients
 
 from dtql_jax import losses
 
@@ -71,6 +72,26 @@ def test_gaussian_density_integrates_to_one():
     mean, log_std = jnp.full_like(x, 1.5), jnp.full_like(x, math.log(2.0))
     density = jnp.exp(losses.gaussian_log_prob(x, mean, log_std))
     assert density.sum() * (60 / 20_000) == pytest.approx(1, abs=1e-4)
+
+
+# Numbers apart enough that no difference of the expectile loss is at its kink, 0.
+rng = np.random.default_rng(0)
+GRADIENTS = {
+    'expectile_loss': (losses.expectile_loss, ([2.0, -1.0, 0.5, -3.0], 0.7)),
+    'twin_td_loss': (losses.twin_td_loss, (rng.normal(size=(2, 4)), rng.normal(size=4))),
+    'gaussian_log_prob': (
+        # Not the plain sum, which a permutation of the batch would leave as it is.
+        lambda *arrays: (losses.gaussian_log_prob(*arrays) * np.array([1.0, -2.0, 0.5])).sum(),
+        rng.normal(size=(3, 3, 2)),  # x, mean and log_std
+    ),
+}
+
+
+@pytest.mark.parametrize('name', GRADIENTS)
+def test_gradients_are_those_of_finite_differences_in_float64(name):
+    """For every argument; what an agent does not differentiate is a parameter of the formula."""
+    function, arguments = GRADIENTS[name]
+    assert_gradients(function, *arguments)
 
 
 @pytest.mark.parametrize(

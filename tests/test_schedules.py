@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from finite_differences import assert_gradients
 
 from dtql_jax.diffusion import EDM, SCHEDULES, VEPreconditioning, VPPreconditioning
 
@@ -111,32 +112,41 @@ def test_the_loss_is_the_error_of_a_noise_prediction(name, sign):
     assert loss == pytest.approx(np.mean((raw + sign * noise) ** 2), rel=1e-4)
 
 
-@pytest.mark.parametrize('name', ['vp', 've'])
-def test_gradients_are_those_of_finite_differences_in_float64(name):
-    """For the network's weights and for x."""
+@pytest.mark.parametrize(
+    ('name', 'clip', 'expected'),
+    [('vp', None, 1.6), ('vp', 1.0, 1.28), ('ve', None, 34.0), ('ve', 1.0, 8 / 9)],
+)
+def test_the_loss_by_hand(name, clip, expected):
+    """At sigma = 0.75 with F the network's input, x = (1, -2): x1 = x + sigma noise = (4, -2).
+
+    VP: F = 0.8 x1, D = x1 - 0.75 F = (1.6, -0.8), clipped (1, -0.8).
+    VE: F = x1, D = x1 + 0.75 F = (7, -3.5), clipped (1, -1).
+    """
+    x, noise = jnp.array([[1.0, -2.0]]), jnp.array([[4.0, 0.0]])
+    loss = SCHEDULES[name]().loss(lambda y, c: y, x, jnp.array([0.75]), noise, clip)
+    assert loss == pytest.approx(expected, rel=1e-6)
+
+
+@all_schedules
+@pytest.mark.parametrize('clip', [None, 1.0])
+def test_gradients_are_those_of_finite_differences_in_float64(name, clip):
+    """For the network's weights, and for x through all three places where it enters."""
     schedule = SCHEDULES[name]()
-    with jax.enable_x64(True):
-        rng = np.random.default_rng(0)
-        x, noise = rng.uniform(-1, 1, (5, 2)), rng.normal(size=(5, 2))
-        sigma, weight = jnp.array([0.05, 0.3, 0.5, 1.0, 6.0]), rng.normal(size=(2, 2))
+    rng = np.random.default_rng(0)
+    x, noise = rng.uniform(-1, 1, (5, 2)), rng.normal(size=(5, 2))
+    sigma, weight = np.array([0.05, 0.3, 0.5, 1.0, 6.0]), rng.normal(size=(2, 2))
+    largest = {'edm': 1, 'vp': 999, 've': 1}[name]  # so that the tanh is not flat
 
-        @jax.jit
-        def loss(weight, x):
-            def network(y, c):
-                return jnp.tanh(y @ weight + c[:, None] / 100)
+    def bound(weight):
+        return lambda y, c: jnp.tanh(y @ weight + c[:, None] / largest)
 
-            return schedule.loss(network, x, sigma, jnp.asarray(noise), None)
-
-        gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))(weight, x)
-        for i in range(2):
-            for index in np.ndindex((weight, x)[i].shape):
-                ends = []
-                for step in (1e-6, -1e-6):
-                    arguments = [weight.copy(), x.copy()]
-                    arguments[i][index] += step
-                    ends.append(float(loss(*arguments)))
-                slope = (ends[0] - ends[1]) / 2e-6
-                assert gradients[i][index] == pytest.approx(slope, rel=1e-6, abs=1e-8)
+    if clip:
+        free = schedule.denoise(bound(weight), x + sigma[:, None] * noise, sigma, None)
+        distance = np.abs(free) - clip
+        assert (distance > 0).any()  # the clip is at work
+        assert (distance < 0).any()
+        assert np.abs(distance).min() > 1e-3  # and none of them is at its kink
+    assert_gradients(lambda w, x: schedule.loss(bound(w), x, sigma, noise, clip), weight, x)
 
 
 @all_schedules

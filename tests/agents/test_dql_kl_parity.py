@@ -183,6 +183,18 @@ def test_the_policys_gradient_is_the_difference_of_the_denoisers_over_its_scale(
     assert all(jnp.abs(g).max() < 1e-6 for g in jax.tree.leaves(still))
 
 
+@pytest.mark.parametrize(('step', 'moved'), [(2, True), (12, False)])
+def test_all_four_learning_rates_decay_to_0_over_the_training_updates(step, moved):
+    """Two updates of pre-training and ten of training: the rate is 0 after twelve."""
+    agent = small(lr_decay=True)
+    state = jax.jit(agent.init)(jax.random.key(0)).replace(step=jnp.int32(step))
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 10)).astype(np.float32)
+    batch = Transition(x[:, :3], x[:, 3:5], x[:, 5], np.ones(4, np.float32), x[:, 7:])
+    after, _ = jax.jit(agent.phases()[-1].update)(state, batch)
+    for name, params in state.params.items():
+        assert same(after.params[name], params) != moved, name
+
+
 def test_a_candidate_is_ranked_as_it_is_and_clipped_after_the_choice():
     class Fixed(DQLKL):
         def candidates(self, acting, obs, noise):
