@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dtql_jax.agents import Agent
@@ -64,7 +65,9 @@ class ActingTimer:
     def __init__(self, agent: Agent, states: State, batch: int, calls: int = 50):
         rng = np.random.default_rng(0)
         self.actor = Actor(agent.act, num_slots=batch)
-        self.params = self.actor.place(jax.vmap(agent.acting)(states))
+        # A copy, since training may go on and give its buffers away.
+        params = jax.tree.map(jnp.copy, jax.vmap(agent.acting)(states))
+        self.params = self.actor.place(params)
         self.obs = rng.uniform(-1, 1, (batch, agent.spec.obs_dim)).astype(np.float32)
         self.calls, self.seconds = calls, []
         self._call(0)  # compiles

@@ -89,7 +89,7 @@ GRADIENTS = {
 
 @pytest.mark.parametrize('name', GRADIENTS)
 def test_gradients_are_those_of_finite_differences_in_float64(name):
-    """For every argument; what an agent does not differentiate is a parameter of the formula."""
+    """For every argument, also those that no agent differentiates by."""
     function, arguments = GRADIENTS[name]
     assert_gradients(function, *arguments)
 

@@ -12,7 +12,8 @@ of candidates. As the simple learner has it:
   learner draws one with weights, `expectile` where Q is above V and `1 - expectile` elsewhere;
 - candidates come from an average of mu that moves by 0.001 at every update;
 - mu's learning rate decays by a cosine over all 3,000,000 updates, the critic's rate is constant;
-- V has a LayerNorm on its input, Q has none;
+- V has a LayerNorm on its input, Q has none. Where observations have few numbers, V hardly knows
+  them then, since their mean and scale are lost: `value_norm=false` leaves it out;
 - the data's actions are clipped to 1 - 1e-5 of the box in all losses.
 Left out: the split of 5 % of the data for validation, the temperature of the sampler's noise (1 in
 the released runs), and the one update beyond 3,000,000.
@@ -49,6 +50,7 @@ class Config(iql_critic.Config):
     lr: float = 3e-4  # of mu, decays to 0 over `steps` by a cosine
     dropout: float = 0.1  # rate in mu's blocks
     ema_tau: float = 0.001  # rate of the averaged mu
+    value_norm: bool = True  # LayerNorm on V's input
     diffusion_steps: int = 5
     candidates: int = 64  # sampled actions to choose from when acting; 1 turns the choice off
 
@@ -83,7 +85,8 @@ class IDQL(iql_critic.IQLCritic):
     @property
     def v(self) -> nets.Value:
         hidden = (self.config.hidden,) * 2
-        return nets.Value(hidden, nn.relu, layer=self.layer, input_norm=FLAX_EPSILON)
+        norm = FLAX_EPSILON if self.config.value_norm else None
+        return nets.Value(hidden, nn.relu, layer=self.layer, input_norm=norm)
 
     @property
     def mu(self) -> nets.ResidualDenoiser:

@@ -259,6 +259,14 @@ def test_initial_laws(agent):
         assert not np.any(layer['bias'])
 
 
+def test_without_value_norm_the_value_tells_states_apart_that_differ_in_scale():
+    obs = jnp.array([[1.0, -1.0, 0.0], [3.0, -3.0, 0.0]])
+    for norm in (True, False):
+        v = IDQL(Spec(3, 2), Config(hidden=8, value_norm=norm)).v
+        low, high = v.apply(v.init(jax.random.key(0), obs), obs)
+        assert (abs(low - high) < 1e-5) == norm
+
+
 @pytest.mark.parametrize('bad', [{'diffusion_steps': 0}, {'dropout': 1.0}])
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(UserError, match=next(iter(bad))):
