@@ -36,7 +36,7 @@ def bars(axis, names: list[str], values: list[float], unit: str, digits: int) ->
     drawn = axis.bar(names, values, color=[PALETTE[i % len(PALETTE)] for i in range(len(names))])
     axis.bar_label(drawn, fmt=f'%.{digits}f', fontsize=8, color=INK)
     axis.set_ylabel(unit)
-    axis.tick_params(axis='x', labelsize=7)
+    axis.tick_params(axis='x', labelsize=6)
 
 
 def throughput(report: dict) -> Figure:
@@ -62,14 +62,14 @@ def against(report: dict) -> Figure:
     def label(row: dict) -> str:
         parts = [row['method'].upper(), 'released' if row['released'] else 'ours']
         parts.append(f'batch {row["batch_size"]}')
-        return '\n'.join(parts + (['max-Q backup'] if row['max_q_backup'] else []))
+        return '\n'.join(parts + (['max-Q\nbackup'] if row['max_q_backup'] else []))
 
     for axis, size in zip(axes, dims, strict=False):
         here = [row for row in rows if row['dims'] == size]
         bars(axis, [label(r) for r in here], [r['updates_per_s'] for r in here], 'updates/s', 1)
         axis.set_title(f'training, observation/action {size}', fontsize=10)
     here = [row for row in rows if row['dims'] == dims[0]]
-    names = [label(row).rsplit('\n', 1)[0] for row in here]
+    names = ['\n'.join(label(row).split('\n')[:2]) for row in here]
     bars(axes[-1], names, [row['ms_per_action'] for row in here], 'ms', 1)
     axes[-1].set_title('one action: 1024 candidates, DQL 50', fontsize=10)
     return drawn
