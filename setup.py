@@ -25,7 +25,8 @@ REQUIRES = [
     'Pillow>=10.3',  # minari imports it to read hdf5, but does not ask for it
 ]
 EXTRAS = {
-    'test': ['pytest>=8.2', 'ruff>=0.17,<0.18'],  # a new minor version may format differently
+    # A new minor version of ruff may format differently.
+    'test': ['pytest>=8.2', 'pytest-xdist>=3.6', 'ruff>=0.17,<0.18'],
     'wandb': ['wandb>=0.18'],
     'tensorboard': ['tensorboard>=2.17'],
     'cuda': ['jax[cuda12]>=0.10'],

@@ -16,7 +16,7 @@ SETUP = (ROOT / 'setup.py').read_text()
 
 ENVIRONMENT = 'python -m venv .venv && . .venv/bin/activate'
 RUN = f'{ENVIRONMENT} && pip install -e . && python experiments/run.py'
-TEST = f"{ENVIRONMENT} && pip install -e '.[test]' && python -m pytest -q"
+TEST = f"{ENVIRONMENT} && pip install -e '.[test]' && python -m pytest -q -n 2 --dist loadfile"
 
 # What each module may import from the package; modules that are not named here are free.
 ALLOWED = {
