@@ -57,8 +57,8 @@ class Config(iql_critic.Config):
     def __post_init__(self) -> None:
         if self.diffusion_steps < 1:
             raise UserError(f'diffusion_steps={self.diffusion_steps}: must be at least 1')
-        if self.dropout >= 1:
-            raise UserError(f'dropout={self.dropout}: must be below 1')
+        if not 0 <= self.dropout < 1:
+            raise UserError(f'dropout={self.dropout}: must be at least 0 and below 1')
 
 
 class Draws(NamedTuple):

@@ -267,7 +267,7 @@ def test_without_value_norm_the_value_tells_states_apart_that_differ_in_scale():
         assert (abs(low - high) < 1e-5) == norm
 
 
-@pytest.mark.parametrize('bad', [{'diffusion_steps': 0}, {'dropout': 1.0}])
+@pytest.mark.parametrize('bad', [{'diffusion_steps': 0}, {'dropout': 1.0}, {'dropout': -0.1}])
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(UserError, match=next(iter(bad))):
         Config(**bad)
