@@ -36,12 +36,9 @@ STREAM_FLOATS = 64 * 2**20  # far beyond any cache
 
 
 def products(params: Params) -> list[tuple[int, int]]:
-    """Inputs and outputs of every linear layer, in order of use; an ensemble's member by member."""
-    shapes = []
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        if path[-1].key == 'kernel':
-            shapes += [leaf.shape[-2:]] * (leaf.shape[0] if leaf.ndim == 3 else 1)
-    return shapes
+    """Inputs and outputs of every linear layer, in order of use."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return [leaf.shape for path, leaf in leaves if path[-1].key == 'kernel']
 
 
 def passes(layers: list[tuple[int, int]], train: bool, inputs: int | None) -> int:
@@ -61,8 +58,7 @@ def operations(state: State, spec: Spec, batch_size: int) -> dict[str, int]:
     """Operations of one update by term."""
     params, a = state.params, spec.action_dim
     v, pi = products(params['critic']['v']), products(params['pi'])
-    # Members of the ensemble alternate; one of them, twice.
-    q = products(params['critic']['q'])[::2]
+    q = products(params['critic']['q']['q1'])
     time_mlp = products(params['mu']['time'])
     trunk = products({'first': params['mu']['first']}) + products(params['mu']['trunk'])
     per_sample = {

@@ -20,15 +20,23 @@ WALKER, ANTMAZE, PEN = '17/6', '29/8', '45/24'
 
 
 class TrainingTimer:
-    """A compiled and warm agent; each `block` times some updates of every phase.
+    """A compiled and warm agent; each `block` times some updates of its last phase, or of all.
 
     `rates` are the updates/s of all seeds together, by phase, one entry per block. `compile_s` is
     apart from them, and so are the first dispatches, which are not like the others.
     """
 
-    def __init__(self, agent: Agent, data: Transition, lanes: Sequence[Lane], block_s: float):
+    def __init__(
+        self,
+        agent: Agent,
+        data: Transition,
+        lanes: Sequence[Lane],
+        block_s: float,
+        all_phases: bool = False,
+    ):
         self.engine = Engine(agent, data, lanes)
         self.phases = [phase for phase in agent.phases() if phase.steps]
+        self.phases = self.phases if all_phases else self.phases[-1:]
         began = time.perf_counter()
         for phase in self.phases:
             self.engine.compile(phase)
@@ -64,7 +72,7 @@ class ActingTimer:
 
     def __init__(self, agent: Agent, states: State, batch: int, calls: int = 50):
         rng = np.random.default_rng(0)
-        self.actor = Actor(agent.act, num_slots=batch)
+        self.actor = Actor(agent.precise(agent.act), num_slots=batch)
         # A copy, since training may go on and give its buffers away.
         params = jax.tree.map(jnp.copy, jax.vmap(agent.acting)(states))
         self.params = self.actor.place(params)

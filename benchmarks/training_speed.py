@@ -75,7 +75,8 @@ def timer(case: Case, data: Transition) -> TrainingTimer:
     settings = {name: case.batch_size for name in fields if name.endswith('batch_size')}
     config = cls.config_class(**settings, **({case.variant: True} if case.variant else {}))
     lanes = [Lane(case.agent, seed) for seed in range(case.seeds)]
-    return TrainingTimer(cls(Spec(*sizes(case.dims)), config), data, lanes, _BLOCK_SECONDS.value)
+    agent = cls(Spec(*sizes(case.dims)), config)
+    return TrainingTimer(agent, data, lanes, _BLOCK_SECONDS.value, all_phases=True)
 
 
 def measure(group: list[Case]) -> list[dict]:

@@ -39,7 +39,7 @@ class Player:
         self.episodes = episodes
         self.eval_seed = eval_seed
         self.should_stop = should_stop
-        self.actor = Actor(agent.act, pool.num_envs)
+        self.actor = Actor(agent.precise(agent.act), pool.num_envs)
 
     def __call__(self, acting: Params, lanes: Sequence[int]) -> dict[int, dict[str, float]]:
         """A row of means over episodes for each of `lanes`; `acting` has all lanes `[S, ...]`."""

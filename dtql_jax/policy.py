@@ -104,7 +104,7 @@ def policy_of(run: Run, lane: int, which: Which, batch: int = 1) -> Callable:
     acting = run.acting(which)
     if reason := run.missing(lane, which):
         raise UserError(f'{run.run_dir}: {reason}')
-    actor = Actor(run.agent.act, batch)
+    actor = Actor(run.agent.precise(run.agent.act), batch)
     acting = actor.place(jax.tree.map(lambda x: x[lane : lane + 1], acting))
     seed, size = run.lanes[lane].seed, run.agent.spec.obs_dim
     calls = 0

@@ -78,6 +78,7 @@ def run(
     resume: bool = False,
     eval_envs: int | None = None,
     log_to: Sequence[str] = (),
+    overlap: bool | None = None,
     dry_run: bool = False,
     console: Console | None = None,
 ) -> Result | None:
@@ -85,8 +86,9 @@ def run(
 
     `request` may be a dict of the fields that are asked for explicitly. With `resume` the others
     are those that the run was started with, and what is asked for must agree with it. `eval_envs`
-    bounds the simulators side by side and changes no result. Raises UserError before anything is
-    compiled where the request cannot be met, and `Interrupted` after a stop signal.
+    bounds the simulators side by side. With `overlap` training goes on while episodes are played;
+    by default it does on an accelerator. Neither changes a result. Raises UserError before anything
+    is compiled where the request cannot be met, and `Interrupted` after a stop signal.
     """
     console = console or Console()
     use_compilation_cache()
@@ -119,7 +121,9 @@ def run(
         console.say(f'resuming {run_dir}')
     else:
         console.say(f'{run_dir} has no checkpoint yet: starting from the beginning')
-    result = _train(plan, engine, task, run_dir, resume, eval_envs, log_to, console)
+    if overlap is None:
+        overlap = engine.devices[0].platform != 'cpu'
+    result = _train(plan, engine, task, run_dir, resume, eval_envs, log_to, overlap, console)
     return _report(result, plan, dataset, console)
 
 
@@ -149,6 +153,7 @@ def _train(
     resume: bool,
     eval_envs: int | None,
     log_to: Sequence[str],
+    overlap: bool,
     console: Console,
 ) -> Result:
     """The part of `run` that needs the run folder."""
@@ -164,7 +169,7 @@ def _train(
         player = stack.enter_context(
             open_player(task, agent, plan.lanes, plan.eval_episodes, eval_envs, should_stop=stop)
         )
-        trainer = training.Trainer(engine, run_dir, player, console, stop, sinks)
+        trainer = training.Trainer(engine, run_dir, player, console, stop, sinks, overlap)
         try:
             trainer.run(resume)
         except Stopped:

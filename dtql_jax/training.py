@@ -3,8 +3,13 @@
 The loop knows an agent as phases, `acting` and `act`, and nothing else of it. What decides numbers
 (where a log window ends, when an evaluation is due) hangs on the step alone; what hangs on the
 clock (how many updates a dispatch holds, when a checkpoint is due) decides no number.
+
+An evaluation plays a snapshot of the policies in a thread of its own. Either the loop waits for it,
+or, with `overlap`, it trains on meanwhile: simulators keep the processor busy and training the
+accelerator. Rows and best policies are the same both ways.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import pathlib
@@ -25,6 +30,9 @@ from dtql_jax.loggers import JsonlLog
 from dtql_jax.types import Metrics, Params, Phase, State
 
 DISPATCH_SECONDS = 2.0
+# While episodes are played beside it: a device runs its programs in order, so that an action waits
+# for the dispatch before it.
+SLICE_SECONDS = 0.01
 SAVE_SECONDS = 120.0
 CHECKPOINTS = 'checkpoints'  # folder in a run folder
 LOG_WINDOW = 1000  # updates per row of metrics, at most
@@ -38,6 +46,7 @@ class Progress(struct.PyTreeNode):
     best: Params  # `acting` of each lane's best evaluation
     best_score: jax.Array
     best_step: jax.Array
+    snapshot: Params  # `acting` at the last evaluation that began
 
 
 @dataclasses.dataclass
@@ -45,7 +54,8 @@ class Cursor:
     """The JSON part of a checkpoint: where the run stands."""
 
     step: int = 0
-    evaluated: int = 0  # step of the last evaluation
+    evaluated: int = 0  # step of the last evaluation whose rows are written
+    playing: int = 0  # step of an evaluation that has begun and is not yet written
     counts: list[int] = dataclasses.field(default_factory=list)  # updates in `sums`, by lane
     diverged: dict[str, int] = dataclasses.field(default_factory=dict)  # lane -> updates made
     offsets: dict[str, int] = dataclasses.field(default_factory=dict)  # bytes of the logs
@@ -88,6 +98,9 @@ def fresh_progress(engine: Engine) -> Progress:
     """The progress of a run that has not begun."""
     state = engine.init()
     lanes = len(engine.lanes)
+    best, snapshot = (
+        jax.tree.map(jnp.copy, jax.vmap(engine.agent.acting)(state)) for _ in range(2)
+    )
     return engine.place(
         Progress(
             state=state,
@@ -97,9 +110,10 @@ def fresh_progress(engine: Engine) -> Progress:
                 )
                 for phase in engine.agent.phases()
             },
-            best=jax.tree.map(jnp.copy, jax.vmap(engine.agent.acting)(state)),
+            best=best,
             best_score=jnp.full(lanes, -jnp.inf),
             best_step=jnp.zeros(lanes, jnp.int32),
+            snapshot=snapshot,
         )
     )
 
@@ -116,8 +130,9 @@ def restore_progress(
 class Trainer:
     """One run of all lanes of an `Engine`, kept in `run_dir`.
 
-    `evaluate` plays the episodes. `report` is told of events as they happen: see
-    `console.Console`. `sinks` are further places for rows.
+    `evaluate` plays the episodes, in a thread of its own; with `overlap` training goes on beside
+    it. `report` is told of events as they happen: see `console.Console`. `sinks` are further places
+    for rows.
     """
 
     def __init__(
@@ -128,6 +143,7 @@ class Trainer:
         report: Any,
         stop: StopFlag,
         sinks: tuple = (),
+        overlap: bool = False,
     ):
         self.engine = engine
         self.phases = engine.agent.phases()
@@ -137,12 +153,17 @@ class Trainer:
         self.report = report
         self.stop = stop
         self.sinks = sinks
+        self.overlap = overlap
         self.cursor = Cursor(counts=[0] * len(engine.lanes))
         self.logs: dict[str, JsonlLog] = {}
         self.rate = 0.0  # updates per second, all lanes advancing together
-        self._acting = jax.jit(jax.vmap(engine.agent.acting))
+        # A copy, since training goes on and gives its buffers away.
+        self._acting = jax.jit(
+            lambda state: jax.tree.map(jnp.copy, jax.vmap(engine.agent.acting)(state))
+        )
         self._keep_best = jax.jit(_keep_best, donate_argnums=(0, 1, 2))
         self._window = min(LOG_WINDOW, engine.agent.config.eval_every)
+        self._playing: concurrent.futures.Future | None = None
 
     def run(self, resume: bool = False) -> Progress:
         """Trains to the end. Raises `Stopped`, after saving, where the stop flag is set."""
@@ -165,8 +186,11 @@ class Trainer:
                     seconds = time.monotonic()
                     self.engine.compile(phase)
                     self.report.compiled(phase, time.monotonic() - seconds)
+            if self.cursor.playing:
+                self.play(progress)
             for phase in self.phases:
                 progress = self.run_phase(phase, progress)
+            progress = self.end_evaluation(progress)
             self.save(progress)
         return progress
 
@@ -186,7 +210,9 @@ class Trainer:
             progress = progress.replace(state=state)
         while True:
             if self.evaluation_due(phase, begin, end):
-                progress = self.run_evaluation(progress)
+                progress = self.begin_evaluation(self.end_evaluation(progress))
+            if self._playing and (not self.overlap or self.stop() or self._playing.done()):
+                progress = self.end_evaluation(progress)
                 self.save(progress)
                 saved = time.monotonic()
             if self.cursor.step >= end or not self.alive.any():
@@ -202,7 +228,8 @@ class Trainer:
             progress = self.advance(phase, progress, n)
             self.rate = n / (time.monotonic() - began)
             # The first dispatch is a probe; then sizes follow the rate, and grow in steps.
-            size = max(1, min(int(self.rate * DISPATCH_SECONDS), 8 * size))
+            seconds = SLICE_SECONDS if self._playing else DISPATCH_SECONDS
+            size = max(1, min(int(self.rate * seconds), 8 * size))
             if not self.alive.any():
                 self.cursor.step = row_at  # however far the dispatch reached
             if self.cursor.step == row_at:
@@ -220,7 +247,8 @@ class Trainer:
         """Whether the policies are to be evaluated at this very step."""
         step, every = self.cursor.step, self.engine.agent.config.eval_every
         on_time = begin < step <= end and ((step - begin) % every == 0 or step == end)
-        return phase.evaluate and on_time and self.cursor.evaluated != step and self.alive.any()
+        begun = step in (self.cursor.playing, self.cursor.evaluated)
+        return phase.evaluate and on_time and not begun and self.alive.any()
 
     @property
     def alive(self) -> np.ndarray:
@@ -251,41 +279,62 @@ class Trainer:
                 times = {'updates_per_s': self.rate, 'elapsed_s': time.monotonic() - self.start}
                 diverged = self.cursor.diverged.get(str(i))
                 ended = {} if diverged is None else {'diverged_at': diverged}
-                self.write('metrics', lane, {'phase': phase.name, **ended, **row}, times)
+                row = {'phase': phase.name, **ended, **row}
+                self.write('metrics', self.cursor.step, lane, row, times)
         self.cursor.counts = [0] * len(self.engine.lanes)
         zeros = self.engine.zeros_like(progress.sums[phase.name])
         return progress.replace(sums={**progress.sums, phase.name: zeros})
 
-    def run_evaluation(self, progress: Progress) -> Progress:
-        """Plays episodes with each live lane's policy, records scores, keeps the best policies."""
-        lanes = [int(i) for i in np.flatnonzero(self.alive)]
-        acting = self._acting(progress.state)
-        began = time.monotonic()
+    def begin_evaluation(self, progress: Progress) -> Progress:
+        """Takes a snapshot of the policies and has episodes played with them."""
+        progress = progress.replace(snapshot=self._acting(progress.state))
+        self.cursor.playing = self.cursor.step
+        self.play(progress)
+        return progress
+
+    def play(self, progress: Progress) -> None:
+        """Has episodes played with the snapshot, for the lanes that lived when it was taken."""
+        step, diverged = self.cursor.playing, self.cursor.diverged
+        lanes = [i for i in range(len(self.engine.lanes)) if diverged.get(str(i), step) >= step]
+        snapshot, began = progress.snapshot, time.monotonic()
+
+        def play() -> tuple[dict[int, dict[str, float]], float]:
+            return self.evaluate(snapshot, lanes), time.monotonic() - began
+
+        thread = concurrent.futures.ThreadPoolExecutor(1, 'evaluation')
+        self._playing = thread.submit(play)
+        thread.shutdown(wait=False)
+
+    def end_evaluation(self, progress: Progress) -> Progress:
+        """Waits for an evaluation that has begun, records its scores, keeps the best policies."""
+        if not self._playing:
+            return progress
+        playing, self._playing = self._playing, None
         try:
-            rows = self.evaluate(acting, lanes)
+            rows, seconds = playing.result()
         except Stopped:
             self.save(progress)
             raise
-        seconds = time.monotonic() - began
+        step = self.cursor.playing
         scores = np.full(len(self.engine.lanes), -np.inf, np.float32)
         for i, row in rows.items():
             scores[i] = row['eval/score']
-            self.write('eval', self.engine.lanes[i], row, {'eval_s': seconds})
-        self.cursor.evaluated = self.cursor.step
-        best, score, step = self._keep_best(
-            progress.best, progress.best_score, progress.best_step, acting,
-            *jax.device_put((scores, np.int32(self.cursor.step))),
+            self.write('eval', step, self.engine.lanes[i], row, {'eval_s': seconds})
+        self.cursor.playing, self.cursor.evaluated = 0, step
+        best, best_score, best_step = self._keep_best(
+            progress.best, progress.best_score, progress.best_step, progress.snapshot,
+            *jax.device_put((scores, np.int32(step))),
         )  # fmt: skip
-        self.report.evaluated(self.cursor.step, self.engine.lanes, scores, seconds)
-        return progress.replace(best=best, best_score=score, best_step=step)
+        self.report.evaluated(step, self.engine.lanes, scores, seconds)
+        return progress.replace(best=best, best_score=best_score, best_step=best_step)
 
-    def write(self, log: str, lane: Any, row: dict, times: dict[str, float]) -> None:
+    def write(self, log: str, step: int, lane: Any, row: dict, times: dict[str, float]) -> None:
         """One row to a log and to the other sinks."""
-        row = {'step': self.cursor.step, 'variant': lane.variant, 'seed': lane.seed, **row}
+        row = {'step': step, 'variant': lane.variant, 'seed': lane.seed, **row}
         row |= {f'time/{name}': value for name, value in times.items()}
         self.logs[log].write(row)
         for sink in self.sinks:
-            sink.write(self.cursor.step, row)
+            sink.write(step, row)
 
     def save(self, progress: Progress) -> None:
         """Writes a checkpoint that knows how long the logs are."""

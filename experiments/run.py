@@ -48,6 +48,9 @@ flags.DEFINE_bool('resume', False, 'go on with the run in --out', FLAGS)
 flags.DEFINE_multi_string(
     'set', [], "name=value: a setting of the agent, or of a maze's goal; may be repeated", FLAGS
 )
+flags.DEFINE_bool(
+    'overlap', None, 'train on while episodes are played (default: not on a CPU; no result)', FLAGS
+)
 flags.DEFINE_list('log_to', [], 'also log to: wandb, tensorboard', FLAGS)
 flags.DEFINE_bool('dry_run', False, 'print the plan and stop', FLAGS)
 flags.DEFINE_bool('list', False, 'list tasks and agents and stop', FLAGS)
@@ -76,6 +79,7 @@ def train(asked: flags.FlagValues) -> int:
             resume=asked.resume,
             eval_envs=asked.eval_envs,
             log_to=asked.log_to,
+            overlap=asked.overlap,
             dry_run=asked.dry_run,
         )
     except runner.Interrupted as stopped:

@@ -1,5 +1,8 @@
 """The formula weights and summaries of the golden traces, in torch's order and layout."""
 
+import functools
+import operator
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,33 +18,18 @@ def formula(shape: tuple[int, ...], k: int, j: int, scale_vector: bool) -> np.nd
     return s.astype(np.float32).reshape(shape)
 
 
-def linear(torch_name: str, *path) -> list:
-    """Weight and bias of one Linear; an int in `path` picks the member of an ensemble."""
-    names = [p for p in path if not isinstance(p, int)]
-    member = tuple(p for p in path if isinstance(p, int))
-    return [
-        (f'{torch_name}.weight', (*names, 'kernel', *member)),
-        (f'{torch_name}.bias', (*names, 'bias', *member)),
-    ]
+def linear(torch_name: str, *path: str) -> list:
+    """Weight and bias of one Linear."""
+    return [(f'{torch_name}.weight', (*path, 'kernel')), (f'{torch_name}.bias', (*path, 'bias'))]
 
 
-def norm(torch_name: str, *path) -> list:
-    *names, member = path
-    return [
-        (f'{torch_name}.weight', (*names, 'scale', member)),
-        (f'{torch_name}.bias', (*names, 'bias', member)),
-    ]
+def norm(torch_name: str, *path: str) -> list:
+    """Scale and bias of one LayerNorm."""
+    return [(f'{torch_name}.weight', (*path, 'scale')), (f'{torch_name}.bias', (*path, 'bias'))]
 
 
-def _leaf(tree: dict, path: tuple) -> jnp.ndarray:
-    """The leaf at `path`; an int at its end picks a member of a stacked ensemble."""
-    member = None
-    for part in path:
-        if isinstance(part, int):
-            member = part
-        else:
-            tree = tree[part]
-    return tree if member is None else tree[member]
+def _leaf(tree: dict, path: tuple[str, ...]) -> jnp.ndarray:
+    return functools.reduce(operator.getitem, path, tree)
 
 
 def fill(tree: dict, layout: list[tuple[str, tuple]], j: int) -> dict:
@@ -51,11 +39,11 @@ def fill(tree: dict, layout: list[tuple[str, tuple]], j: int) -> dict:
         if path is None:  # a tensor of torch's that is never used, but counts
             continue
         leaf = np.asarray(_leaf(tree, path))
-        is_kernel = path[-1] == 'kernel' or (isinstance(path[-1], int) and path[-2] == 'kernel')
+        is_kernel = path[-1] == 'kernel'
         torch_shape = leaf.shape[::-1] if is_kernel else leaf.shape
         scale = name.endswith('weight') and leaf.ndim == 1
         value = formula(torch_shape, k, j, scale)
-        _assign(new, path, value.T if is_kernel else value)
+        _leaf(new, path[:-1])[path[-1]] = value.T if is_kernel else value
     return _to_jax(new)
 
 
@@ -70,17 +58,6 @@ def _to_jax(tree: dict) -> dict:
         return {k: _to_jax(v) for k, v in tree.items()}
     assert np.isfinite(tree).all()
     return jnp.asarray(tree)
-
-
-def _assign(tree: dict, path: tuple, value: np.ndarray) -> None:
-    member = path[-1] if isinstance(path[-1], int) else None
-    names = path[:-1] if member is not None else path
-    for part in names[:-1]:
-        tree = tree[part]
-    if member is None:
-        tree[names[-1]] = value
-    else:
-        tree[names[-1]][member] = value
 
 
 def check(summary: np.ndarray, tree: dict, path: tuple, label: str) -> None:

@@ -54,9 +54,8 @@ def layer_norm(p: Flat, name: str, x, epsilon: float):
 def twin_q(p: Flat, layer: str, obs, action):
     """`[2, B]`."""
     x = np.concatenate([obs, action], -1)
-    names = [f'/q/{layer}_{i}' for i in range(3)]
-    members = [{k: v[i] for k, v in p.items()} for i in range(2)]
-    return np.stack([mlp(member, names, x, relu)[:, 0] for member in members])
+    members = [[f'/{name}/{layer}_{i}' for i in range(3)] for name in ('q1', 'q2')]
+    return np.stack([mlp(p, names, x, relu)[:, 0] for names in members])
 
 
 def value(p: Flat, layer: str, obs, input_norm: float | None = None):

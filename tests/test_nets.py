@@ -109,18 +109,14 @@ def test_twin_critics_have_weights_of_their_own_and_read_state_before_action():
     module = nets.TwinQ((8, 8), jax.nn.mish, layer_norm=True)
     obs, action = jnp.ones((5, 3)), jnp.ones((5, 2))
     params = params_of(module, obs, action)
-    kernel = params['q']['Linear_0']['kernel']
-    assert kernel.shape == (2, 5, 8)
-    assert (kernel[0] != kernel[1]).all()
+    first, second = (params[name]['Linear_0']['kernel'] for name in ('q1', 'q2'))
+    assert first.shape == (5, 8)
+    assert (first != second).all()
     q = apply(module, params, obs, action)
     assert q.shape == (2, 5)
-    for k in range(2):
+    for k, name in enumerate(('q1', 'q2')):
         single = nets.MLP((8, 8), 1, jax.nn.mish, layer_norm=True)
-        alone = apply(
-            single,
-            jax.tree.map(lambda x, k=k: x[k], params['q']),
-            jnp.concatenate([obs, action], axis=-1),
-        )
+        alone = apply(single, params[name], jnp.concatenate([obs, action], axis=-1))
         np.testing.assert_allclose(alone[:, 0], q[k], rtol=1e-5)
 
 

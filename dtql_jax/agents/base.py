@@ -6,6 +6,7 @@ An agent never sees seeds, devices, files or environments: the engine adds those
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -28,6 +29,10 @@ class Config:
     reward: str = 'none'  # reward transform of the data, by name
     clone_seeds: int = 0  # further lanes, trained with `Agent.clone` for comparison
     discount: float = 0.99
+    precision: str = 'highest'  # of matrix products; or high, default: TF32 on a GPU, less on a TPU
+
+    def __post_init__(self) -> None:
+        check_choice('precision', self.precision, ['default', 'high', 'highest'])
 
     def hparams(self) -> dict[str, float]:
         """The float fields by name: data of the compiled program, not constants in it."""
@@ -129,6 +134,19 @@ class Agent:
         params = jax.tree.map(lambda p, d: p - lr * d, state.params[name], direction)
         state = state.replace(params={**state.params, name: params}, opt={**state.opt, name: opt})
         return state, metrics
+
+    def precise(self, function: Callable) -> Callable:
+        """`function` with matrix products as exact as the setting `precision` says.
+
+        The names are jax's: 'highest' is float32 everywhere. A CPU knows nothing less.
+        """
+
+        @functools.wraps(function)
+        def wrapped(*args: Any) -> Any:
+            with jax.default_matmul_precision(self.config.precision):
+                return function(*args)
+
+        return wrapped
 
     def track(self, state: State, name: str, tau: jax.Array) -> State:
         """The target of the network `name` moves: `target <- tau * params + (1 - tau) * target`."""

@@ -45,6 +45,7 @@ class Config(base.Config):
     hidden: int = 256  # width of every hidden layer
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         base.check_choice('schedule', self.schedule, list(SCHEDULES))
         base.check_choice('sampler', self.sampler, SAMPLERS)
         if self.sampler_steps < 1:

@@ -54,6 +54,7 @@ class Config(base.Config):
     hidden: int = 256  # width of every hidden layer
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         base.check_choice('lr_decay', self.lr_decay, ('released', 'cosine', 'none'))
         for name in ('diffusion_steps', 'ema_every'):
             if getattr(self, name) < 1:

@@ -56,6 +56,7 @@ class Config(base.Config):
     policy: str = 'gaussian'  # pi; or deterministic (of no use to `candidates`), implicit
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         base.check_choice('schedule', self.schedule, list(SCHEDULES))
         base.check_choice('policy', self.policy, list(policies.POLICIES))
         if self.gamma and not policies.POLICIES[self.policy].has_density:

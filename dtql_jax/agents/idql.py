@@ -55,6 +55,7 @@ class Config(iql_critic.Config):
     candidates: int = 64  # sampled actions to choose from when acting; 1 turns the choice off
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.diffusion_steps < 1:
             raise UserError(f'diffusion_steps={self.diffusion_steps}: must be at least 1')
         if not 0 <= self.dropout < 1:

@@ -54,6 +54,7 @@ class Config(iql_critic.Config):
     policy_layers: int = 2  # hidden layers of pi
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         base.check_choice('weight', self.weight, ('VDS', 'stable', 'score'))
         if self.dropout >= 1:
             raise UserError(f'dropout={self.dropout}: must be below 1')

@@ -98,13 +98,13 @@ def test_min_q_is_the_smaller_of_the_two_critics_for_each_action():
     params = q.init(jax.random.key(0), obs[None], action[:1])['params']
     smallest = base.min_q(q, params, obs, action)
     assert smallest.shape == (4,)
-    leaves = jax.tree.map(np.asarray, params['q'])
+    members = jax.tree.map(np.asarray, [params['q1'], params['q2']])
     for i, a in enumerate(np.asarray(action)):
         x, values = np.concatenate([obs, a]), []
-        for k in range(2):
-            first, second = leaves['Linear_0'], leaves['Linear_1']
-            h = np.maximum(x @ first['kernel'][k] + first['bias'][k], 0)
-            values.append((h @ second['kernel'][k] + second['bias'][k])[0])
+        for member in members:
+            first, second = member['Linear_0'], member['Linear_1']
+            h = np.maximum(x @ first['kernel'] + first['bias'], 0)
+            values.append((h @ second['kernel'] + second['bias'])[0])
         assert smallest[i] == pytest.approx(min(values), rel=1e-5, abs=1e-6)
 
 

@@ -26,7 +26,7 @@ CRITIC = [
     x
     for k in range(2)
     for i in range(4)
-    for x in linear(f'q{k + 1}_model.{2 * i}', 'q', f'Linear_{i}', k)
+    for x in linear(f'q{k + 1}_model.{2 * i}', f'q{k + 1}', f'Linear_{i}')
 ]
 ACTOR = [
     *linear('time_mlp.1', 'time', 'mlp', 'Linear_0'),

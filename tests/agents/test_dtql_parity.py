@@ -23,9 +23,9 @@ CASES = ['gym', 'antmaze', 'decay', 'box2']
 CRITIC = []
 for k in range(2):
     for i in range(3):
-        CRITIC += linear(f'q{k + 1}_model.{3 * i}', 'q', 'q', f'Linear_{i}', k)
-        CRITIC += norm(f'q{k + 1}_model.{3 * i + 1}', 'q', 'q', f'LayerNorm_{i}', k)
-    CRITIC += linear(f'q{k + 1}_model.9', 'q', 'q', 'Linear_3', k)
+        CRITIC += linear(f'q{k + 1}_model.{3 * i}', 'q', f'q{k + 1}', f'Linear_{i}')
+        CRITIC += norm(f'q{k + 1}_model.{3 * i + 1}', 'q', f'q{k + 1}', f'LayerNorm_{i}')
+    CRITIC += linear(f'q{k + 1}_model.9', 'q', f'q{k + 1}', 'Linear_3')
 for i in range(4):
     CRITIC += linear(f'v_model.{2 * i}', 'v', 'v', f'Linear_{i}')
 MU = [

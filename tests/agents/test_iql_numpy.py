@@ -151,5 +151,5 @@ def test_layers_start_orthogonal_with_gain_sqrt_2_and_no_bias(agent):
         np.testing.assert_allclose(kernel @ kernel.T, 2 * np.eye(8), atol=1e-5)
         assert not np.any(layer['bias'])
     assert not np.any(params['pi']['log_std'])
-    first, second = params['q']['q'][f'{LAYER}_1']['kernel']
+    first, second = (params['q'][name][f'{LAYER}_1']['kernel'] for name in ('q1', 'q2'))
     assert np.abs(first - second).max() > 0.1

@@ -60,7 +60,7 @@ def layouts(case: str) -> dict[str, list]:
             entry
             for k in range(2)
             for i in range(q_layers + 1)
-            for entry in linear(f'q{k + 1}.{2 * i}', 'q', f'Linear_{i}', k)
+            for entry in linear(f'q{k + 1}.{2 * i}', f'q{k + 1}', f'Linear_{i}')
         ],
         'v': [x for i in range(3) for x in linear(f'v.{2 * i}', 'v', f'Linear_{i}')],
         'pi': [x for i in range(pi_layers + 1) for x in linear(f'net.{2 * i}', f'Linear_{i}')],
