@@ -92,7 +92,7 @@ def measure(env: str, agent_name: str, steps: dict[str, int]) -> tuple[dict[str,
     plan = make_plan(make_request(request(env, agent_name, steps)))
     dataset = load(env, plan.config.reward)
     agent = AGENTS[agent_name](dataset.spec, plan.config)
-    training = TrainingTimer(agent, dataset.transitions, plan.lanes, BLOCK_SECONDS)
+    training = TrainingTimer(agent, dataset.transitions, plan.lanes, BLOCK_SECONDS, all_phases=True)
     for _ in range(BLOCKS):
         training.block()
     acting = ActingTimer(agent, training.state, batch=1)

@@ -7,11 +7,15 @@ counts where a loss needs it, so no gradient of a network that a loss does not t
 input that nothing asks for. Bytes are those of the parameters, Adam's moments and the target, each
 read and written once, and of the batch; activations may stay in a cache. The rates of matrix
 products and of memory are measured in turns with the training, and the best of them is the limit.
+So is a program of the update's own products and nothing else: what lies between it and the best
+rate is the shape of the products, what lies between it and the training is everything else.
 """
 
+import functools
 import json
 import pathlib
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -41,27 +45,31 @@ def products(params: Params) -> list[tuple[int, int]]:
     return [leaf.shape for path, leaf in leaves if path[-1].key == 'kernel']
 
 
-def passes(layers: list[tuple[int, int]], train: bool, inputs: int | None) -> int:
-    """Operations per sample: forward, gradients of weights with `train`, gradients of activations.
+# Products of a batch: its kind ('xw' forward, 'gw' gradient of activations, 'xg' of weights), and
+# the inputs and outputs of the layer.
+Product = tuple[str, int, int]
+
+
+def passes(layers: list[tuple[int, int]], train: bool, inputs: int | None) -> list[Product]:
+    """Products of a pass: forward, gradients of weights with `train`, gradients of activations.
 
     `inputs` of the first layer's own inputs need a gradient; None where nothing is differentiated.
     """
-    forward = sum(2 * i * o for i, o in layers)
+    made = [('xw', i, o) for i, o in layers]
     if inputs is None:
-        return forward
-    first = 2 * layers[0][1] * inputs
-    activations = sum(2 * i * o for i, o in layers[1:]) + first
-    return forward + (forward if train else 0) + activations
+        return made
+    made += [('gw', i, o) for i, o in [(inputs, layers[0][1]), *layers[1:]] if i]
+    return made + [('xg', i, o) for i, o in layers if train]
 
 
-def operations(state: State, spec: Spec, batch_size: int) -> dict[str, int]:
-    """Operations of one update by term."""
+def terms(state: State, spec: Spec) -> dict[str, list[Product]]:
+    """The products of one update by term."""
     params, a = state.params, spec.action_dim
     v, pi = products(params['critic']['v']), products(params['pi'])
     q = products(params['critic']['q']['q1'])
     time_mlp = products(params['mu']['time'])
     trunk = products({'first': params['mu']['first']}) + products(params['mu']['trunk'])
-    per_sample = {
+    return {
         'critic: Q(s, a)': 2 * passes(q, True, 0),
         'critic: V(s)': passes(v, True, 0),
         "critic: V(s')": passes(v, False, None),
@@ -70,7 +78,34 @@ def operations(state: State, spec: Spec, batch_size: int) -> dict[str, int]:
         'pi: trust region': passes(trunk, False, a) + passes(time_mlp, False, None),
         'pi: Q(s, a_pi)': 2 * passes(q, False, a),
     }
-    return {name: batch_size * n for name, n in per_sample.items()}
+
+
+def operations(made: list[Product], batch_size: int) -> int:
+    """Multiplications and additions of some products."""
+    return sum(2 * batch_size * i * o for _, i, o in made)
+
+
+def alone(made: list[Product], batch_size: int) -> Callable[[int], jax.Array]:
+    """A program that makes these products `n` times, and does nothing else."""
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    shapes = {(batch_size, n) for _, i, o in made for n in (i, o)} | {(i, o) for _, i, o in made}
+    arrays = {shape: normal(*shape) for shape in shapes}
+
+    @jax.jit
+    def run(arrays: dict[tuple[int, int], jax.Array], n: int) -> jax.Array:
+        def body(_: jax.Array, total: jax.Array) -> jax.Array:
+            for kind, i, o in made:
+                x, g, w = arrays[batch_size, i], arrays[batch_size, o], arrays[i, o]
+                # Not known to be the same as before, and needed whole.
+                (x, g, w), total = jax.lax.optimization_barrier(((x, g, w), total))
+                product = {'xw': (x, w), 'gw': (g, w.T), 'xg': (x.T, g)}[kind]
+                total += jax.lax.optimization_barrier(jnp.matmul(*product))[0, 0]
+            return total
+
+        return jax.lax.fori_loop(0, n, body, jnp.float32(0))
+
+    return functools.partial(run, arrays)
 
 
 def traffic(state: State, spec: Spec, batch_size: int) -> int:
@@ -82,27 +117,39 @@ def traffic(state: State, spec: Spec, batch_size: int) -> int:
 
 
 class Rates:
-    """The machine's rates, a block at a time: FLOP/s by side of the square, bytes/s."""
+    """The machine's rates, a block at a time: FLOP/s by side of the square, bytes/s.
 
-    def __init__(self) -> None:
+    `products` are the updates/s of `alone`.
+    """
+
+    def __init__(self, made: list[Product], batch_size: int, block_s: float) -> None:
         rng = np.random.default_rng(0)
         self.squares = {n: jnp.asarray(rng.normal(size=(n, n)), jnp.float32) for n in SQUARES}
         self.product = jax.jit(jnp.matmul)
         self.x = jnp.ones(STREAM_FLOATS, jnp.float32)
-        self.add = jax.jit(lambda x, y: x + 2.0 * y)
+        self.add = jax.jit(lambda x: x + 2.0, donate_argnums=0)  # in place: no page is new
+        self.alone, self.updates = alone(made, batch_size), 2
         self.flops: dict[int, list[float]] = {n: [] for n in SQUARES}
         self.bandwidth: list[float] = []
-        self.block()
-        for rates in [*self.flops.values(), self.bandwidth]:
+        self.products: list[float] = []
+        for _ in range(2):
+            self.block()
+        self.updates = max(1, round(self.products[-1] * block_s))
+        for rates in [*self.flops.values(), self.bandwidth, self.products]:
             rates.clear()
 
     def block(self) -> None:
-        """The best of a few products and of a few sums."""
+        """The best of a few products and of a few sums; some updates' products."""
         for n, x in self.squares.items():
             repeats = max(2, int(2e10 / (2 * n**3)) if n < 2048 else 2)
             self.flops[n].append(2 * n**3 / fastest(self.product, x, x, repeats=min(repeats, 50)))
-        seconds = fastest(self.add, self.x, self.x, repeats=3)
-        self.bandwidth.append(2 * 4 * STREAM_FLOATS / seconds)  # one array read, one written
+        seconds = fastest(self._add, repeats=3)
+        self.bandwidth.append(2 * 4 * STREAM_FLOATS / seconds)  # read and written
+        self.products.append(self.updates / fastest(self.alone, self.updates, repeats=1))
+
+    def _add(self) -> jax.Array:
+        self.x = self.add(self.x)
+        return self.x
 
 
 def fastest(function, *args, repeats: int) -> float:
@@ -121,22 +168,25 @@ def measure(size: str) -> dict:
     spec = Spec(obs_dim, action_dim)
     agent = DTQL(spec, Config(batch_size=batch_size))
     state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
-    terms = operations(state, spec, batch_size)
+    by_term = terms(state, spec)
+    made = [product for products in by_term.values() for product in products]
     data = synthetic(f'{obs_dim}/{action_dim}')
     lanes = [Lane('dtql', seed) for seed in range(_SEEDS.value)]
-    training, rates = TrainingTimer(agent, data, lanes, _BLOCK_SECONDS.value), Rates()
+    training = TrainingTimer(agent, data, lanes, _BLOCK_SECONDS.value)
+    rates = Rates(made, batch_size, _BLOCK_SECONDS.value)
     for _ in range(_BLOCKS.value):
         training.block()
         rates.block()
     squares = {n: float(np.median(r)) for n, r in rates.flops.items()}
     bandwidth, best = float(np.median(rates.bandwidth)), max(squares.values())
     updates = training.medians()['train'] * _SEEDS.value
-    flops, transferred = sum(terms.values()), traffic(state, spec, batch_size)
+    flops, transferred = operations(made, batch_size), traffic(state, spec, batch_size)
+    products = float(np.median(rates.products))
     compiled = training.engine.compile(training.phases[-1]).cost_analysis() or {}
     return {
         'size': size,
         'seeds': _SEEDS.value,
-        'operations': terms,
+        'operations': {name: operations(term, batch_size) for name, term in by_term.items()},
         'gflop_per_update': flops / 1e9,
         'mb_per_update': transferred / 1e6,
         'compiled_gflop': compiled.get('flops', 0.0) / 1e9,
@@ -145,6 +195,9 @@ def measure(size: str) -> dict:
         'limit_by_products': best / flops,
         'limit_by_memory': bandwidth / transferred,
         'seed_updates_per_s': updates,
+        'products_alone_per_s': products,
+        'products_alone_share': products * flops / best,
+        'share_of_products_alone': updates / products,
         'share_of_product_rate': updates * flops / best,
     }
 
@@ -161,6 +214,9 @@ def text(row: dict) -> str:
         f'{row["limit_by_memory"]:.1f} by memory\n'
         f'  reached: {row["seed_updates_per_s"]:.1f} seed-updates/s, '
         f'{100 * row["share_of_product_rate"]:.0f} % of the product rate\n'
+        f"  the update's products alone: {row['products_alone_per_s']:.1f}/s, "
+        f'{100 * row["products_alone_share"]:.0f} % of the product rate; '
+        f'training takes {1 / row["share_of_products_alone"]:.2f} times as long\n'
     )
 
 

@@ -5,7 +5,9 @@ The rows are written out again in the columns of those scripts, so that a slip i
 
 import pytest
 
+from dtql_jax.agents import AGENTS
 from dtql_jax.configs import task_config
+from dtql_jax.types import UserError
 
 # lr of both policies, alpha, gamma, decay of the learning rates, epochs, batch, expectile.
 DTQL = """
@@ -120,3 +122,11 @@ def test_iql_and_idql(agent, task):
         assert config.beta == (10.0 if maze else 3.0)
     else:
         assert (config.steps, config.batch_size, config.candidates) == (3_000_000, 512, 64)
+
+
+@pytest.mark.parametrize('agent', AGENTS)
+def test_every_agent_has_a_precision_of_three(agent):
+    assert task_config(agent, '').precision == 'highest'
+    assert task_config(agent, '', {'precision': 'default'}).precision == 'default'
+    with pytest.raises(UserError, match='precision=float16: must be one of default, high, highest'):
+        task_config(agent, '', {'precision': 'float16'})

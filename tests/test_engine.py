@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import toy
 import transfers
 
 from dtql_jax.engine import INDEX_TAG, sample, usable_devices
+from dtql_jax.player import Player
 from dtql_jax.types import UserError
 
 ALIVE = np.array([True, True, True])
@@ -45,6 +47,27 @@ def test_a_phase_is_traced_once_whatever_the_number_of_updates(engine):
         state, sums, _ = engine.dispatch(phase, *engine.place((state, sums)), 2)
         assert int(jax.device_get(state.step)[0]) == int(again[0].step[0]) + 2
     assert engine.traces == {'pretrain': 1, 'train': 1}
+
+
+@pytest.mark.parametrize('precision', ['default', 'highest'])
+def test_products_are_as_exact_as_the_setting_says(precision):
+    class Asked(toy.Toy):
+        def update(self, state, batch):
+            asked.append(jax.config.jax_default_matmul_precision)
+            return super().update(state, batch)
+
+        def act(self, acting, obs, key):
+            asked.append(jax.config.jax_default_matmul_precision)
+            return super().act(acting, obs, key)
+
+    asked = []
+    engine = toy.engine(toy.lanes(0), agent=Asked, precision=precision)
+    engine.compile(engine.agent.phases()[0])
+    player = Player(None, engine.agent, engine.lanes, types.SimpleNamespace(num_envs=1), 1)
+    acting = jax.vmap(engine.agent.acting)(engine.init())
+    player.actor(player.actor.place(acting), [0], [0], [0], [0], np.zeros((1, 3), np.float32))
+    assert len(asked) > 1
+    assert set(asked) == {precision}
 
 
 def test_divergence_does_not_recompile(engine):

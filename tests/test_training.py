@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import threading
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import toy
 import transfers
+from toy import NEVER
 
 from dtql_jax import training
 from dtql_jax.agents import dtql
@@ -292,6 +294,93 @@ def test_a_finished_run_may_be_resumed_and_stays_as_it_is(engine, whole, tmp_pat
 def test_no_run_traces_a_phase_again(engine, whole):
     """Last of the runs of this engine: with resumes, stops and dispatches of many sizes."""
     assert engine.traces == {'pretrain': 1, 'train': 1}
+
+
+# Evaluations beside training.
+
+
+class Beside:
+    """An evaluation that ends only after training has gone on, where there is any left to do."""
+
+    def __init__(self, folder, engine, stop_at=None):
+        self.stop = training.StopFlag()
+        self.trainer = toy.trainer(folder, engine, self, self.stop, overlap=True)
+        self.trainer.report.progress = self.progress
+        self.stop_at = stop_at
+        self.gone_on = threading.Event()
+        self.trained_meanwhile = []
+
+    def progress(self, phase, step, total, rate):
+        if step == self.stop_at:
+            self.stop.signal = 15
+        if 0 < self.trainer.cursor.playing < step:
+            self.trained_meanwhile.append(step)
+            self.gone_on.set()
+
+    def __call__(self, acting, lanes):
+        if self.trainer.cursor.playing < self.trainer.total:
+            assert self.gone_on.wait(60)
+            self.gone_on.clear()
+        if self.stop_at and self.trainer.cursor.step < self.stop_at:
+            while not self.stop():
+                self.gone_on.wait(0.01)
+        if self.stop():
+            raise Stopped
+        return toy.score_by_params(acting, lanes)
+
+
+@pytest.fixture
+def sliced(monkeypatch):
+    """One update per dispatch beside an evaluation, all that there are elsewhere."""
+    monkeypatch.setattr(training, 'SLICE_SECONDS', 0.0)
+    monkeypatch.setattr(training, 'DISPATCH_SECONDS', 1e9)
+
+
+@pytest.mark.usefixtures('sliced')
+def test_training_goes_on_beside_an_evaluation_and_no_number_changes(engine, whole, tmp_path):
+    beside = Beside(tmp_path, engine)
+    assert_same_run(tmp_path, beside.trainer, beside.trainer.run(), whole)
+    assert {11, 15} <= set(beside.trained_meanwhile)
+    assert [step for step, _ in beside.trainer.report.evaluations] == [10, 14, 18]
+
+
+@pytest.mark.usefixtures('sliced')
+@pytest.mark.parametrize('overlap', [False, True])
+def test_an_evaluation_that_a_stop_cut_off_is_played_again_from_its_snapshot(
+    engine, whole, tmp_path, overlap
+):
+    beside = Beside(tmp_path, engine, stop_at=12)
+    with pytest.raises(Stopped):
+        beside.trainer.run()
+    _, cursor = training.restore_progress(engine, tmp_path, pytest.fail)
+    assert (cursor.step, cursor.playing, cursor.evaluated) == (12, 10, 0)
+    assert steps(tmp_path, 'eval') == []
+    trainer = toy.trainer(tmp_path, engine, overlap=overlap)
+    assert_same_run(tmp_path, trainer, trainer.run(resume=True), whole)
+
+
+@pytest.mark.usefixtures('sliced')
+def test_an_evaluation_that_fails_beside_training_ends_the_run(engine, tmp_path):
+    def crash(acting, lanes):
+        raise RuntimeError('the simulator broke')
+
+    with pytest.raises(RuntimeError, match='broke'):
+        toy.trainer(tmp_path, engine, crash, overlap=True).run()
+
+
+@pytest.mark.usefixtures('sliced')
+def test_a_lane_that_diverges_beside_its_evaluation_is_evaluated_all_the_same(fragile, tmp_path):
+    """Also where the evaluation is played again after a stop: it lived when it began."""
+    engine = with_blows(fragile, NEVER, 11.0, NEVER)
+    plain = toy.trainer(tmp_path / 'plain', engine)
+    whole = (tmp_path / 'plain', plain, plain.run())
+    assert steps(whole[0], 'eval', SEEDS[1]) == [10]
+    folder = tmp_path / 'cut'
+    beside = Beside(folder, engine, stop_at=12)
+    with pytest.raises(Stopped):
+        beside.trainer.run()
+    trainer = toy.trainer(folder, engine, overlap=True)
+    assert_same_run(folder, trainer, trainer.run(resume=True), whole)
 
 
 # Divergence.

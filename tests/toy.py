@@ -178,7 +178,8 @@ def score_by_params(acting, lanes):
     return {i: {'eval/score': float(kernel[i].sum())} for i in lanes}
 
 
-def trainer(folder, engine, evaluate=score_by_params, stop=None):
+def trainer(folder, engine, evaluate=score_by_params, stop=None, overlap=False):
     """A `Trainer` of a run in `folder`, made where it is absent."""
     folder.mkdir(exist_ok=True)
-    return training.Trainer(engine, folder, evaluate, Report(), stop or training.StopFlag())
+    stop = stop or training.StopFlag()
+    return training.Trainer(engine, folder, evaluate, Report(), stop, overlap=overlap)
