@@ -204,7 +204,7 @@ class Trainer:
     def run_phase(self, phase: Phase, progress: Progress) -> Progress:
         """All updates of a phase that are still to do, with what is due between them."""
         begin, end = self.phase_end(phase) - phase.steps, self.phase_end(phase)
-        size, saved = 1, time.monotonic()
+        size, saved = 0, time.monotonic()
         if self.cursor.step == begin < end:
             state = self.engine.enter(phase, progress.state, self.alive)
             progress = progress.replace(state=state)
@@ -223,13 +223,13 @@ class Trainer:
             if self.stop():
                 raise Stopped
             row_at = self.window_end(phase, begin, end)
+            # The first dispatch is a probe; then sizes follow the rate, and grow in steps.
+            seconds = SLICE_SECONDS if self._playing else DISPATCH_SECONDS
+            size = max(1, min(int(self.rate * seconds), 8 * size))
             n = min(size, row_at - self.cursor.step)
             began = time.monotonic()
             progress = self.advance(phase, progress, n)
             self.rate = n / (time.monotonic() - began)
-            # The first dispatch is a probe; then sizes follow the rate, and grow in steps.
-            seconds = SLICE_SECONDS if self._playing else DISPATCH_SECONDS
-            size = max(1, min(int(self.rate * seconds), 8 * size))
             if not self.alive.any():
                 self.cursor.step = row_at  # however far the dispatch reached
             if self.cursor.step == row_at:

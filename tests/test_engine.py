@@ -67,7 +67,8 @@ def test_products_are_as_exact_as_the_setting_says(precision):
     acting = jax.vmap(engine.agent.acting)(engine.init())
     player.actor(player.actor.place(acting), [0], [0], [0], [0], np.zeros((1, 3), np.float32))
     assert len(asked) > 1
-    assert set(asked) == {precision}
+    # Nobody is asked for numbers where shapes alone are traced.
+    assert set(asked) - {None} == {asked[-1]} == {precision}
 
 
 def test_divergence_does_not_recompile(engine):
@@ -149,7 +150,7 @@ def test_a_hyper_parameter_of_a_lane_changes_that_lane_only(engine):
     # The numbers are data of one program: setting them in the state is the same, without a trace.
     before = dict(engine.traces)
     phase, state, sums = toy.start(engine)
-    state = state.replace(hparams={**state.hparams, 'weight': jnp.array([1.0, 2.0, 1.0])})
+    state = state.replace(hparams={**state.hparams, 'lr': jnp.float32([0.01, 0.02, 0.01])})
     assert toy.equal(engine.dispatch(phase, *engine.place((state, sums)), 20), theirs)
     assert engine.traces == before
 

@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import json
-import threading
+import time
 
 import flax.linen as nn
 import jax
@@ -305,27 +305,20 @@ class Beside:
     def __init__(self, folder, engine, stop_at=None):
         self.stop = training.StopFlag()
         self.trainer = toy.trainer(folder, engine, self, self.stop, overlap=True)
-        self.trainer.report.progress = self.progress
+        self.trainer.report = StopsAt(self.stop, stop_at)
         self.stop_at = stop_at
-        self.gone_on = threading.Event()
-        self.trained_meanwhile = []
-
-    def progress(self, phase, step, total, rate):
-        if step == self.stop_at:
-            self.stop.signal = 15
-        if 0 < self.trainer.cursor.playing < step:
-            self.trained_meanwhile.append(step)
-            self.gone_on.set()
+        self.trained_to = []
 
     def __call__(self, acting, lanes):
-        if self.trainer.cursor.playing < self.trainer.total:
-            assert self.gone_on.wait(60)
-            self.gone_on.clear()
-        if self.stop_at and self.trainer.cursor.step < self.stop_at:
-            while not self.stop():
-                self.gone_on.wait(0.01)
+        cursor = self.trainer.cursor
+        goal = self.stop_at or min(cursor.playing + 1, self.trainer.total)
+        deadline = time.monotonic() + 60
+        while cursor.step < goal or (self.stop_at and not self.stop()):
+            assert time.monotonic() < deadline, 'training does not go on'
+            time.sleep(0.001)
         if self.stop():
             raise Stopped
+        self.trained_to.append(cursor.step)
         return toy.score_by_params(acting, lanes)
 
 
@@ -340,7 +333,8 @@ def sliced(monkeypatch):
 def test_training_goes_on_beside_an_evaluation_and_no_number_changes(engine, whole, tmp_path):
     beside = Beside(tmp_path, engine)
     assert_same_run(tmp_path, beside.trainer, beside.trainer.run(), whole)
-    assert {11, 15} <= set(beside.trained_meanwhile)
+    assert len(beside.trained_to) == 3
+    assert (np.array(beside.trained_to) >= (11, 15, 18)).all()
     assert [step for step, _ in beside.trainer.report.evaluations] == [10, 14, 18]
 
 

@@ -31,7 +31,7 @@ def before(agent):
     pi = {**state.params['pi'], 'log_std': jnp.array([2.5, -0.4])}
     # A lower V, so that some weights reach their bound.
     v = {'v': {**state.params['v']['v'], f'{LAYER}_2': dict(state.params['v']['v'][f'{LAYER}_2'])}}
-    v['v'][f'{LAYER}_2']['bias'] -= 2
+    v['v'][f'{LAYER}_2']['bias'] -= 1
     return state.replace(params={**state.params, 'pi': pi, 'v': v})
 
 
