@@ -39,6 +39,8 @@ def times(folder: str) -> collections.Counter:
         for line in plane.lines:
             if OPERATIONS.search(line.name):
                 for event in line.events:
+                    if '::' in event.name:  # of the runtime, and of all that runs inside
+                        continue
                     by_name[re.sub(r'[._]\d+$', '', event.name)] += event.duration_ns
     return by_name
 
