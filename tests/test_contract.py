@@ -325,18 +325,10 @@ def test_candidates_are_drawn_by_the_softmax_of_q(inverse_temperature):
     assert_frequencies(actions, jax.nn.softmax(inverse_temperature * q_of_three(THREE)))
 
 
-def test_blocks_of_candidates_draw_the_same():
-    key = jax.random.key(0)
-    many = jax.random.normal(key, (12, 2))
-    drawn = [draw_by_q(key, q_of_three, many, 1.0, block) for block in (1, 4, 5, 12, 256)]
-    assert all((x == drawn[0]).all() for x in drawn)
-
-
 def test_the_best_candidate_is_the_one_of_largest_q():
     many = jax.random.normal(jax.random.key(0), (12, 2))
-    for block in (1, 4, 5, 12, 256):
-        best = best_by_q(q_of_three, many, block)
-        assert (best == many[np.argmax(q_of_three(many))]).all()
+    best = best_by_q(q_of_three, many)
+    assert (best == many[np.argmax(q_of_three(many))]).all()
 
 
 def test_acting_chooses_candidates_as_the_method_says(subject):

@@ -197,31 +197,18 @@ def draw_by_q(
     q_fn: Callable[[jax.Array], jax.Array],
     candidates: jax.Array,
     inverse_temperature: jax.Array,
-    block: int = 256,
 ) -> jax.Array:
     """One of `candidates` `[N, A]`, drawn with probabilities `softmax(inverse_temperature * Q)`.
 
-    `q_fn` `[n, A] -> [n]` is applied to blocks of candidates, which bounds the memory of its hidden
-    layers. The logits are the Q values themselves: handing `softmax(Q)` to a categorical, a known
-    slip, draws almost uniformly.
+    `q_fn` is `[N, A] -> [N]`. The logits are the Q values themselves: handing `softmax(Q)` to a
+    categorical, a known slip, draws almost uniformly.
     """
-    q = _in_blocks(q_fn, candidates, block)
-    return candidates[jax.random.categorical(key, inverse_temperature * q)]
+    return candidates[jax.random.categorical(key, inverse_temperature * q_fn(candidates))]
 
 
-def best_by_q(
-    q_fn: Callable[[jax.Array], jax.Array], candidates: jax.Array, block: int = 256
-) -> jax.Array:
+def best_by_q(q_fn: Callable[[jax.Array], jax.Array], candidates: jax.Array) -> jax.Array:
     """The one of `candidates` `[N, A]` with the largest Q; `q_fn` as in `draw_by_q`."""
-    return candidates[jnp.argmax(_in_blocks(q_fn, candidates, block))]
-
-
-def _in_blocks(
-    q_fn: Callable[[jax.Array], jax.Array], candidates: jax.Array, block: int
-) -> jax.Array:
-    n, action_dim = candidates.shape
-    blocks, block = (n // block, block) if n % block == 0 else (1, n)
-    return jax.lax.map(q_fn, candidates.reshape(blocks, block, action_dim)).reshape(n)
+    return candidates[jnp.argmax(q_fn(candidates))]
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -71,19 +71,9 @@ def q_of(action):
     return -((action[:, 0] - 0.2) ** 2) - (action[:, 1] + 0.4) ** 2
 
 
-@pytest.mark.parametrize('block', [1, 2, 3, 6, 4, 256])
-def test_the_best_candidate_whatever_the_blocks(block):
-    """Blocks that do not divide six are one block of all."""
+def test_the_best_candidate():
     candidates = jnp.array([[1, 1], [0, 0], [0.5, 0], [0.1, -0.5], [-1, 0], [0.2, 0.4]])
-    seen = []
-
-    def q_fn(action):
-        seen.append(action.shape)
-        return q_of(action)
-
-    best = base.best_by_q(q_fn, candidates, block)
-    np.testing.assert_array_equal(best, candidates[3])
-    assert set(seen) == {(block if 6 % block == 0 else 6, 2)}
+    np.testing.assert_array_equal(base.best_by_q(q_of, candidates), candidates[3])
 
 
 def test_the_first_of_equally_good_candidates():
