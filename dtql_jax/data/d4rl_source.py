@@ -5,7 +5,8 @@ What `read` makes of them:
 * A terminal ends the return (mask 0). A time-out ends the episode only: mask 1.
 * The successor of a row is `next_observations` where the file has them, else the next row. Then the
   last row of an episode that ended by a time-out has none and is dropped, its reward with it, and
-  so is the last row of the file unless it is terminal.
+  so is the last row of the file unless it is terminal. (`d4rl.qlearning_dataset` does not look at
+  `next_observations` and drops those rows always: at most one in an episode is more here.)
 * Without `timeouts` an episode ends at a terminal, and where `next_observations` differ from the
   next row by more than 1e-6 in any entry, as IQL's code finds it. Without both it also ends at the
   task's horizon, as D4RL counts.
