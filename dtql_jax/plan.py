@@ -113,7 +113,7 @@ def make_plan(request: Request) -> Plan:
     return Plan(
         request=dataclasses.replace(request, settings=settings),
         task=task,
-        note=note,
+        note=note if request.dataset_path is None else None,  # it tells of the task's own sets
         config=config,
         lanes=_lanes(request, config),
         eval_episodes=request.eval_episodes or task.eval_episodes,
@@ -193,7 +193,7 @@ def task_of_run(description: Mapping[str, Any]) -> tasks.Task:
 
 
 def task_with_data(task: tasks.Task, dataset_path: str | None) -> tasks.Task:
-    """The task with the dataset's folder, where one was given, in place of its own datasets."""
+    """The task with the folder or file that was given, if any, in place of its own datasets."""
     return task if dataset_path is None else dataclasses.replace(task, datasets=(dataset_path,))
 
 

@@ -46,7 +46,7 @@ class Task:
     """
 
     name: str
-    datasets: tuple[str, ...]  # Minari ids (or folders that contain `data/`), joined in this order
+    datasets: tuple[str, ...]  # Minari ids, their folders, or files (.hdf5, .npz); joined in order
     family: str = 'custom'  # 'mujoco', 'antmaze', 'pointmaze' or 'custom'
     env_id: str | None = None  # None: the evaluation environment that the first dataset records
     env_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
@@ -220,7 +220,8 @@ def resolve(name: str) -> tuple[Task, str | None]:
     robot = base.removesuffix('-medium-replay')
     if robot != base and f'{robot}-medium' in TASKS:
         raise user_error(
-            f"{name}: Minari has no medium-replay set (only D4RL's own hdf5 files do); "
+            f"{name}: Minari has no medium-replay set (only D4RL's own hdf5 files do: "
+            f'--env={robot}-medium --dataset_path=FILE); '
             f'there are {robot}-medium, {robot}-expert and {robot}-medium-expert'
         )
     near = difflib.get_close_matches(base, TASKS, n=3, cutoff=0.5) or sorted(TASKS)
@@ -312,10 +313,10 @@ def _recover(task: Task, kwargs: dict[str, Any]) -> gym.Env:
     from minari import MinariDataset
 
     name, data = task.datasets[0], minari_folder(task.datasets[0]) / 'data'
-    if not data.is_dir():
+    if not (data.is_dir() or Path(name).is_file()):
         raise user_error(f'{task.name}: {data.parent} is absent; run: minari download {name}')
-    dataset = MinariDataset(data)
-    if dataset.env_spec is None:
+    dataset = MinariDataset(data) if data.is_dir() else None
+    if dataset is None or dataset.env_spec is None:
         raise user_error(
             f'{task.name}: {name} records no environment; name one: register(Task(..., env_id=...))'
         )

@@ -42,7 +42,9 @@ for name, (default, text) in TEXTS.items():
     flags.DEFINE_string(name, default, text, FLAGS)
 for name, (default, text) in WHOLE.items():
     define_whole(name, default, text, FLAGS)
-flags.DEFINE_string('dataset_path', None, 'folder of a Minari dataset to use instead', FLAGS)
+flags.DEFINE_string(
+    'dataset_path', None, 'data to use instead: Minari folder, D4RL .hdf5 or OGBench .npz', FLAGS
+)
 flags.DEFINE_string('out', None, 'run folder (default: runs/<env>-<agent>)', FLAGS)
 flags.DEFINE_bool('resume', False, 'go on with the run in --out', FLAGS)
 flags.DEFINE_multi_string(

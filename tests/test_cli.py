@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import gymnasium as gym
+import h5py
 import jax
 import numpy as np
 import pytest
@@ -552,6 +553,62 @@ def test_own_tasks_and_datasets(here, no_training, minari_root, monkeypatch):
     recorded = plan.read_run(here / 'other')
     assert recorded['request']['dataset_path'] == str(minari_root / path)
     assert plan.task_of_run(recorded).datasets == (str(minari_root / path),)
+
+
+def pendulum_file(path, reward=1.0, bound=3.0):
+    """Two episodes of the pendulum as a D4RL or an OGBench file."""
+    rng = np.random.default_rng(0)
+    last = np.isin(np.arange(40), [19, 39])
+    fields = {
+        'observations': rng.normal(size=(40, 4)),
+        'actions': rng.uniform(-bound, bound, (40, 1)),
+        'rewards': np.full(40, reward),
+        'terminals': last,
+        'masks': np.ones(40),
+    }
+    if path.endswith('.npz'):
+        np.savez(path, **fields)
+    else:
+        with h5py.File(path, 'w') as file:
+            file.update(fields)
+
+
+@pytest.mark.parametrize('path', ['own-v2.hdf5', 'own-v0.npz'])
+def test_a_file_as_dataset(path, here, no_training, monkeypatch, capsys):
+    monkeypatch.setattr(tasks, 'TASKS', dict(tasks.TASKS))
+    dtql_jax.register(dtql_jax.Task('mine', ('no/where-v0',), env_id='InvertedPendulum-v5'))
+    pendulum_file(path)
+    flags = ['run', '--env=mine', f'--dataset_path={path}', *SMALL]
+    assert RUN.main([*flags, '--dry_run']) == 0
+    output = capsys.readouterr().out
+    assert f'data     {here / path}' in output
+    assert 'action 1 in ±3' in output
+    # A run records the file's fingerprint, and goes on with these data only.
+    assert RUN.main([*flags, '--out=own']) == 0
+    recorded = plan.read_run(here / 'own')
+    assert recorded['request']['dataset_path'] == str(here / path)
+    assert recorded['data']['datasets'] == [str(here / path)]
+    assert RUN.main(['run', '--out=own', '--resume']) == 0
+    assert [resume for _, resume in no_training] == [False, True]
+    pendulum_file(path, reward=2.0)
+    capsys.readouterr()
+    error = refused(capsys, RUN.main, '--out=own', '--resume')
+    assert "own cannot be resumed with these settings: data: the run has '" in error
+
+
+def test_the_data_of_another_task_are_refused(here, capsys):
+    pendulum_file('own-v2.hdf5', bound=1.0)
+    error = refused(capsys, RUN.main, '--env=hopper-medium-v2', '--dataset_path=own-v2.hdf5')
+    assert error == (
+        'hopper-medium: the environment has observation size 11, the data 4: is it the data of '
+        'another task?'
+    )
+
+
+def test_where_a_file_is_given_no_note_tells_of_the_tasks_own_sets():
+    assert 'served by mujoco/hopper/medium-v0' in make_plan(Request(env='hopper-medium-v2')).note
+    given = Request(env='hopper-medium-v2', dataset_path='hopper_medium-v2.hdf5')
+    assert make_plan(given).note is None
 
 
 def test_a_run_without_a_checkpoint_starts_over(here, no_training, capsys):

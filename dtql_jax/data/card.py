@@ -52,6 +52,7 @@ def make_card(
         'timeouts': int(episodes.truncated.sum()),
         'obs_range': _range(transitions.obs),
         'action_range': _range(transitions.action),
+        'notes': list(episodes.notes),
         'fingerprint': _fingerprint(task, transitions),
     }
 
@@ -115,4 +116,5 @@ def format_card(card: dict[str, Any]) -> str:
         'sha256': card['fingerprint'][:16],
     }
     lines = [f'  {name:<8} {text}' for name, text in rows.items() if text is not None]
+    lines += [f'  {"note":<8} {note}' for note in card['notes']]
     return '\n'.join([f'dataset card: {card["task"]}', *lines])

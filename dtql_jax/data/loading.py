@@ -20,18 +20,21 @@ from typing import Any
 
 import numpy as np
 
-from dtql_jax.data import validate
+from dtql_jax.data import d4rl_source, ogbench_source, validate
 from dtql_jax.data.card import make_card
-from dtql_jax.data.minari_source import Episodes, read
+from dtql_jax.data.minari_source import ROWS, Episodes, read
 from dtql_jax.tasks import Task
 from dtql_jax.types import Spec, Transition, UserError
+
+# suffix -> reader of one file; all else is a Minari set
+FILES = {'.hdf5': d4rl_source.read, '.npz': ogbench_source.read}
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Transitions as float32 numpy arrays `[N, ...]`, what they tell an agent, and their card.
 
-    `task` is the task as loaded, with the dataset's folder in it where one was given.
+    `task` is the task as loaded, with the dataset's folder or file in it where one was given.
     """
 
     transitions: Transition
@@ -73,10 +76,11 @@ def load(
     dataset_path: str | Path | None = None,
     download: bool = True,
 ) -> Dataset:
-    """Read and check the task's Minari sets, in their order, as one set of transitions.
+    """Read and check the task's sets, in their order, as one set of transitions.
 
     An absent set is collected (where the task names a collector) or downloaded. `dataset_path`, the
-    folder of a Minari dataset, takes the place of the task's sets. `reward` is a key of `REWARDS`.
+    folder of a Minari dataset, a D4RL hdf5 file (`d4rl_source`) or an OGBench npz file
+    (`ogbench_source`), takes the place of the task's sets. `reward` is a key of `REWARDS`.
     Raises UserError, which names dataset, episode, row, field and cure, for whatever is wrong.
     """
     if reward not in REWARDS:
@@ -85,8 +89,8 @@ def load(
             f'unknown reward transform {reward!r}, nearest: {near[0]} (of {", ".join(REWARDS)})'
         )
     if dataset_path is not None:
-        task = dataclasses.replace(task, datasets=(_folder(dataset_path),))
-    episodes = _join([read(name, task, download=download) for name in task.datasets])
+        task = dataclasses.replace(task, datasets=(_given(dataset_path),))
+    episodes = _join([_read(name, task, download) for name in task.datasets])
     mask = 1 - _ends(episodes, task)
     starts = np.cumsum(episodes.length) - episodes.length
     returns = np.add.reduceat(episodes.reward, starts)
@@ -101,10 +105,21 @@ def load(
     return Dataset(transitions, spec, make_card(task, episodes, transitions, reward), task)
 
 
-def _folder(path: str | Path) -> str:
-    if not Path(path, 'data').is_dir():
-        raise UserError(f'{path} is no Minari dataset: give the folder that contains data/')
-    return str(Path(path).resolve())
+def _given(path: str | Path) -> str:
+    path = Path(path)
+    readable = path.is_file() if path.suffix in FILES else (path / 'data').is_dir()
+    if not readable:
+        raise UserError(
+            f'{path} is no Minari dataset: give the folder that contains data/, or a file of '
+            f"D4RL's (.hdf5) or OGBench's (.npz) that is there"
+        )
+    return str(path.resolve())
+
+
+def _read(name: str, task: Task, download: bool) -> Episodes:
+    """Columns of one dataset by the reader for its kind: the suffix of a file tells it."""
+    reader = FILES.get(Path(name).suffix)
+    return reader(name, task) if reader else read(name, task, download=download)
 
 
 def _join(parts: list[Episodes]) -> Episodes:
@@ -113,18 +128,11 @@ def _join(parts: list[Episodes]) -> Episodes:
     validate.same_layout(parts)
     columns = {
         field: np.concatenate([getattr(part, field) for part in parts])
-        for field in (
-            'obs',
-            'action',
-            'reward',
-            'next_obs',
-            'terminated',
-            'truncated',
-            'reached',
-            'length',
-        )
+        for field in (*ROWS, 'length')
     }
-    return parts[0]._replace(name=' + '.join(part.name for part in parts), **columns)
+    notes = tuple(f'{part.name}: {note}' for part in parts for note in part.notes)
+    name = ' + '.join(part.name for part in parts)
+    return parts[0]._replace(name=name, notes=notes, **columns)
 
 
 def _ends(episodes: Episodes, task: Task) -> np.ndarray:

@@ -24,12 +24,15 @@ from dtql_jax.types import UserError
 
 GOAL_KEYS = {'none': 0, 'relabel': 1, 'observe': 2}  # achieved_goal, and then desired_goal
 
+# The columns of `Episodes` with one row a step.
+ROWS = ('obs', 'action', 'reward', 'next_obs', 'terminated', 'truncated', 'reached')
+
 
 class Episodes(NamedTuple):
     """The steps of one dataset in order; observations and actions float32, rewards float64.
 
-    The last `next_obs` of an episode is its last observation, so that no step is lost and none
-    reaches into the next episode.
+    In a Minari set the last `next_obs` of an episode is its last observation, so that no step is
+    lost. Whatever the source, none reaches into the next episode.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Episodes(NamedTuple):
     truncated: np.ndarray  # [N] bool, as recorded
     reached: np.ndarray  # [N] bool, the goal is reached by this step; False without a goal
     length: np.ndarray  # [E] int
+    notes: tuple[str, ...] = ()  # what the user should know of how the set was read
 
 
 def read(name: str, task: Task, *, download: bool = True) -> Episodes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from dtql_jax.data.minari_source import Episodes
 
 TOLERANCE = 1e-6  # float rounding of actions at the edge of the box
+TABLES = ('observations', 'next_observations', 'actions', 'qpos')  # of flat files: [rows, size]
+FLAGS = ('terminals', 'timeouts', 'masks')  # of flat files: 0 or 1
 
 
 class Field(NamedTuple):
@@ -52,11 +55,7 @@ def _leaf(where: str, name: str, data: Any, field: Field) -> np.ndarray:
 
 
 def _checked(where: str, field: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if array.dtype.kind not in 'fiub':
-        raise UserError(
-            f'{where}: the field {field} has type {array.dtype}, not numbers; convert it or leave '
-            'it out with Task.obs_keys'
-        )
+    _numbers(where, field, array, 'convert it or leave it out with Task.obs_keys')
     if array.shape != shape:
         raise UserError(
             f'{where}: the field {field} has shape {array.shape}, expected {shape} from the '
@@ -65,21 +64,64 @@ def _checked(where: str, field: str, array: np.ndarray, shape: tuple[int, ...]) 
     return array
 
 
+def _numbers(where: str, field: str, array: np.ndarray, cure: str) -> None:
+    if array.dtype.kind not in 'fiub':
+        raise UserError(f'{where}: the field {field} has type {array.dtype}, not numbers; {cure}')
+
+
+def columns(where: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Fields of a flat file, one row a step: `[N, size]` of `TABLES`, `[N]` of all else.
+
+    A column that is stored as `[N, 1]` becomes `[N]`, and those of `FLAGS` bool. Raises UserError
+    for a type that is no number, a file without rows, a wrong shape, lengths that disagree, a NaN
+    or infinity, and a flag that is neither 0 nor 1.
+    """
+    checked = {field: _column(where, field, array) for field, array in arrays.items()}
+    shape = checked['observations'].shape
+    for field, array in checked.items():
+        if len(array) != shape[0]:
+            raise UserError(
+                f'{where}: the field {field} has {len(array):,} rows, observations has '
+                f'{shape[0]:,}; the file is incomplete, fetch or write it again'
+            )
+    if checked.get('next_observations', checked['observations']).shape != shape:
+        raise UserError(
+            f'{where}: the field next_observations has shape {checked["next_observations"].shape}, '
+            f'observations has {shape}; write both with the same size'
+        )
+    return checked
+
+
+def _column(where: str, field: str, array: np.ndarray) -> np.ndarray:
+    _numbers(where, field, array, 'write it again as numbers')
+    table = field in TABLES
+    if not table and array.shape[1:] == (1,):
+        array = array[:, 0]
+    if array.ndim != 1 + table or 0 in array.shape[1:]:
+        raise UserError(
+            f'{where}: the field {field} has shape {array.shape}, expected '
+            f'{"[rows, size]" if table else "[rows]"}; write it again, one row a step'
+        )
+    if not len(array):
+        raise UserError(f'{where}: the field {field} has no rows; record the file again')
+    _finite(array, field, lambda row: f'{where}, row {row}', 'remove those episodes')
+    if field not in FLAGS:
+        return array
+    strange = np.flatnonzero((array != 0) & (array != 1))
+    if len(strange):
+        raise UserError(
+            f'{where}, row {strange[0]}, field {field}: {array[strange[0]]:g} is neither 0 nor 1; '
+            'write the flags again'
+        )
+    return array.astype(bool)
+
+
 def values(episodes: Episodes) -> None:
     """UserError at the first NaN or infinity and at actions outside of the box."""
     named = {'actions': episodes.action, 'rewards': episodes.reward[:, None]}
     named |= {'observations': episodes.obs, 'observations (the last)': episodes.next_obs}
     for field, array in named.items():
-        # A sum is finite if all are: one pass and no temporary in the good case.
-        with np.errstate(over='ignore', invalid='ignore'):
-            suspicious = not np.isfinite(array.sum(dtype=np.float64))
-        rows = np.flatnonzero(~np.isfinite(array).all(1)) if suspicious else ()
-        if len(rows):
-            column = int(np.flatnonzero(~np.isfinite(array[rows[0]]))[0])
-            raise UserError(
-                f'{_where(episodes, rows[0])}, field {field}[{column}]: '
-                f'{array[rows[0], column]} ({len(rows)} rows are not finite); remove those episodes'
-            )
+        _finite(array, field, lambda row: _where(episodes, row), 'remove those episodes')
     excess = np.abs(episodes.action).max(1)
     rows = np.flatnonzero(excess > episodes.max_action + TOLERANCE)
     if len(rows):
@@ -88,6 +130,23 @@ def values(episodes: Episodes) -> None:
             f'{_where(episodes, worst)}, field actions: |a| = {excess[worst]:.6g} is outside of '
             f'the box [-{episodes.max_action:g}, {episodes.max_action:g}], the worst of '
             f'{len(rows)} rows; clip the actions or correct the action space'
+        )
+
+
+def _finite(array: np.ndarray, field: str, where: Callable[[int], str], cure: str) -> None:
+    """UserError at the first NaN or infinity of `array` `[N, ...]`."""
+    # A sum is finite if all are: one pass and no temporary in the good case.
+    with np.errstate(over='ignore', invalid='ignore'):
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return
+    bad = ~np.isfinite(array.reshape(len(array), -1))
+    rows = np.flatnonzero(bad.any(1))
+    if len(rows):
+        column = int(np.flatnonzero(bad[rows[0]])[0])
+        raise UserError(
+            f'{where(rows[0])}, field {field}[{column}]: '
+            f'{array.reshape(len(array), -1)[rows[0], column]} ({len(rows)} rows are not finite); '
+            f'{cure}'
         )
 
 

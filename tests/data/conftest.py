@@ -1,4 +1,4 @@
-"""Minari roots for the tests."""
+"""Minari roots, and files of other formats, for the tests."""
 
 from pathlib import Path
 
@@ -21,3 +21,12 @@ def shared(monkeypatch):
         pytest.skip('no ../shared/data/minari beside the checkout')
     monkeypatch.setenv('MINARI_DATASETS_PATH', str(SHARED))
     return SHARED
+
+
+@pytest.fixture
+def ogbench_file():
+    """An OGBench set beside the checkout, read-only."""
+    path = SHARED.parent / 'ogbench' / 'antmaze-large-navigate-v0.npz'
+    if not path.is_file():
+        pytest.skip('no ../shared/data/ogbench beside the checkout')
+    return path

@@ -1,0 +1,123 @@
+"""D4RL's own hdf5 files (arXiv 2004.07219): flat arrays, one row a step, read without d4rl.
+
+What `read` makes of them:
+
+* A terminal ends the return (mask 0). A time-out ends the episode only: mask 1.
+* The successor of a row is `next_observations` where the file has them, else the next row. Then the
+  last row of an episode that ended by a time-out has none and is dropped, its reward with it, and
+  so is the last row of the file unless it is terminal. (`d4rl.qlearning_dataset` does not look at
+  `next_observations` and drops those rows always: at most one in an episode is more here.)
+* Without `timeouts` an episode ends at a terminal, and where `next_observations` differ from the
+  next row by more than 1e-6 in any entry, as IQL's code finds it. Without both it also ends at the
+  task's horizon, as D4RL counts.
+
+Antmazes. Rewards and terminals are kept as recorded, since D4RL wrote them against the one goal of
+its evaluation; `goal='observe'` and `success_ends=False` would need more than the file tells. The
+ant walks on at the goal and each row there is terminal, so that a run of terminals ends one
+episode. In the v0 files the time-outs are out of step with the episodes (Farama-Foundation/D4RL
+issue 77): a note tells of transitions that leap through the maze; v2 is mended. A note also tells
+that the simulator here has another ant, with motors five times as strong and steps half as long,
+and another origin: scores of a policy that D4RL's antmaze taught say nothing there.
+"""
+
+import contextlib
+
+import h5py
+import numpy as np
+
+from dtql_jax.data import flat, validate
+from dtql_jax.data.minari_source import Episodes
+from dtql_jax.mazes import CELL
+from dtql_jax.spaces import action_bound
+from dtql_jax.tasks import Task, make_env
+from dtql_jax.types import UserError
+
+NEEDED = ('observations', 'actions', 'rewards', 'terminals')
+OPTIONAL = ('timeouts', 'next_observations')
+LEAP = 1e-6  # a next observation that differs more from the next row begins another episode
+
+
+def read(path: str, task: Task) -> Episodes:
+    """Columns of a D4RL file under the task's layout; the task's environment bounds the actions.
+
+    Raises UserError, which names file, field and cure, for a damaged file, data that fail a check
+    and a task that such a file cannot serve.
+    """
+    _check_task(path, task)
+    arrays = validate.columns(path, _arrays(path))
+    with contextlib.closing(make_env(task)) as env:
+        bound, horizon = action_bound(env.action_space, task.name), env.spec.max_episode_steps
+    obs, terminal = flat.float32(arrays['observations']), arrays['terminals']
+    timeout = _timeouts(arrays, horizon)
+    end = timeout | terminal
+    if task.goal != 'none':
+        end = timeout | (terminal & ~np.append(terminal[1:], False))
+    end[-1] = True
+    if 'next_observations' in arrays:
+        next_obs, keep = flat.float32(arrays['next_observations']), np.ones(len(end), bool)
+    else:
+        next_obs, keep = flat.next_rows(obs, end), terminal | ~end
+    rows = Episodes(
+        path,
+        bound,
+        obs,
+        flat.float32(arrays['actions']),
+        arrays['rewards'].astype(np.float64),
+        next_obs,
+        terminal,
+        timeout,
+        terminal & (task.goal != 'none'),
+        length=np.zeros(0, int),
+    )
+    episodes = flat.cut(rows, end, keep)
+    if task.family != 'antmaze':
+        return episodes
+    return episodes._replace(notes=(*_antmaze_notes(episodes, task), *episodes.notes))
+
+
+def _check_task(path: str, task: Task) -> None:
+    if task.family == 'pointmaze':
+        raise UserError(
+            f"{path}: D4RL's maze2d files do not fit {task.name} (another simulator, with other "
+            'coordinates): leave out --dataset_path and the data are collected'
+        )
+    if task.goal == 'observe' or (task.goal == 'relabel' and not task.success_ends):
+        raise UserError(
+            f"{path}: D4RL's files hold no goal per episode, and do not tell what follows the "
+            'goal; leave out goal=observe and success_ends=false'
+        )
+
+
+def _arrays(path: str) -> dict[str, np.ndarray]:
+    with flat.explained(path), h5py.File(path, 'r') as file:
+        there = {name for name in file if isinstance(file[name], h5py.Dataset)}
+        flat.need(path, NEEDED, there)
+        return {name: np.asarray(file[name][()]) for name in (*NEEDED, *OPTIONAL) if name in there}
+
+
+def _timeouts(arrays: dict[str, np.ndarray], horizon: int) -> np.ndarray:
+    """Where an episode ends without a terminal, `[N]` bool: as recorded, or else found."""
+    if 'timeouts' in arrays:
+        return arrays['timeouts']
+    obs, terminal = arrays['observations'], arrays['terminals']
+    if 'next_observations' in arrays:
+        leap = np.abs(arrays['next_observations'][:-1] - obs[1:]).max(1) > LEAP
+        return np.append(leap, False) & ~terminal
+    row = np.arange(len(terminal))
+    start = np.maximum.accumulate(np.where(np.append(True, terminal[:-1]), row, 0))
+    return ((row - start + 1) % horizon == 0) & ~terminal
+
+
+def _antmaze_notes(episodes: Episodes, task: Task) -> tuple[str, ...]:
+    notes = (
+        f"D4RL's ant is another one than that of {task.env_id}, in other coordinates: "
+        'the scores of this run say nothing of the policy',
+    )
+    step = np.linalg.norm(episodes.next_obs[:, :2] - episodes.obs[:, :2], axis=1)
+    leaps = int((step[~episodes.terminated] > CELL['antmaze']).sum())
+    if leaps:
+        notes += (
+            f'{leaps:,} transitions leap over more than a cell: the time-outs are out of step with '
+            'the episodes, as in the v0 files; those of v2 are mended',
+        )
+    return notes

@@ -1,0 +1,108 @@
+"""OGBench's npz files (arXiv 2410.20092): flat arrays, one row a step, read without ogbench.
+
+`terminals` mark the last row of each trajectory, which a time limit ended: that row has no
+successor and is dropped, and no terminal cuts the return. The sets are free of rewards. Those of a
+single task are either in the file (`rewards` and `masks`, the mask 0 at success) or, in a maze,
+follow from the goal of the task's environment, as OGBench computes them from the state before the
+action:
+
+    reward = success - 1,  mask = 1 - success,  success = |xy - goal| <= tolerance
+
+So the environment must be one of OGBench's own, such as `OWN_TASK`: it has the ant, the coordinates
+and the goal of the data. Pickled arrays are never read.
+"""
+
+import contextlib
+
+import gymnasium as gym
+import numpy as np
+
+from dtql_jax.data import flat, validate
+from dtql_jax.data.minari_source import Episodes
+from dtql_jax.spaces import action_bound
+from dtql_jax.tasks import Task, make_env
+from dtql_jax.types import UserError
+
+NEEDED = ('observations', 'actions', 'terminals')
+OPTIONAL = ('rewards', 'masks', 'qpos')
+OWN_TASK = "register(Task(..., env_id='ogbench:antmaze-large-singletask-task1-v0'))"
+
+
+def read(path: str, task: Task) -> Episodes:
+    """Columns of an OGBench file; the task's environment bounds the actions and may give the goal.
+
+    Raises UserError, which names file, field and cure, for a damaged file, data that fail a check
+    and a task that such a file cannot serve.
+    """
+    if task.goal != 'none':
+        raise UserError(
+            f'{path}: {task.name} is played in another simulator than OGBench, with other '
+            f"coordinates and another robot; take OGBench's own: {OWN_TASK}"
+        )
+    arrays = validate.columns(path, _arrays(path))
+    with contextlib.closing(make_env(task)) as env:
+        bound = action_bound(env.action_space, task.name)
+        reward, terminated = _rewards(path, arrays, env)
+    obs, end = flat.float32(arrays['observations']), arrays['terminals'].copy()
+    end[-1] = True
+    rows = Episodes(
+        path,
+        bound,
+        obs,
+        flat.float32(arrays['actions']),
+        reward,
+        flat.next_rows(obs, end),
+        terminated,
+        arrays['terminals'],
+        np.zeros(len(end), bool),
+        length=np.zeros(0, int),
+    )
+    return flat.cut(rows, end, ~end)
+
+
+def _arrays(path: str) -> dict[str, np.ndarray]:
+    arrays = {}
+    with flat.explained(path), open(path, 'rb') as stream:
+        if stream.read(2) != b'PK':  # else numpy might take it for an array alone, or a pickle
+            raise UserError(f'{path}: this is no npz archive; fetch or write it again')
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as file:
+            flat.need(path, NEEDED, file.files)
+            for name in (*NEEDED, *OPTIONAL):
+                if name in file.files:
+                    arrays[name] = _array(path, name, file)
+    return arrays
+
+
+def _array(path: str, name: str, file: np.lib.npyio.NpzFile) -> np.ndarray:
+    try:
+        return file[name]
+    except ValueError as error:
+        if 'allow_pickle' not in str(error):
+            raise
+        raise UserError(
+            f'{path}: the field {name} holds pickled objects, which could run code and are not '
+            'read; write it again as numbers'
+        ) from error
+
+
+def _rewards(
+    path: str, arrays: dict[str, np.ndarray], env: gym.Env
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rewards `[N]` and ends of the return `[N]` bool: of the file, or of the maze's one goal."""
+    if 'rewards' in arrays:
+        flat.need(path, ('masks',), arrays)
+        return arrays['rewards'].astype(np.float64), ~arrays['masks']
+    maze = env.unwrapped
+    # Football's goal is for the ball, and without a task's number each episode has another goal.
+    football = hasattr(maze, 'get_agent_ball_xy')
+    if football or getattr(maze, '_reward_task_id', None) is None or not hasattr(maze, '_goal_tol'):
+        raise UserError(
+            f'{path}: the field rewards is missing, and the task names no maze of OGBench with '
+            f'one goal: {OWN_TASK}, or write rewards and masks (0 at success) into the file'
+        )
+    flat.need(path, ('qpos',), arrays)
+    env.reset(seed=0)  # sets the goal
+    distance = np.linalg.norm(arrays['qpos'][:, :2] - maze.cur_goal_xy, axis=1)
+    success = distance <= maze._goal_tol
+    return success - 1.0, success

@@ -1,0 +1,234 @@
+"""OGBench's npz: which rows become transitions, where rewards come from, and one line for mistakes.
+
+A row's observation is its number, thrice; rows 0 to 3 and 4 to 7 are one trajectory each.
+"""
+
+import dataclasses
+import pickle
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from dtql_jax.data import load
+from dtql_jax.tasks import TASKS, Task
+from dtql_jax.types import Spec, UserError
+
+OWN = Task('own', ('none',), env_id='Hopper-v5', horizon=100)
+ROW = np.arange(8.0, dtype=np.float32)
+SUCCESS = np.isin(ROW, [1, 2])
+
+
+def table(column, size=3):
+    return np.repeat(np.asarray(column)[:, None], size, axis=1)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes the file with some fields changed, or left out where they are None; its path."""
+
+    def write_file(**changes):
+        fields = {
+            'observations': table(ROW),
+            'actions': table(0.5 * np.ones(8, np.float32), 2),
+            'terminals': np.isin(ROW, [3, 7]).astype(np.float32),
+            'rewards': SUCCESS - 1.0,
+            'masks': 1.0 - SUCCESS,
+        }
+        path = tmp_path / 'own-v0.npz'
+        fields = {name: value for name, value in (fields | changes).items() if value is not None}
+        np.savez_compressed(path, **fields)
+        return path
+
+    return write_file
+
+
+class Maze(gym.Env):
+    """As much of OGBench's mazes as gives a goal: it is set by a reset."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    _goal_tol = 0.5
+
+    def __init__(self, task=1, goal=(2, 4), ball=False):
+        self._reward_task_id, self._goal = task, goal
+        self.cur_goal_xy = np.full(2, np.nan)
+        if ball:
+            self.get_agent_ball_xy = lambda: None
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.cur_goal_xy = np.array(self._goal, float)
+        return np.zeros(3), {}
+
+
+@pytest.fixture
+def single():
+    """A task whose environment is a maze with one goal."""
+    gym.register('Maze-v0', Maze)
+    yield dataclasses.replace(OWN, env_id='Maze-v0')
+    del gym.registry['Maze-v0']
+
+
+def columns(path, task=OWN, **kwargs):
+    data = load(task, dataset_path=path, **kwargs).transitions
+    return [array.reshape(len(array), -1)[:, 0].tolist() for array in data]
+
+
+def test_the_last_row_of_a_trajectory_starts_no_transition(file):
+    data = load(OWN, dataset_path=file())
+    obs, action, reward, mask, next_obs = data.transitions
+    assert obs.tolist() == table([0, 1, 2, 4, 5, 6]).tolist()
+    assert next_obs.tolist() == table([1, 2, 3, 5, 6, 7]).tolist()
+    assert reward.tolist() == [-1, 0, 0, -1, -1, -1]
+    assert mask.tolist() == [1, 0, 0, 1, 1, 1]
+    assert action.tolist() == table([0.5] * 6, 2).tolist()
+    assert all(array.dtype == np.float32 for array in data.transitions)
+    assert data.spec == Spec(obs_dim=3, action_dim=2, max_action=1.0)
+
+
+def test_the_card(file):
+    path = file()
+    card = load(OWN, dataset_path=path).card
+    assert (card['datasets'], card['transitions'], card['episodes']) == ([str(path)], 6, 2)
+    assert (card['ends'], card['timeouts']) == (2, 2)
+    assert card['reward_counts'] == {'-1': 4, '0': 2}
+    # As an evaluation counts: up to the first success, or to the end.
+    assert (card['return']['max'], card['return']['min']) == (-1, -3)
+    assert card['notes'] == [
+        '2 rows at the end of episodes left out: what follows them is not known'
+    ]
+
+
+def test_success_in_a_last_row_brings_no_row_back(file):
+    last = np.isin(ROW, [3])
+    assert columns(file(rewards=last - 1.0, masks=1.0 - last))[0] == [0, 1, 2, 4, 5, 6]
+
+
+def test_the_last_row_of_the_file_ends_a_trajectory_without_a_flag(file):
+    assert columns(file(terminals=np.isin(ROW, [3])))[0] == [0, 1, 2, 4, 5, 6]
+
+
+def test_rewards_follow_from_the_one_goal_of_the_environment(file, single):
+    qpos = np.zeros((8, 5))
+    qpos[:, :2] = [[2, 3], [2, 3.5], [1.6, 4.3], [2, 4], [2, 4.51], [2.49, 4], [9, 9], [2, 4]]
+    path = file(rewards=None, masks=None, qpos=qpos)
+    _, _, reward, mask, _ = columns(path, single)
+    assert reward == [-1, 0, 0, -1, 0, -1]  # of the state before the action; the edge counts
+    assert mask == [1, 0, 0, 1, 0, 1]
+    elsewhere = dataclasses.replace(single, env_kwargs={'goal': (9, 9)})
+    assert columns(path, elsewhere)[2] == [-1, -1, -1, -1, -1, 0]
+
+
+def test_rewards_of_the_file_come_before_those_of_the_goal(file, single):
+    path = file(qpos=table(ROW, 5))
+    assert columns(path, single)[2] == columns(path)[2]
+
+
+@pytest.mark.parametrize('kwargs', [{'task': None}, {'ball': True}])
+def test_environments_without_one_goal_need_rewards_in_the_file(file, single, kwargs):
+    path = file(rewards=None, masks=None, qpos=table(ROW, 5))
+    text = message(path, dataclasses.replace(single, env_kwargs=kwargs))
+    assert text.startswith(': the field rewards is missing, and the task names no maze of OGBench')
+
+
+def test_own_mazes_are_another_simulator(file):
+    path = file()
+    for name in ('antmaze-large-diverse', 'pointmaze-large'):
+        text = message(path, TASKS[name])
+        assert text.startswith(f': {name} is played in another simulator than OGBench')
+        assert "env_id='ogbench:antmaze-large-singletask-task1-v0'" in text
+
+
+def message(path, task=OWN):
+    with pytest.raises(UserError) as caught:
+        load(task, dataset_path=path)
+    text = str(caught.value)
+    assert '\n' not in text
+    assert text.startswith(str(path))
+    return text.removeprefix(str(path))
+
+
+SPOILT = table(ROW)
+SPOILT[4, 1] = np.nan
+MISTAKES = {
+    'missing': (
+        {'actions': None},
+        ': the field actions is missing (there is: masks, observations, rewards, terminals); ',
+    ),
+    'no rewards': (
+        {'rewards': None},
+        ': the field rewards is missing, and the task names no maze of OGBench with one goal: '
+        "register(Task(..., env_id='ogbench:antmaze-large-singletask-task1-v0')), or write "
+        'rewards and masks (0 at success) into the file',
+    ),
+    'no masks': ({'masks': None}, ': the field masks is missing (there is: actions, '),
+    'nan': (
+        {'observations': SPOILT},
+        ', row 4, field observations[1]: nan (1 rows are not finite)',
+    ),
+    'lengths': (
+        {'terminals': np.zeros(7)},
+        ': the field terminals has 7 rows, observations has 8; the file is incomplete',
+    ),
+    'images': (
+        {'observations': np.zeros((8, 4, 4, 3))},
+        ': the field observations has shape (8, 4',
+    ),
+    'words': ({'actions': table(['a'] * 8)}, ': the field actions has type <U1, not numbers'),
+    'empty': ({'observations': np.zeros((0, 3))}, ': the field observations has no rows'),
+    'masks': ({'masks': ROW / 7}, ', row 1, field masks: 0.142857 is neither 0 nor 1'),
+    'pickle': (
+        {'actions': np.array([[0.5, None]] * 8, dtype=object)},
+        ': the field actions holds pickled objects, which could run code and are not read; write',
+    ),
+    'actions': ({'actions': table(2 + ROW, 2)}, ', episode 1, row 2, field actions: |a| = 8 is'),
+    'nothing left': ({'terminals': np.ones(8)}, ': no row has a successor'),
+}
+
+
+@pytest.mark.parametrize('name', MISTAKES)
+def test_bad_data(file, name):
+    changes, expected = MISTAKES[name]
+    assert message(file(**changes)).startswith(expected)
+
+
+def test_a_truncated_file_and_a_good_one_afterwards(file):
+    path = file()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert message(path).startswith(': cannot be read, the file is truncated or of another kind (')
+    flipped = bytearray(whole)
+    flipped[whole.index(b'rewards.npy') + 60] ^= 255
+    path.write_bytes(flipped)
+    assert message(path).startswith(': cannot be read')
+    path.write_bytes(whole)
+    assert load(OWN, dataset_path=path).card['episodes'] == 2
+
+
+def test_what_only_bears_the_name_is_not_opened(file):
+    path = file()
+    path.write_bytes(pickle.dumps({'observations': [1]}))
+    assert message(path) == ': this is no npz archive; fetch or write it again'
+    path.write_bytes(b'')
+    assert message(path) == ': this is no npz archive; fetch or write it again'
+
+
+def test_the_published_format(ogbench_file, single):
+    """Its first task's goal lies at (36, 24)."""
+    goal = dataclasses.replace(single, env_kwargs={'goal': (36, 24)})
+    data = load(goal, dataset_path=ogbench_file)
+    assert (data.card['transitions'], data.card['episodes']) == (200_000, 200)
+    assert data.spec == Spec(obs_dim=29, action_dim=8)
+    near = np.linalg.norm(data.transitions.obs[:, :2] - [36, 24], axis=1) <= 0.5
+    assert near.any()
+    assert (data.transitions.reward == near - 1.0).all()
+    assert (data.transitions.mask == 1 - near).all()
+
+
+def test_ogbenchs_own_environment_gives_the_goal(ogbench_file):
+    pytest.importorskip('ogbench', reason='ogbench is not installed')
+    task = Task('ant', ('none',), env_id='ogbench:antmaze-large-singletask-task1-v0')
+    data = load(task, dataset_path=ogbench_file).transitions
+    near = np.linalg.norm(data.obs[:, :2] - [36, 24], axis=1) <= 0.5
+    assert (data.reward == near - 1.0).all()
