@@ -1,4 +1,4 @@
-"""What the benchmarks share: timers of training and acting, synthetic data, and the machine."""
+"""What the benchmarks share: timers of training, acting and runs, synthetic data, the machine."""
 
 import os
 import pathlib
@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtql_jax.agents import Agent
+from dtql_jax.console import Console
 from dtql_jax.engine import Engine, Lane
 from dtql_jax.evaluation import Actor
-from dtql_jax.types import State, Transition
+from dtql_jax.types import Phase, State, Transition
 
 # Observation and action sizes of tasks, as 'O/A'.
 WALKER, ANTMAZE, PEN = '17/6', '29/8', '45/24'
@@ -94,6 +95,35 @@ class ActingTimer:
     def _call(self, step: int) -> None:
         zeros = np.zeros(len(self.obs), np.uint32)
         self.actor(self.params, zeros, zeros, np.arange(len(self.obs)), zeros + step, self.obs)
+
+
+class Stopwatch(Console):
+    """A console that adds up what a run tells of its parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: dict[str, float] = {'compilation': 0.0, 'evaluations': 0.0}
+        self.began_training: float | None = None
+        self._step = 0
+
+    def compiled(self, phase: Phase, seconds: float) -> None:
+        if self.began_training is None:
+            self.began_training = time.monotonic() - seconds
+        self.parts['compilation'] += seconds
+        super().compiled(phase, seconds)
+
+    def progress(self, phase: Phase, step: int, total: int, rate: float) -> None:
+        # Told after every dispatch, whose time this is.
+        seconds = (step - self._step) / rate
+        self.parts[phase.name] = self.parts.get(phase.name, 0.0) + seconds
+        self._step = step
+        super().progress(phase, step, total, rate)
+
+    def evaluated(
+        self, step: int, lanes: Sequence[Lane], scores: np.ndarray, seconds: float
+    ) -> None:
+        self.parts['evaluations'] += seconds
+        super().evaluated(step, lanes, scores, seconds)
 
 
 def sizes(dims: str) -> tuple[int, int]:

@@ -13,17 +13,16 @@ import pathlib
 import tempfile
 import time
 
-from absl import app, flags
-from measure import machine
-from time_to_result import Stopwatch
+from absl import app, flags, logging
+from measure import Stopwatch, machine
 
 from dtql_jax.loggers import read_jsonl
 from dtql_jax.runner import run
 
 _ENV = flags.DEFINE_string('env', 'pointmaze-umaze', 'task')
 _SEEDS = flags.DEFINE_integer('num_seeds', 2, 'seeds')
-_STEPS = flags.DEFINE_integer('steps', 2000, 'updates of the last phase')
-_EVERY = flags.DEFINE_integer('eval_every', 500, 'updates between evaluations')
+_STEPS = flags.DEFINE_integer('steps', 1000, 'updates of the last phase')
+_EVERY = flags.DEFINE_integer('eval_every', 250, 'updates between evaluations')
 _EPISODES = flags.DEFINE_integer('eval_episodes', 10, 'episodes per evaluation and seed')
 _OUT = flags.DEFINE_string('out', None, 'JSON file to write')
 
@@ -47,6 +46,7 @@ def measure(overlap: bool) -> tuple[dict, list[dict]]:
 
 
 def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # Orbax tells each step of a save otherwise
     (serial, theirs), (beside, ours) = measure(False), measure(True)
     print()
     for row in (serial, beside):

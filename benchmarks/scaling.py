@@ -14,7 +14,6 @@ import json
 import os
 import pathlib
 import re
-import resource
 import subprocess
 import sys
 
@@ -102,11 +101,16 @@ def as_child(what: str, value: int) -> dict:
     engine = Engine(agent(), synthetic(WALKER), lanes(value))
     phase, alive = agent().phases()[-1], np.ones(value, bool)
     engine.compile(phase)
-    before = peak()
+    forget_peak()
     state = engine.init()
     sums = {k: np.zeros(x.shape, x.dtype) for k, x in engine.metrics(phase).items()}
-    engine.advance(phase, state, engine.place(sums), 2, alive)
-    return {'before': before, 'peak': peak()}
+    jax.block_until_ready(engine.advance(phase, state, engine.place(sums), 2, alive))
+    return {'peak': peak()}
+
+
+def forget_peak() -> None:
+    """Lets the process's peak begin anew (Linux): that of compiling is another matter."""
+    pathlib.Path('/proc/self/clear_refs').write_text('5')
 
 
 def peak() -> int:
@@ -114,7 +118,8 @@ def peak() -> int:
     stats = jax.local_devices()[0].memory_stats()
     if stats:
         return stats['peak_bytes_in_use']
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status = pathlib.Path('/proc/self/status').read_text()
+    return 1024 * int(re.search(r'VmHWM:\s+(\d+) kB', status).group(1))
 
 
 def available() -> int:
@@ -155,6 +160,8 @@ def main(_: list[str]) -> None:
         return
     axes = {'seeds': _SEEDS.value, 'batch': _BATCHES.value, 'data': _ROWS.value}
     report = machine()
+    if _OUT.value and pathlib.Path(_OUT.value).exists():
+        report = json.loads(pathlib.Path(_OUT.value).read_text()) | report
     for part in [_PART.value] if _PART.value else [*axes, 'devices', 'memory']:
         if part in axes:
             report[part] = rates([(part, int(value)) for value in axes[part]])

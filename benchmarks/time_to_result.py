@@ -10,16 +10,12 @@ import json
 import pathlib
 import tempfile
 import time
-from collections.abc import Sequence
 
-import numpy as np
-from absl import app, flags
-from measure import machine
+from absl import app, flags, logging
+from measure import Stopwatch, machine
 
-from dtql_jax.console import Console, duration
-from dtql_jax.engine import Lane
+from dtql_jax.console import duration
 from dtql_jax.runner import run
-from dtql_jax.types import Phase
 
 _ENV = flags.DEFINE_string('env', 'pointmaze-umaze', 'task')
 _AGENT = flags.DEFINE_string('agent', 'dtql', 'algorithm')
@@ -31,36 +27,8 @@ _EPISODES = flags.DEFINE_integer('eval_episodes', None, 'episodes per evaluation
 _OUT = flags.DEFINE_string('out', None, 'JSON file to write, or to add this run to')
 
 
-class Stopwatch(Console):
-    """A console that adds up what a run tells of its parts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: dict[str, float] = {'compilation': 0.0, 'evaluations': 0.0}
-        self.began_training: float | None = None
-        self._step = 0
-
-    def compiled(self, phase: Phase, seconds: float) -> None:
-        if self.began_training is None:
-            self.began_training = time.monotonic() - seconds
-        self.parts['compilation'] += seconds
-        super().compiled(phase, seconds)
-
-    def progress(self, phase: Phase, step: int, total: int, rate: float) -> None:
-        # Told after every dispatch, whose time this is.
-        seconds = (step - self._step) / rate
-        self.parts[phase.name] = self.parts.get(phase.name, 0.0) + seconds
-        self._step = step
-        super().progress(phase, step, total, rate)
-
-    def evaluated(
-        self, step: int, lanes: Sequence[Lane], scores: np.ndarray, seconds: float
-    ) -> None:
-        self.parts['evaluations'] += seconds
-        super().evaluated(step, lanes, scores, seconds)
-
-
 def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # Orbax tells each step of a save otherwise
     asked = {'env': _ENV.value, 'agent': _AGENT.value, 'num_seeds': _SEEDS.value}
     for flag in (_STEPS, _PRETRAIN, _EVERY, _EPISODES):
         if flag.value is not None:
