@@ -43,10 +43,11 @@ def throughput(report: dict) -> Figure:
     """Seed-updates/s against the number of seeds."""
     drawn, (axis,) = figure(5, 1, report)
     seeds = [row['value'] for row in report['seeds']]
-    axis.plot(seeds, [row['seed_updates_per_s'] for row in report['seeds']], 'o-', color=PALETTE[0])
+    rates = [row['seed_updates_per_s'] for row in report['seeds']]
+    axis.plot(seeds, rates, 'o-', color=PALETTE[0])
     axis.set_xscale('log', base=2)
     axis.set_xticks(seeds, [str(n) for n in seeds])
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.1 * max(rates))
     axis.set_xlabel('seeds trained at once')
     axis.set_ylabel('updates/s of all seeds together')
     axis.set_title('DTQL, observation 17, action 6, batch 256', fontsize=10)

@@ -51,7 +51,10 @@ flags.DEFINE_multi_string(
     'set', [], "name=value: a setting of the agent, or of a maze's goal; may be repeated", FLAGS
 )
 flags.DEFINE_bool(
-    'overlap', None, 'train on while episodes are played (default: not on a CPU; no result)', FLAGS
+    'overlap',
+    None,
+    'train on while episodes are played (default: not on a CPU; speed only, no result)',
+    FLAGS,
 )
 flags.DEFINE_list('log_to', [], 'also log to: wandb, tensorboard', FLAGS)
 flags.DEFINE_bool('dry_run', False, 'print the plan and stop', FLAGS)
