@@ -24,12 +24,13 @@ _SEEDS = flags.DEFINE_integer('num_seeds', 2, 'seeds')
 _STEPS = flags.DEFINE_integer('steps', 1000, 'updates of the last phase')
 _EVERY = flags.DEFINE_integer('eval_every', 250, 'updates between evaluations')
 _EPISODES = flags.DEFINE_integer('eval_episodes', 10, 'episodes per evaluation and seed')
+_DATA = flags.DEFINE_string('dataset_path', None, "data to use in place of the task's")
 _OUT = flags.DEFINE_string('out', None, 'JSON file to write')
 
 
 def measure(overlap: bool) -> tuple[dict, list[dict]]:
     """Times of a run, and its evaluations without theirs."""
-    asked = {flag.name: flag.value for flag in (_ENV, _SEEDS, _STEPS, _EVERY, _EPISODES)}
+    asked = {flag.name: flag.value for flag in (_ENV, _SEEDS, _STEPS, _EVERY, _EPISODES, _DATA)}
     console = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder, 'run')
