@@ -1,9 +1,10 @@
-"""The device side of training: `jit(vmap over lanes(loop over updates))`.
+"""The device side of training: `jit(over lanes(loop over updates))`.
 
 A lane is one training run: a seed, and hyper-parameters that may differ from its neighbours'. All
-lanes of a run advance together in one compiled program per phase, sharded over the devices with no
-communication between them. The number of updates of a dispatch is an argument of the program, so
-that nothing recompiles when it changes; how a phase is cut into dispatches never changes a bit.
+lanes of a run advance in one compiled program per phase, by `vmap` or, on a CPU, in turn; they are
+sharded over the devices with no communication between them. The number of updates of a dispatch is
+an argument of the program, so that nothing recompiles when it changes; how a phase is cut into
+dispatches never changes a bit.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from dtql_jax.agents.base import Agent
 from dtql_jax.types import Metrics, Phase, State, Transition, UserError
 
 # XLA's CPU backend hands many products to a library, YNNPACK, which is slower at these sizes than
-# its own kernels: an update of DTQL takes 6 % longer at batch 256 and 15 % at 2048.
+# its own kernels: an update of DTQL takes 4 to 11 % longer at batch 256 and 8 % at 2048.
 COMPILER_OPTIONS = {'cpu': {'xla_cpu_experimental_ynn_fusion_type': ''}}
 
 # Batch indices have keys of their own. No step reaches this tag, so no key is used twice.
@@ -227,7 +228,7 @@ def _one_by_one(run: Callable[..., tuple]) -> Callable[..., tuple]:
     """`run` over the lanes of a device as `vmap` does, but one lane after the other.
 
     Batched products are slower than plain ones on a CPU, whose cores one lane fills: four seeds of
-    DTQL make 46 updates/s together by `vmap` and as many as one seed, 57, one after the other. A
+    DTQL make 46 updates/s together by `vmap` where one makes 51, and as many as one in turn. A
     single lane must not become a batch of one on any device.
     """
 
