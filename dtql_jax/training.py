@@ -12,6 +12,7 @@ accelerator. Rows and best policies are the same both ways.
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import signal
 import time
@@ -24,6 +25,7 @@ import numpy as np
 from flax import struct
 
 from dtql_jax import checkpoint
+from dtql_jax.agents.base import Agent
 from dtql_jax.engine import Engine
 from dtql_jax.evaluation import Stopped
 from dtql_jax.loggers import JsonlLog
@@ -98,9 +100,6 @@ def fresh_progress(engine: Engine) -> Progress:
     """The progress of a run that has not begun."""
     state = engine.init()
     lanes = len(engine.lanes)
-    best, snapshot = (
-        jax.tree.map(jnp.copy, jax.vmap(engine.agent.acting)(state)) for _ in range(2)
-    )
     return engine.place(
         Progress(
             state=state,
@@ -110,10 +109,10 @@ def fresh_progress(engine: Engine) -> Progress:
                 )
                 for phase in engine.agent.phases()
             },
-            best=best,
+            best=_acting(engine.agent, state),
             best_score=jnp.full(lanes, -jnp.inf),
             best_step=jnp.zeros(lanes, jnp.int32),
-            snapshot=snapshot,
+            snapshot=_acting(engine.agent, state),
         )
     )
 
@@ -157,10 +156,7 @@ class Trainer:
         self.cursor = Cursor(counts=[0] * len(engine.lanes))
         self.logs: dict[str, JsonlLog] = {}
         self.rate = 0.0  # updates per second, all lanes advancing together
-        # A copy, since training goes on and gives its buffers away.
-        self._acting = jax.jit(
-            lambda state: jax.tree.map(jnp.copy, jax.vmap(engine.agent.acting)(state))
-        )
+        self._acting = jax.jit(functools.partial(_acting, engine.agent))
         self._keep_best = jax.jit(_keep_best, donate_argnums=(0, 1, 2))
         self._window = min(LOG_WINDOW, engine.agent.config.eval_every)
         self._playing: concurrent.futures.Future | None = None
@@ -341,6 +337,11 @@ class Trainer:
         self.cursor.offsets = {name: log.flush() for name, log in self.logs.items()}
         self.cursor.elapsed_s = time.monotonic() - self.start
         checkpoint.save(self.run_dir / CHECKPOINTS, progress, dataclasses.asdict(self.cursor))
+
+
+def _acting(agent: Agent, state: State) -> Params:
+    """What all lanes act by: a copy, since training goes on and gives its buffers away."""
+    return jax.tree.map(jnp.copy, jax.vmap(agent.acting)(state))
 
 
 def _keep_best(

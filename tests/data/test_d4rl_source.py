@@ -9,23 +9,19 @@ import dataclasses
 import h5py
 import numpy as np
 import pytest
+from flat_files import OWN, columns, table
 from minari_sets import episode, write
 
 from dtql_jax.data import format_card, load
-from dtql_jax.tasks import TASKS, Task, adjust, make_env
+from dtql_jax.tasks import TASKS, adjust, make_env
 from dtql_jax.types import Spec, UserError
 
-OWN = Task('own', ('none',), env_id='Hopper-v5', horizon=100)
 ANT = TASKS['antmaze-umaze']
 ROW = np.arange(7.0)
 
 
 def flags(*rows, count=7):
     return np.isin(np.arange(count), rows)
-
-
-def table(column, size=3):
-    return np.repeat(np.asarray(column)[:, None], size, axis=1)
 
 
 @pytest.fixture
@@ -50,11 +46,6 @@ def file(tmp_path):
         return path
 
     return write_file
-
-
-def columns(path, task=OWN, **kwargs):
-    data = load(task, dataset_path=path, **kwargs).transitions
-    return [array.reshape(len(array), -1)[:, 0].tolist() for array in data]
 
 
 def test_the_next_row_is_the_successor_and_a_time_out_has_none(file):

@@ -9,18 +9,14 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
+from flat_files import OWN, columns, table
 
 from dtql_jax.data import load
 from dtql_jax.tasks import TASKS, Task
 from dtql_jax.types import Spec, UserError
 
-OWN = Task('own', ('none',), env_id='Hopper-v5', horizon=100)
 ROW = np.arange(8.0, dtype=np.float32)
 SUCCESS = np.isin(ROW, [1, 2])
-
-
-def table(column, size=3):
-    return np.repeat(np.asarray(column)[:, None], size, axis=1)
 
 
 @pytest.fixture
@@ -68,11 +64,6 @@ def single():
     gym.register('Maze-v0', Maze)
     yield dataclasses.replace(OWN, env_id='Maze-v0')
     del gym.registry['Maze-v0']
-
-
-def columns(path, task=OWN, **kwargs):
-    data = load(task, dataset_path=path, **kwargs).transitions
-    return [array.reshape(len(array), -1)[:, 0].tolist() for array in data]
 
 
 def test_the_last_row_of_a_trajectory_starts_no_transition(file):
