@@ -1,9 +1,17 @@
-"""The mazes of gymnasium-robotics: maps of the evaluation, and where their goals lie."""
+"""The mazes: maps of the evaluation, and where their goals lie.
+
+Two frames. gymnasium-robotics' (`pointmaze`, `antmaze`) has its origin in the middle of the map,
+and y falls with the row. D4RL's own (`d4rl-antmaze`) has it in the centre of the start cell `r`,
+and y grows with the row: its mazes are gymnasium-robotics' mirrored.
+"""
 
 import numpy as np
 
-REACHED = 0.45  # metres: the simulator's radius of success
-CELL = {'pointmaze': 1.0, 'antmaze': 4.0}  # family -> metres per cell
+CELL = {'pointmaze': 1.0, 'antmaze': 4.0, 'd4rl-antmaze': 4.0}  # family -> metres per cell
+# Family -> metres from the goal within which the simulator counts a success.
+REACHED = {'pointmaze': 0.45, 'antmaze': 0.45, 'd4rl-antmaze': 0.5}
+# D4RL's goal lies beyond the centre of its cell, by U(0, 1) + U(0, 0.5) m in x and in y; its mean:
+D4RL_GOAL_OFFSET = 0.75
 
 Map = list[list[int | str]]
 
@@ -43,9 +51,16 @@ MAPS = {
 
 
 def goal_xy(maze_map: Map, family: str) -> np.ndarray:
-    """Centre of the map's `g` cell in the simulator's coordinates, metres, float64 `[2]`."""
+    """Position of the evaluation's goal in the simulator's coordinates, metres, float64 `[2]`.
+
+    The centre of the map's `g` cell; in D4RL's frame the mean of where its goal is drawn.
+    """
     maze, size = np.array(maze_map, dtype=object), CELL[family]
     row, column = np.argwhere(maze == 'g')[0]
+    if family == 'd4rl-antmaze':
+        start_row, start_column = np.argwhere(maze == 'r')[0]
+        cells = np.array([column - start_column, row - start_row], float)
+        return cells * size + D4RL_GOAL_OFFSET
     x = (column + 0.5 - maze.shape[1] / 2) * size
     y = (maze.shape[0] / 2 - row - 0.5) * size
     return np.array([x, y])

@@ -41,6 +41,7 @@ class Request:
     batch_size: int | None = None
     eval_every: int | None = None
     eval_episodes: int | None = None
+    source: str | None = None  # minari, d4rl or ogbench
     dataset_path: str | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # --set name=value
 
@@ -69,9 +70,9 @@ class Plan:
 
     def run_dir(self) -> pathlib.Path:
         """Where the run is kept unless the user says otherwise."""
-        return pathlib.Path(
-            'runs', re.sub(r'[^\w.-]+', '-', f'{self.request.env}-{self.request.agent}')
-        )
+        asked = self.request
+        parts = [asked.env, *([asked.source] if asked.source else []), asked.agent]
+        return pathlib.Path('runs', re.sub(r'[^\w.-]+', '-', '-'.join(parts)))
 
 
 def make_request(asked: Mapping[str, Any]) -> Request:
@@ -93,7 +94,7 @@ def make_plan(request: Request) -> Plan:
     if request.agent not in AGENTS:
         near = difflib.get_close_matches(request.agent, AGENTS, n=3, cutoff=0.3) or list(AGENTS)
         raise UserError(f'unknown agent {request.agent!r}; nearest: {", ".join(near)}')
-    task, note = tasks.resolve(request.env)
+    task, note = tasks.resolve(request.env, request.source, request.dataset_path)
     changes = dict(request.settings)
     task_changes = {k: changes.pop(k) for k in TASK_SETTINGS if k in changes}
     if 'success_ends' in task_changes:
@@ -107,7 +108,7 @@ def make_plan(request: Request) -> Plan:
             if name in changes:
                 raise UserError(f'{name} is given by --{name} and by --set: keep one')
             changes[name] = value
-    config = task_config(request.agent, task.name, changes, others=TASK_SETTINGS)
+    config = task_config(request.agent, task.row, changes, others=TASK_SETTINGS)
     # Recorded as the values that they mean, whatever they were written as.
     settings = {**task_changes, **{name: getattr(config, name) for name in typed}}
     return Plan(

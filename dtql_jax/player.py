@@ -54,9 +54,10 @@ class Player:
             should_stop=self.should_stop,
         )
         returns = rollouts.returns
-        scores = returns if self.task.score_range is None else self.task.score(returns)
+        scores = self.task.score(returns, rollouts.success)
+        scores = returns if scores is None else scores
         columns = {'score': scores, 'return': returns, 'length': rollouts.length}
-        if self.task.goal != 'none':
+        if self.task.tells_success:
             columns['success'] = rollouts.success
         return {
             i: {f'eval/{name}': float(np.mean(values[i])) for name, values in columns.items()}

@@ -183,6 +183,8 @@ def _report(result: Result, plan: Plan, dataset: data.Dataset, console: Console)
     """Draws the curves, prints and keeps the table, and says what can be done next."""
     behaviour = dataset.card['score']
     table = score_table(plan.lanes, result.evals, behaviour, result.diverged)
+    if plan.task.caveat:
+        table += f'\nnote: {plan.task.caveat}'
     run_dir = result.run_dir
     (run_dir / 'table.txt').write_text(table + '\n')
     curves = plots.plot_curves(run_dir, behaviour)

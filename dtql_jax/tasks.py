@@ -1,32 +1,16 @@
-"""The task registry: a name gives a dataset, an environment and the meaning of success.
+"""The task registry, and a task's environment.
 
-How observations become one float32 vector: a Box as it is; of a Dict the keys in `Task.obs_keys`,
-in that order; without `obs_keys` every key in sorted order, nested dicts depth first.
-
-How mazes treat the goal, by `Task.goal`:
-
-* `'relabel'` (default, D4RL's convention): the goal is no part of the observation. Evaluation has
-  one fixed goal, the centre of the maze map's `g` cell, and every reward is recomputed against it:
-  1 if the position after the action lies within `mazes.REACHED` of it, else 0.
-* `'observe'`: the goal of each episode is appended to the observation, and rewards, as recorded,
-  mean that goal.
-
-With `Task.success_ends` the return ends where the goal is reached (mask 0 in the data, termination
-in the environment); without, the episode goes on and collects reward there until its time-out.
-
-Why the default: Minari's antmaze episodes stay at their goal, each at its own, and IQL with D4RL's
-settings is reported to fail on them (Farama-Foundation/Minari issue 296). Relabelled, every
-trajectory teaches the one task that is evaluated, as in D4RL. Scores still do not compare with
-D4RL's: the data differ.
+A task (`task.Task`) says which data one trains on, which simulator goes with them, and what success
+means. `published` has those of the benchmarks; `register` adds one's own.
 
 Worker processes import this module, so that it must stay light: no jax, not even through `types`.
 """
 
 import contextlib
-import dataclasses
 import difflib
 import io
 import re
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -34,79 +18,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from dtql_jax.mazes import CELL, MAPS, REACHED, goal_xy
+from dtql_jax.mazes import REACHED
+from dtql_jax.published import published
 from dtql_jax.spaces import action_bound, leaf_paths, pick, user_error
+from dtql_jax.task import SOURCES, Task, adjust
 
+__all__ = ['SOURCES', 'TASKS', 'Task', 'adjust', 'make_env', 'minari_folder', 'register', 'resolve']
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What one trains on and is evaluated in: plain data, so that it travels to other processes.
+FORMATS = {'.hdf5': 'd4rl', '.npz': 'ogbench'}  # suffix of a file -> source
 
-    Raises UserError for a combination that has no meaning.
-    """
-
-    name: str
-    datasets: tuple[str, ...]  # Minari ids, their folders, or files (.hdf5, .npz); joined in order
-    family: str = 'custom'  # 'mujoco', 'antmaze', 'pointmaze' or 'custom'
-    env_id: str | None = None  # None: the evaluation environment that the first dataset records
-    env_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
-    obs_keys: tuple[str, ...] = ()  # keys of a Dict observation, in order, without `desired_goal`
-    goal: str = 'none'
-    success_ends: bool = False
-    score_range: tuple[float, float] | None = None  # the returns that score 0 and 100
-    horizon: int | None = None  # steps of an episode; None: the environment's own limit
-    eval_episodes: int = 10
-    collect: str | None = None  # the embedded collector that makes the dataset where it is absent
-
-    def __post_init__(self):
-        maze = self.family in CELL
-        if self.goal not in (('observe', 'relabel') if maze else ('none',)):
-            cure = "'observe' or 'relabel'" if maze else "'none' (only mazes have goals)"
-            raise user_error(f'{self.name}: goal={self.goal!r} has no meaning here, use {cure}')
-        if type(self.success_ends) is not bool:
-            raise user_error(f'{self.name}: success_ends={self.success_ends!r}: use True or False')
-        if self.success_ends and not maze:
-            raise user_error(f'{self.name}: success_ends=True needs a goal, which only mazes have')
-        cells = [cell for row in self.env_kwargs.get('maze_map', []) for cell in row]
-        if self.goal == 'relabel' and cells.count('g') != 1:
-            raise user_error(
-                f"{self.name}: goal='relabel' needs a maze_map with exactly one 'g' cell"
-            )
-
-    @property
-    def observed_keys(self) -> tuple[str, ...]:
-        """Keys of a Dict observation in flattening order; empty: all, sorted."""
-        return (*self.obs_keys, 'desired_goal') if self.goal == 'observe' else self.obs_keys
-
-    @property
-    def fixed_goal(self) -> np.ndarray | None:
-        """Position of the evaluation's goal, float64 `[2]`; None unless `goal='relabel'`."""
-        relabel = self.goal == 'relabel'
-        return goal_xy(self.env_kwargs['maze_map'], self.family) if relabel else None
-
-    def score(self, returns):
-        """Normalised score, 100 * (return - low) / (high - low); None without a score range."""
-        if self.score_range is None:
-            return None
-        low, high = self.score_range
-        return 100 * (np.asarray(returns) - low) / (high - low)
-
-
-def adjust(task: Task, **settings: Any) -> Task:
-    """Copy of `task` with `goal` and/or `success_ends` changed.
-
-    Where an episode goes on at the goal, returns count steps: the score range, which is meant for
-    0 or 1, is dropped. Raises UserError for other names and for values without meaning.
-    """
-    unknown = sorted(set(settings) - {'goal', 'success_ends'})
-    if unknown:
-        raise user_error(f'unknown task setting {unknown[0]!r}: there are goal and success_ends')
-    task = dataclasses.replace(task, **settings)
-    counts_steps = task.family in CELL and not task.success_ends
-    return dataclasses.replace(task, score_range=None) if counts_steps else task
-
-
-TASKS: dict[str, Task] = {}
+TASKS: dict[str, Task] = {task.name: task for task in published()}
 
 
 def register(task: Task) -> Task:
@@ -125,107 +46,56 @@ def register(task: Task) -> Task:
     return task
 
 
-def _register_mazes() -> None:
-    shared = {'goal': 'relabel', 'success_ends': True, 'score_range': (0.0, 1.0)}
-    for size, env, horizon in (
-        ('umaze', 'UMaze', 300),
-        ('medium', 'Medium', 600),
-        ('large', 'Large', 800),
-    ):
-        register(
-            Task(
-                f'pointmaze-{size}',
-                (f'dtql/pointmaze-{size}-v0',),
-                'pointmaze',
-                f'PointMaze_{env}-v3',
-                {'maze_map': MAPS[size], 'continuing_task': True, 'reset_target': False},
-                ('observation',),
-                horizon=horizon,
-                eval_episodes=50,
-                collect='pointmaze',
-                **shared,
-            )
-        )
-    for kind, env, horizon in (
-        ('umaze', 'UMaze', 700),
-        ('umaze-diverse', 'UMaze', 700),
-        ('medium-play', 'Medium', 1000),
-        ('medium-diverse', 'Medium_Diverse_GR', 1000),
-        ('large-play', 'Large', 1000),
-        ('large-diverse', 'Large_Diverse_GR', 1000),
-    ):
-        size = kind.split('-')[0]
-        maze_map = MAPS['antmaze-umaze' if size == 'umaze' else size]
-        register(
-            Task(
-                f'antmaze-{kind}',
-                (f'D4RL/antmaze/{kind}-v1',),
-                'antmaze',
-                f'AntMaze_{env}-v4',
-                {'maze_map': maze_map, 'continuing_task': True, 'reset_target': False},
-                ('achieved_goal', 'observation'),
-                horizon=horizon,
-                eval_episodes=100,
-                **shared,
-            )
-        )
-
-
-def _register_mujoco() -> None:
-    # D4RL's returns of a random and an expert policy; Minari's mujoco sets carry none.
-    for robot, env, low, high in (
-        ('halfcheetah', 'HalfCheetah', -280.178953, 12135.0),
-        ('hopper', 'Hopper', -20.272305, 3234.3),
-        ('walker2d', 'Walker2d', 1.629008, 4592.3),
-    ):
-        for level in ('medium', 'expert', 'medium-expert'):
-            sets = tuple(f'mujoco/{robot}/{part}-v0' for part in level.split('-'))
-            register(
-                Task(
-                    f'{robot}-{level}',
-                    sets,
-                    'mujoco',
-                    f'{env}-v5',
-                    score_range=(low, high),
-                    horizon=1000,
-                )
-            )
-
-
-_register_mazes()
-_register_mujoco()
-
-
-def resolve(name: str) -> tuple[Task, str | None]:
+def resolve(
+    name: str, source: str | None = None, dataset_path: str | None = None
+) -> tuple[Task, str | None]:
     """Task of a name, and one line to tell the user where the data are not what the name suggests.
 
-    Takes registry names, D4RL's spellings with a version (`hopper-medium-v2`) and
-    `minari:<dataset id or folder>` for own data. Raises UserError with the nearest names.
+    A registered name is that task; a D4RL name without its version the default of those that share
+    it; `minari:<dataset id or folder>` own data. `source` asks for the same task from another
+    source. Without it the format of `dataset_path` decides, where the name leaves it open. Raises
+    UserError with the nearest names, or with the sources and versions that there are.
     """
+    if source is not None and source not in SOURCES:
+        raise user_error(f'--source={source}: there are {", ".join(SOURCES)}')
     if name.startswith('minari:'):
         dataset = name.removeprefix('minari:')
-        if not re.fullmatch(r'\S+', dataset):
+        if not re.fullmatch(r'\S+', dataset) or source not in (None, 'minari'):
             raise user_error(f'{name!r} names no dataset: write minari:<dataset id>')
         return Task(name, (dataset,)), None
-    if name in TASKS:
-        return TASKS[name], None
-    base = re.sub(r'-v\d+$', '', name)
-    if base in TASKS:
-        task = TASKS[base]
-        made = 'collected in the simulator' if task.collect else 'from Minari'
-        return task, (
-            f'{name}: served by {" + ".join(task.datasets)} ({made}, {task.env_id}), other data '
-            "than D4RL's, so that scores do not compare with published D4RL scores"
-        )
-    robot = base.removesuffix('-medium-replay')
-    if robot != base and f'{robot}-medium' in TASKS:
+    asked = TASKS.get(name)
+    same = [task for task in TASKS.values() if task.base == (asked.base if asked else name)]
+    if not same:
+        near = difflib.get_close_matches(name, [*TASKS, *_bases()], n=3, cutoff=0.5)
         raise user_error(
-            f"{name}: Minari has no medium-replay set (only D4RL's own hdf5 files do: "
-            f'--env={robot}-medium --dataset_path=FILE); '
-            f'there are {robot}-medium, {robot}-expert and {robot}-medium-expert'
+            f'unknown task {name!r}; nearest: {", ".join(near or list(TASKS)[:3])} '
+            '(--list has all; minari:<dataset id> takes your own)'
         )
-    near = difflib.get_close_matches(base, TASKS, n=3, cutoff=0.5) or sorted(TASKS)
-    raise user_error(f'unknown task {name!r}; nearest: {", ".join(near)} (or minari:<dataset id>)')
+    if source is None and dataset_path is not None and (asked is None or asked.base == name):
+        # The name leaves open whose data they are, and a file tells.
+        source = FORMATS.get(Path(dataset_path).suffix)
+        source = source if source in {task.source for task in same} else None
+    if source is None:
+        source = (asked or same[0]).source
+    if not (fitting := [task for task in same if task.source == source]):
+        there = ', '.join(f'--source={s}' for s in dict.fromkeys(task.source for task in same))
+        raise user_error(f'{name} does not come from {source}: there is {there}')
+    if asked in fitting:
+        return asked, None
+    if len(fitting) > 1:
+        names = ' or '.join(f'--env={task.name}' for task in fitting)
+        raise user_error(f'{name}: D4RL has several versions; name one: {names}')
+    (task,) = fitting
+    if asked is None or source != 'minari':
+        return task, None
+    return task, (
+        f'{name}: served by {" + ".join(task.datasets)} (from Minari, {task.env_id}), other data '
+        "than D4RL's, so that scores do not compare with published D4RL scores"
+    )
+
+
+def _bases() -> list[str]:
+    return [task.base for task in TASKS.values()]
 
 
 def minari_folder(name: str) -> Path:
@@ -257,7 +127,7 @@ class _TaskEnv(gym.Wrapper):
             self.unwrapped.goal = self._goal.copy()
             self.unwrapped.update_target_site_pos()
             distance = np.linalg.norm(obs['achieved_goal'] - self._goal)
-            info['success'] = bool(distance <= REACHED)
+            info['success'] = bool(distance <= REACHED[self._task.family])
         return self._flat(obs), info
 
     def step(self, action: np.ndarray):
@@ -278,8 +148,7 @@ def make_env(task: Task, **kwargs: Any) -> gym.Env:
             warnings.simplefilter('ignore')  # "a newer version exists": the data's version counts
             env = _build(task, kwargs)
     except (ImportError, gym.error.DependencyNotInstalled) as error:
-        packages = 'gymnasium-robotics "gymnasium[mujoco]"'
-        raise user_error(f'{task.name}: {error}; try: pip install {packages}') from error
+        raise user_error(f'{task.name}: {error}; {_cure(task)}') from error
     except gym.error.Error as error:
         raise user_error(f'{task.name}: cannot make its environment: {error}') from error
     if env.spec.max_episode_steps is None:
@@ -297,15 +166,24 @@ def _build(task: Task, kwargs: dict[str, Any]) -> gym.Env:
         kwargs['max_episode_steps'] = task.horizon
     if task.env_id is None:
         return _recover(task, kwargs)
-    if task.family in CELL:
+    if ':' not in task.env_id and task.env_id not in gym.registry:
         with contextlib.redirect_stderr(io.StringIO()):  # it greets with a note on other tasks
             import gymnasium_robotics
         gym.register_envs(gymnasium_robotics)
     env = gym.make(task.env_id, **task.env_kwargs, **kwargs)
-    if task.family in CELL:
+    for attribute in ('tmp_xml_file_path', 'fullpath'):
         # Each maze writes its model to a temporary file, which nothing reads again.
-        Path(env.unwrapped.tmp_xml_file_path).unlink(missing_ok=True)
+        model = Path(getattr(env.unwrapped, attribute, ''))
+        if model.parent == Path(tempfile.gettempdir()):
+            model.unlink(missing_ok=True)
     return env
+
+
+def _cure(task: Task) -> str:
+    """The command that installs the package of the task's simulator."""
+    if task.source == 'ogbench':
+        return "OGBench is an extra: pip install -e '.[ogbench]'"
+    return 'try: pip install gymnasium-robotics "gymnasium[mujoco]"'
 
 
 def _recover(task: Task, kwargs: dict[str, Any]) -> gym.Env:

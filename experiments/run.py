@@ -21,12 +21,13 @@ from absl import flags, logging
 from dtql_jax.command_line import define_whole, run_script
 
 ASKED = ('env', 'agent', 'num_seeds', 'seed', 'steps', 'pretrain_steps', 'batch_size',
-         'eval_every', 'eval_episodes', 'dataset_path')  # fmt: skip
+         'eval_every', 'eval_episodes', 'source', 'dataset_path')  # fmt: skip
 
 FLAGS = flags.FlagValues()
 TEXTS = {
     'env': ('pointmaze-umaze', "task, or 'minari:<dataset id>' for your own data"),
     'agent': ('dtql', 'algorithm'),
+    'source': (None, "where the task's data come from: minari, d4rl or ogbench (see --list)"),
 }
 WHOLE = {
     'num_seeds': (2, 'seeds trained at once'),

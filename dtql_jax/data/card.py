@@ -27,10 +27,11 @@ def make_card(
     """
     returns, success = _outcomes(task, episodes, transitions.mask)
     values, counts = np.unique(episodes.reward, return_counts=True)
-    score = task.score(returns.mean())
+    score = task.score(returns.mean(), success.mean())
     return {
         'task': task.name,
         'datasets': list(task.datasets),
+        'source': task.source,
         'environment': task.env_id,
         'goal': task.goal,
         'success_ends': task.success_ends,
@@ -42,7 +43,7 @@ def make_card(
         'max_action': episodes.max_action,
         'return': _moments(returns),
         'score': None if score is None else float(score),
-        'success_rate': None if task.goal == 'none' else float(success.mean()),
+        'success_rate': float(success.mean()) if task.tells_success else None,
         'reward': _moments(episodes.reward),
         'reward_counts': {f'{value:g}': int(n) for value, n in zip(values, counts, strict=True)}
         if len(values) <= FEW
@@ -52,7 +53,7 @@ def make_card(
         'timeouts': int(episodes.truncated.sum()),
         'obs_range': _range(transitions.obs),
         'action_range': _range(transitions.action),
-        'notes': list(episodes.notes),
+        'notes': [*episodes.notes, *([task.caveat] if task.caveat else [])],
         'fingerprint': _fingerprint(task, transitions),
     }
 
@@ -100,7 +101,8 @@ def format_card(card: dict[str, Any]) -> str:
     if counts is not None:
         rewards = ', '.join(f'{value}: {count:,}' for value, count in counts.items())
     rows = {
-        'data': ' + '.join(card['datasets']),
+        'data': f'{" + ".join(card["datasets"])} (source: {card["source"]})',
+        'played': card['environment'] and f'in {card["environment"]}',
         'size': f'{card["transitions"]:,} transitions, {card["episodes"]:,} episodes',
         'shape': f'observation {card["obs_dim"]}, action {card["action_dim"]} '
         f'in ±{card["max_action"]:g}',

@@ -11,13 +11,11 @@ What `read` makes of them:
   next row by more than 1e-6 in any entry, as IQL's code finds it. Without both it also ends at the
   task's horizon, as D4RL counts.
 
-Antmazes. Rewards and terminals are kept as recorded, since D4RL wrote them against the one goal of
-its evaluation; `goal='observe'` and `success_ends=False` would need more than the file tells. The
-ant walks on at the goal and each row there is terminal, so that a run of terminals ends one
-episode. In the v0 files the time-outs are out of step with the episodes (Farama-Foundation/D4RL
-issue 77): a note tells of transitions that leap through the maze; v2 is mended. A note also tells
-that the simulator here has another ant, with motors five times as strong and steps half as long,
-and another origin: scores of a policy that D4RL's antmaze taught say nothing there.
+Antmazes. Rewards and terminals are kept as recorded (`goal='recorded'`), since D4RL wrote them
+against the goal of its evaluation; other ways to treat the goal would need more than the file
+tells. The ant walks on at the goal and each row there is terminal, so that a run of terminals ends
+one episode. In the v0 files the time-outs are out of step with the episodes (Farama-Foundation/D4RL
+issue 77): a note tells of transitions that leap through the maze; v2 is mended.
 """
 
 import contextlib
@@ -70,9 +68,9 @@ def read(path: str, task: Task) -> Episodes:
         length=np.zeros(0, int),
     )
     episodes = flat.cut(rows, end, keep)
-    if task.family != 'antmaze':
+    if task.family != 'd4rl-antmaze':
         return episodes
-    return episodes._replace(notes=(*_antmaze_notes(episodes, task), *episodes.notes))
+    return episodes._replace(notes=(*_leaps(episodes), *episodes.notes))
 
 
 def _check_task(path: str, task: Task) -> None:
@@ -81,10 +79,15 @@ def _check_task(path: str, task: Task) -> None:
             f"{path}: D4RL's maze2d files do not fit {task.name} (another simulator, with other "
             'coordinates): leave out --dataset_path and the data are collected'
         )
-    if task.goal == 'observe' or (task.goal == 'relabel' and not task.success_ends):
+    if task.family == 'antmaze':
+        raise UserError(
+            f"{path}: D4RL's ant is weaker than that of {task.name}, in a maze with other "
+            f'coordinates; name the task of these files: --env={task.name}-v2, or -v0'
+        )
+    if task.goal not in ('none', 'recorded') or (task.goal != 'none' and not task.success_ends):
         raise UserError(
             f"{path}: D4RL's files hold no goal per episode, and do not tell what follows the "
-            'goal; leave out goal=observe and success_ends=false'
+            f'goal; leave out goal={task.goal} and success_ends=false'
         )
 
 
@@ -108,16 +111,12 @@ def _timeouts(arrays: dict[str, np.ndarray], horizon: int) -> np.ndarray:
     return ((row - start + 1) % horizon == 0) & ~terminal
 
 
-def _antmaze_notes(episodes: Episodes, task: Task) -> tuple[str, ...]:
-    notes = (
-        f"D4RL's ant is another one than that of {task.env_id}, in other coordinates: "
-        'the scores of this run say nothing of the policy',
-    )
+def _leaps(episodes: Episodes) -> tuple[str, ...]:
     step = np.linalg.norm(episodes.next_obs[:, :2] - episodes.obs[:, :2], axis=1)
-    leaps = int((step[~episodes.terminated] > CELL['antmaze']).sum())
-    if leaps:
-        notes += (
-            f'{leaps:,} transitions leap over more than a cell: the time-outs are out of step with '
-            'the episodes, as in the v0 files; those of v2 are mended',
-        )
-    return notes
+    leaps = int((step[~episodes.terminated] > CELL['d4rl-antmaze']).sum())
+    if not leaps:
+        return ()
+    return (
+        f'{leaps:,} transitions leap over more than a cell: the time-outs are out of step with '
+        'the episodes, as in the v0 files; those of v2 are mended',
+    )

@@ -22,6 +22,7 @@ import numpy as np
 
 from dtql_jax.data import d4rl_source, ogbench_source, validate
 from dtql_jax.data.card import make_card
+from dtql_jax.data.download import local_file
 from dtql_jax.data.minari_source import ROWS, Episodes, read
 from dtql_jax.tasks import Task
 from dtql_jax.types import Spec, Transition, UserError
@@ -118,6 +119,8 @@ def _given(path: str | Path) -> str:
 
 def _read(name: str, task: Task, download: bool) -> Episodes:
     """Columns of one dataset by the reader for its kind: the suffix of a file tells it."""
+    if '://' in name:
+        name = str(local_file(name, download=download))
     reader = FILES.get(Path(name).suffix)
     return reader(name, task) if reader else read(name, task, download=download)
 

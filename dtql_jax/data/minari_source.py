@@ -73,6 +73,11 @@ def read(name: str, task: Task, *, download: bool = True) -> Episodes:
 
 def _fields(dataset: minari.MinariDataset, task: Task) -> dict[str, Field]:
     """What to read of an episode, by name: observations in flattening order, then all else."""
+    if task.goal == 'recorded':
+        raise UserError(
+            f"{task.name}: the episodes of a Minari set have a goal each, {task.name}'s rewards "
+            'mean one for all: add --set goal=relabel, or --set goal=observe'
+        )
     space = dataset.observation_space
     fields = {
         '/'.join(('observations', *path)): Field('observations', path, pick(space, path).shape)
@@ -100,7 +105,7 @@ def _steps(arrays: dict[str, np.ndarray], task: Task) -> tuple[np.ndarray, ...]:
         # The goal beside the next observation is the one that the step was rewarded for: a
         # simulator that draws a new goal on success shows it one step later.
         goal = task.fixed_goal if task.goal == 'relabel' else arrays['desired_goal'][1:]
-        reached = np.linalg.norm(arrays['achieved_goal'][1:] - goal, axis=1) <= REACHED
+        reached = np.linalg.norm(arrays['achieved_goal'][1:] - goal, axis=1) <= REACHED[task.family]
     if task.goal == 'relabel':
         reward = reached.astype(np.float64)
     ends = (arrays['terminations'].astype(bool), arrays['truncations'].astype(bool))

@@ -1,15 +1,15 @@
-"""OGBench's npz files (arXiv 2410.20092): flat arrays, one row a step, read without ogbench.
+"""OGBench's npz files (arXiv 2410.20092): flat arrays, one row a step.
 
 `terminals` mark the last row of each trajectory, which a time limit ended: that row has no
 successor and is dropped, and no terminal cuts the return. The sets are free of rewards. Those of a
-single task are either in the file (`rewards` and `masks`, the mask 0 at success) or, in a maze,
-follow from the goal of the task's environment, as OGBench computes them from the state before the
-action:
+single task are either in the file (`rewards` and `masks`, the mask 0 at success), or OGBench's own
+package computes them from the state before the action and the goal of the task's environment:
 
-    reward = success - 1,  mask = 1 - success,  success = |xy - goal| <= tolerance
+    reward = -(parts of the goal that do not hold),  mask = 0 where all hold, else 1
 
-So the environment must be one of OGBench's own, such as `OWN_TASK`: it has the ant, the coordinates
-and the goal of the data. Pickled arrays are never read.
+In a maze there is one part, so that reward = success - 1. The environment must be one of OGBench's
+single tasks: it has the robot, the coordinates and the goal of the data. Pickled arrays are never
+read.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from dtql_jax.tasks import Task, make_env
 from dtql_jax.types import UserError
 
 NEEDED = ('observations', 'actions', 'terminals')
-OPTIONAL = ('rewards', 'masks', 'qpos')
-OWN_TASK = "register(Task(..., env_id='ogbench:antmaze-large-singletask-task1-v0'))"
+OPTIONAL = ('rewards', 'masks', 'qpos', 'button_states')
+OWN_TASK = '--env=antmaze-large-navigate-singletask-task1-v0'
 
 
 def read(path: str, task: Task) -> Episodes:
@@ -37,7 +37,7 @@ def read(path: str, task: Task) -> Episodes:
     if task.goal != 'none':
         raise UserError(
             f'{path}: {task.name} is played in another simulator than OGBench, with other '
-            f"coordinates and another robot; take OGBench's own: {OWN_TASK}"
+            f"coordinates and another robot; take a task of OGBench's: {OWN_TASK}"
         )
     arrays = validate.columns(path, _arrays(path))
     with contextlib.closing(make_env(task)) as env:
@@ -54,7 +54,7 @@ def read(path: str, task: Task) -> Episodes:
         flat.next_rows(obs, end),
         terminated,
         arrays['terminals'],
-        np.zeros(len(end), bool),
+        terminated & (task.scored == 'success'),
         length=np.zeros(0, int),
     )
     return flat.cut(rows, end, ~end)
@@ -93,16 +93,16 @@ def _rewards(
     if 'rewards' in arrays:
         flat.need(path, ('masks',), arrays)
         return arrays['rewards'].astype(np.float64), ~arrays['masks']
-    maze = env.unwrapped
-    # Football's goal is for the ball, and without a task's number each episode has another goal.
-    football = hasattr(maze, 'get_agent_ball_xy')
-    if football or getattr(maze, '_reward_task_id', None) is None or not hasattr(maze, '_goal_tol'):
+    if getattr(env.unwrapped, '_reward_task_id', None) is None:
         raise UserError(
-            f'{path}: the field rewards is missing, and the task names no maze of OGBench with '
-            f'one goal: {OWN_TASK}, or write rewards and masks (0 at success) into the file'
+            f'{path}: the field rewards is missing, and {env.spec.id} is no single task of '
+            f"OGBench, which gives them: take one of OGBench's ({OWN_TASK}), or write rewards and "
+            'masks (0 at success) into the file'
         )
     flat.need(path, ('qpos',), arrays)
-    env.reset(seed=0)  # sets the goal
-    distance = np.linalg.norm(arrays['qpos'][:, :2] - maze.cur_goal_xy, axis=1)
-    success = distance <= maze._goal_tol
-    return success - 1.0, success
+    from ogbench.relabel_utils import relabel_dataset  # it has made the environment
+
+    env.reset(seed=0)  # the next reset, in there, depends on it
+    with flat.explained(path):
+        relabel_dataset(env.spec.id, env, arrays)
+    return arrays['rewards'].astype(np.float64), arrays['masks'] == 0

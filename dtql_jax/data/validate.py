@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from dtql_jax.data.minari_source import Episodes
 
 TOLERANCE = 1e-6  # float rounding of actions at the edge of the box
-TABLES = ('observations', 'next_observations', 'actions', 'qpos')  # of flat files: [rows, size]
+# Of flat files: [rows, size].
+TABLES = ('observations', 'next_observations', 'actions', 'qpos', 'button_states')
 FLAGS = ('terminals', 'timeouts', 'masks')  # of flat files: 0 or 1
 
 
