@@ -27,10 +27,12 @@ import io
 import json
 import os
 import pathlib
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import gymnasium as gym
 import mujoco
@@ -84,9 +86,12 @@ def env_of(env_id: str, **kwargs: Any) -> Callable[[], gym.Env]:
             gym.register_envs(gymnasium_robotics)
             if 'singletask' in env_id:
                 import ogbench  # noqa: F401 (registers its environments)
-            env = gym.make(env_id, disable_env_checker=True, **kwargs)
-            if hasattr(env.unwrapped, 'tmp_xml_file_path'):
-                pathlib.Path(env.unwrapped.tmp_xml_file_path).unlink(missing_ok=True)
+            # Mazes write their model to a temporary file, and leave it there.
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                mock.patch.object(tempfile, 'tempdir', folder),
+            ):
+                env = gym.make(env_id, disable_env_checker=True, **kwargs)
             env.reset(seed=0)
         return env
 
