@@ -94,30 +94,27 @@ class D4RLAntMaze(MujocoEnv):
             return (np.argwhere(cells == mark) - start)[:, ::-1] * CELL['antmaze']
 
         (self._goal_cell,), self.goal = centres('g'), np.zeros(2)
-        tree, walls = d4rl_ant(), centres(1)
-        _add_maze(tree, walls)
+        middle = ((np.array(cells.shape) - 1) / 2 - start)[::-1] * CELL['antmaze']
+        from_above = {
+            'lookat': np.array([*middle, 0.0]),
+            'distance': 1.25 * CELL['antmaze'] * max(cells.shape),
+            'elevation': -90.0,
+            'azimuth': 90.0,
+        }
+        boxes = {
+            name: gym.spaces.Box(-np.inf, np.inf, (size,), np.float64)
+            for name, size in (('achieved_goal', 2), ('desired_goal', 2), ('observation', 27))
+        }
+        tree = d4rl_ant()
+        _add_maze(tree, centres(1))
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder, 'ant.xml')
             tree.write(model)
             super().__init__(
                 str(model),
                 frame_skip=5,
-                observation_space=gym.spaces.Dict(
-                    {
-                        name: gym.spaces.Box(-np.inf, np.inf, (size,), np.float64)
-                        for name, size in (
-                            ('achieved_goal', 2),
-                            ('desired_goal', 2),
-                            ('observation', 27),
-                        )
-                    }
-                ),
-                default_camera_config={
-                    'lookat': np.array([*(np.ptp(walls, axis=0) / 2 + walls.min(axis=0)), 0.0]),
-                    'distance': 1.25 * np.max(np.ptp(walls, axis=0)),
-                    'elevation': -90.0,
-                    'azimuth': 90.0,
-                },
+                observation_space=gym.spaces.Dict(boxes),
+                default_camera_config=from_above,
                 render_mode=render_mode,
                 **kwargs,
             )
