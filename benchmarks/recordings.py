@@ -7,6 +7,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
+from unittest import mock
 
 import gymnasium as gym
 import numpy as np
@@ -65,23 +66,16 @@ def _ogbench(path: pathlib.Path) -> Iterator[Episode]:
         yield Episode(data['observations'][rows], data['actions'][rows][:-1], state[:-1])
 
 
-def wandering() -> Iterator[Episode]:
-    """A pointmaze set, collected for the occasion in a folder that is removed afterwards."""
-    variable = 'MINARI_DATASETS_PATH'
-    before = os.environ.get(variable)
-    with tempfile.TemporaryDirectory() as root:
-        os.environ[variable] = root
-        try:
-            with (
-                contextlib.redirect_stdout(io.StringIO()),
-                contextlib.redirect_stderr(io.StringIO()),
-            ):
-                folder = collect_pointmaze(TASKS['pointmaze-umaze'], steps=6000)
-        finally:
-            os.environ.pop(variable)
-            if before is not None:
-                os.environ[variable] = before
-        yield from _minari(folder / 'data')
+def wandering() -> list[Episode]:
+    """A pointmaze set, collected for the occasion; the folder of all its files is removed."""
+    with (
+        tempfile.TemporaryDirectory() as root,
+        mock.patch.object(tempfile, 'tempdir', root),
+        mock.patch.dict(os.environ, MINARI_DATASETS_PATH=root),
+        contextlib.redirect_stdout(io.StringIO()),  # it tells the folder's name
+    ):
+        folder = collect_pointmaze(TASKS['pointmaze-umaze'], steps=6000)
+        return list(_minari(folder / 'data'))
 
 
 def rollout(env: gym.Env, family: str, rows: int) -> Iterator[Episode]:

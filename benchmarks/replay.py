@@ -30,7 +30,7 @@ import pathlib
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -72,7 +72,7 @@ class Case:
     name: str
     family: str
     simulators: tuple[Simulator, ...]
-    read: Callable[[], Iterator[Episode] | None] | None = None
+    read: Callable[[], Iterable[Episode] | None] | None = None
     note: str = ''
 
 
