@@ -26,6 +26,7 @@ ALLOWED = {
     'checkpoint': {'types'},
     'spaces': {'types'},
     'mazes': {'types', 'spaces'},
+    'simulators': {'types', 'spaces', 'mazes'},
     'tasks': {'types', 'spaces', 'mazes'},
     'data': {'types', 'spaces', 'mazes', 'tasks', 'data'},
     'env_pool': {'types', 'tasks'},
