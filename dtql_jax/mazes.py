@@ -1,4 +1,7 @@
-"""The mazes of gymnasium-robotics: maps of the evaluation, and where their goals lie."""
+"""The mazes of gymnasium-robotics: maps of the evaluation, where their goals lie, ways in them."""
+
+import collections
+from collections.abc import Collection
 
 import numpy as np
 
@@ -6,6 +9,7 @@ REACHED = 0.45  # metres: the simulator's radius of success
 CELL = {'pointmaze': 1.0, 'antmaze': 4.0}  # family -> metres per cell
 
 Map = list[list[int | str]]
+Cell = tuple[int, int]  # row and column
 
 
 def _maze(*rows: str) -> Map:
@@ -49,3 +53,15 @@ def goal_xy(maze_map: Map, family: str) -> np.ndarray:
     x = (column + 0.5 - maze.shape[1] / 2) * size
     y = (maze.shape[0] / 2 - row - 0.5) * size
     return np.array([x, y])
+
+
+def way_to(target: Cell, cells: Collection[Cell]) -> dict[Cell, Cell]:
+    """For each of the free `cells` the next one on a shortest way to `target`, breadth first."""
+    ahead, queue = {target: target}, collections.deque([target])
+    while queue:
+        i, j = queue.popleft()
+        for cell in ((i, j + 1), (i + 1, j), (i, j - 1), (i - 1, j)):
+            if cell in cells and cell not in ahead:
+                ahead[cell] = (i, j)
+                queue.append(cell)
+    return ahead

@@ -7,6 +7,7 @@ import minari
 import numpy as np
 import pytest
 
+from dtql_jax.behaviours import shards
 from dtql_jax.data import collect, load
 from dtql_jax.tasks import TASKS, make_env
 from dtql_jax.types import UserError
@@ -74,7 +75,7 @@ def test_a_collection_that_dies_leaves_no_set(root, monkeypatch):
     def die(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(collect, '_episode', die)
+    monkeypatch.setattr(shards, 'record', die)
     with pytest.raises(KeyboardInterrupt):
         collect.collect_pointmaze(TASK, STEPS)
     assert minari.list_local_datasets() == {}
@@ -87,7 +88,7 @@ def test_whoever_comes_second_keeps_the_set_that_is_there(root):
     before = load(TASK).card
     collect.collect_pointmaze(TASK, TASK.horizon, seed=1)
     assert load(TASK).card == before
-    assert not list(root.glob('.collecting-*'))
+    assert not list(root.rglob('.collecting-*'))
 
 
 def test_a_root_that_cannot_be_written(tmp_path, monkeypatch):
