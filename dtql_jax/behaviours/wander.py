@@ -30,7 +30,6 @@ class Wander(Behaviour):
     """Wandering in a pointmaze. Raises UserError for tasks of another family, and for noise."""
 
     algorithm = 'wandering waypoint controller'
-    description = ' '.join(__doc__.split())
 
     def __post_init__(self):
         if self.task.family != 'pointmaze':
@@ -40,6 +39,10 @@ class Wander(Behaviour):
             )
         if self.noise:
             raise user_error(f'--noise={self.noise}: wandering has its own noise: drop the flag')
+
+    @property
+    def description(self) -> str:
+        return ' '.join(__doc__.split())
 
     def settings(self) -> dict[str, Any]:
         return {'policy': self.algorithm}

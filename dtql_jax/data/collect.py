@@ -40,11 +40,19 @@ VERSIONS = ('gymnasium', 'gymnasium-robotics', 'mujoco', 'numpy')  # these may m
 class Collected:
     """A finished set; `success`: the share of episodes that reached a goal, None without goals."""
 
+    dataset: str
     path: Path
     steps: int
     episodes: int
     mean_return: float
     success: float | None
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f'collected {self.dataset}: {self.steps:,} steps, {self.episodes} episodes, in '
+            f'{self.seconds:.1f} s ({self.steps / self.seconds:,.0f} steps/s), into {self.path}'
+        )
 
 
 def default_steps(task: Task) -> int:
@@ -65,7 +73,9 @@ def collect_pointmaze(task: Task, steps: int | None = None, seed: int = 0) -> Pa
 
     In this process. Raises UserError where the set cannot be written.
     """
-    collect(Wander(task), task.datasets[0], steps or default_steps(task), seed)
+    result = collect(Wander(task), task.datasets[0], steps or default_steps(task), seed)
+    if result is not None:
+        print(result, flush=True)
     return get_dataset_path(task.datasets[0])
 
 
@@ -109,15 +119,17 @@ def collect(
         _settle(hidden, dataset, settings)
         shards = Shards(hidden, steps, evaluation.max_episode_steps)
         fill(behaviour, shards, seed, workers, progress)
-        result = _write(hidden, dataset, shards, behaviour, evaluation)
+        returns, lengths, success = _write(hidden, dataset, shards, behaviour, evaluation)
         shutil.rmtree(hidden, ignore_errors=True)
-    spent = time.perf_counter() - began
-    print(
-        f'collected {dataset}: {result.steps:,} steps, {result.episodes} episodes, in '
-        f'{spent:.1f} s ({result.steps / spent:,.0f} steps/s), into {result.path}',
-        flush=True,
+    return Collected(
+        dataset,
+        final,
+        sum(lengths),
+        len(lengths),
+        float(np.mean(returns)),
+        float(np.mean(success)) if behaviour.task.goal != 'none' else None,
+        time.perf_counter() - began,
     )
-    return result
 
 
 def place(dataset: str) -> Path:
@@ -184,20 +196,23 @@ def _settle(hidden: Path, dataset: str, settings: dict[str, Any]) -> None:
 
 def _write(
     hidden: Path, dataset: str, shards: Shards, behaviour: Behaviour, evaluation: EnvSpec
-) -> Collected:
-    """Makes the set of the shards, beside them, and moves it to its place."""
+) -> tuple[list[float], list[int], list[bool]]:
+    """Makes the set of the shards, beside them, and moves it to its place.
+
+    Returns each episode's return, length and success.
+    """
     # Not at the top: it reads sets, and has them collected by this module.
     from dtql_jax.data.minari_source import DIGEST_KEY, file_digest
 
     new, final = hidden / 'set', get_dataset_path(dataset)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
-    returns, success, lengths = [], [], []
+    returns, lengths, success = [], [], []
 
     def buffers() -> Iterator[EpisodeBuffer]:
         for episode in shards.episodes():
-            lengths.append(len(episode['rewards']))
             returns.append(episode['rewards'].sum())
+            lengths.append(len(episode['rewards']))
             success.append(episode.pop('success'))
             yield _buffer(episode)
 
@@ -222,14 +237,7 @@ def _write(
         new.rename(final)
     except OSError as error:
         raise UserError(f'cannot move the collected {dataset} to {final}: {error}') from error
-    goals = behaviour.task.goal != 'none'
-    return Collected(
-        final,
-        sum(lengths),
-        len(returns),
-        float(np.mean(returns)),
-        float(np.mean(success)) if goals else None,
-    )
+    return returns, lengths, success
 
 
 def _buffer(episode: Episode) -> EpisodeBuffer:
