@@ -25,20 +25,21 @@ SHARD_STEPS = 5000  # about so many steps are lost, at most, with each process t
 Progress = Callable[[int], None]  # is told how many steps there are by now
 
 
+def shard_size(steps: int, horizon: int) -> int:
+    """Episodes in each shard; together hardly more than `steps` need if none ends early."""
+    episodes = -(-steps // horizon)
+    shards = -(-episodes // max(1, SHARD_STEPS // horizon))
+    return -(-episodes // shards)
+
+
 @dataclasses.dataclass(frozen=True)
 class Shards:
-    """The files of one collection, of at least `steps` steps, in `folder`."""
+    """The files of one collection of at least `steps` steps: `size` episodes each, in `folder`."""
 
     folder: Path
     steps: int
     horizon: int
-
-    @property
-    def size(self) -> int:
-        """Episodes in a shard, all of them alike and none too many if none ends early."""
-        episodes = -(-self.steps // self.horizon)
-        shards = -(-episodes // max(1, SHARD_STEPS // self.horizon))
-        return -(-episodes // shards)
+    size: int
 
     def path(self, number: int) -> Path:
         return self.folder / f'shard-{number:06d}.npz'

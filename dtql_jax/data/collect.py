@@ -27,7 +27,7 @@ from minari.namespace import create_namespace, list_local_namespaces
 from minari.storage import get_dataset_path
 
 from dtql_jax.behaviours.base import Behaviour, Episode, evaluation_spec
-from dtql_jax.behaviours.shards import SHARD_STEPS, Progress, Shards, fill
+from dtql_jax.behaviours.shards import Progress, Shards, fill, shard_size
 from dtql_jax.behaviours.wander import Wander
 from dtql_jax.tasks import Task
 from dtql_jax.types import UserError
@@ -100,14 +100,16 @@ def collect(
     """
     began = time.perf_counter()
     evaluation = evaluation_spec(behaviour.task)
+    horizon = evaluation.max_episode_steps
+    size = shard_size(steps, horizon)
     settings = {
         'env': behaviour.task.name,
         'steps': steps,
         'seed': seed,
         'noise': behaviour.noise,
-        'horizon': evaluation.max_episode_steps,
+        'horizon': horizon,
         **behaviour.settings(),
-        'shard': SHARD_STEPS,
+        'shard': size,
         **{name: metadata.version(name) for name in VERSIONS},
     }
     final = place(dataset)
@@ -117,7 +119,7 @@ def collect(
         if final.exists():  # another process made it meanwhile
             return None
         _settle(hidden, dataset, settings)
-        shards = Shards(hidden, steps, evaluation.max_episode_steps)
+        shards = Shards(hidden, steps, horizon, size)
         fill(behaviour, shards, seed, workers, progress)
         returns, lengths, success = _write(hidden, dataset, shards, behaviour, evaluation)
         shutil.rmtree(hidden, ignore_errors=True)
