@@ -26,6 +26,7 @@ ALLOWED = {
     'checkpoint': {'types'},
     'spaces': {'types'},
     'mazes': {'types', 'spaces'},
+    'simulators': {'types', 'spaces', 'mazes'},
     'tasks': {'types', 'spaces', 'mazes'},
     'env_pool': {'types', 'tasks'},
     'data': {'types', 'spaces', 'mazes', 'tasks', 'behaviours', 'data'},
