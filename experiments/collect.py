@@ -39,7 +39,10 @@ flags.DEFINE_float(
 )
 define_whole('seed', 0, 'decides every episode', FLAGS)
 flags.DEFINE_string(
-    'dataset', None, 'Minari id (default: dtql/<env>-collected-v0, a pointmaze its own)', FLAGS
+    'dataset',
+    None,
+    "Minari id (default: dtql/<env>-collected-v0, a wanderer's the task's own)",
+    FLAGS,
 )
 define_whole('workers', None, 'processes (speed only; default: one for each core)', FLAGS)
 
@@ -62,7 +65,7 @@ def collect(asked: flags.FlagValues) -> int:
 
     check(asked)
     actor = behaviour(asked)
-    dataset = asked.dataset or default_dataset(actor.task)
+    dataset = asked.dataset or default_dataset(actor)
     steps = asked.steps or default_steps(actor.task)
     folder = place(dataset)
     taken = f'{folder} exists and is never overwritten: choose another name with --dataset'

@@ -60,9 +60,10 @@ def default_steps(task: Task) -> int:
     return STEPS.get(task.name, 100_000)
 
 
-def default_dataset(task: Task) -> str:
-    """Id of a task's collection: its own set where that is collected, else one of a new name."""
-    if task.collect is not None:
+def default_dataset(behaviour: Behaviour) -> str:
+    """Id of a collection: the task's own set where it is this behaviour's, else a new name."""
+    task = behaviour.task
+    if task.collect is not None and isinstance(behaviour, Wander):
         return task.datasets[0]
     name = re.sub(r'[^\w.-]+', '-', task.name.removeprefix('minari:')).strip('-')
     return f'dtql/{name}-collected-v0'

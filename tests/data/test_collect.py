@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.behaviours import shards
+from dtql_jax.behaviours.base import Behaviour
 from dtql_jax.behaviours.wander import Wander
 from dtql_jax.data import collect, load
 from dtql_jax.data.minari_source import DIGEST_KEY
@@ -252,8 +253,18 @@ def test_a_name_that_is_none(name, root):
 
 
 def test_default_names():
-    assert collect.default_dataset(TASKS['pointmaze-large']) == 'dtql/pointmaze-large-v0'
-    assert collect.default_dataset(TASKS['hopper-medium']) == 'dtql/hopper-medium-collected-v0'
-    own = Task('minari:me/x-v0', ('me/x-v0',))
-    assert collect.default_dataset(own) == 'dtql/me-x-v0-collected-v0'
+    def default(task):
+        return collect.default_dataset(Other(task))
+
+    assert collect.default_dataset(Wander(TASKS['pointmaze-large'])) == 'dtql/pointmaze-large-v0'
+    # Its own set is what the wanderer makes, and nobody else.
+    assert default(TASKS['pointmaze-large']) == 'dtql/pointmaze-large-collected-v0'
+    assert default(TASKS['hopper-medium']) == 'dtql/hopper-medium-collected-v0'
+    assert default(Task('minari:me/x-v0', ('me/x-v0',))) == 'dtql/me-x-v0-collected-v0'
     assert collect.default_steps(TASKS['pointmaze-large']) == 320_000
+
+
+class Other(Behaviour):
+    """Someone else."""
+
+    algorithm = description = settings = env_spec = open = None
