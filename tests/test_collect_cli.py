@@ -201,6 +201,7 @@ def run_dir(tmp_path_factory, quick_compile):
     return folder / 'run'
 
 
+@pytest.mark.slow
 def test_a_trained_run_collects_and_a_run_trains_on_it(run_dir, root, capsys):
     flags = [f'--policy={run_dir}', '--steps=900', '--noise=0.3']
     assert collect(*flags) == 0
