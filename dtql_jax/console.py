@@ -27,7 +27,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._clear()
+        self.clear()
         print(text, file=self.stream, flush=True)
 
     def warn(self, text: str) -> None:
@@ -38,14 +38,18 @@ class Console:
         self.say(f'compiled {phase.name} in {seconds:.1f} s')
 
     def progress(self, phase: Phase, step: int, total: int, rate: float) -> None:
-        now = time.monotonic()
-        if not self._terminal and now - self._printed < LINE_SECONDS and step < total:
-            return
-        self._printed = now
         # The evaluation of this very step, if any, is still to come when its progress is told.
         evaluations = sum(due >= step for due in self.eval_steps)
         left = (total - step) / rate + evaluations * self._eval_s
         text = f'{phase.name} {step:,}/{total:,}  {rate:,.1f} updates/s  {duration(left)} left'
+        self.rewrite(text, last=step >= total)
+
+    def rewrite(self, text: str, *, last: bool) -> None:
+        """A line in the place of the one before; elsewhere than on a terminal, one now and then."""
+        now = time.monotonic()
+        if not self._terminal and now - self._printed < LINE_SECONDS and not last:
+            return
+        self._printed = now
         if self._terminal:
             print(f'\r{text:<{self._width}}', end='', file=self.stream, flush=True)
             self._width = len(text)
@@ -69,7 +73,8 @@ class Console:
             'it keeps its last finite state and is trained and evaluated no more'
         )
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Takes away the line that rewrites itself, before something else is printed."""
         if self._terminal and self._width:
             print('\r' + ' ' * self._width + '\r', end='', file=self.stream)
             self._width = 0

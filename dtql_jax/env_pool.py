@@ -57,7 +57,7 @@ class EnvPool:
         self._holders: list[_Worker | _Here] = []
         # Without this, multiprocessing would wait at exit for workers that ignore its SIGTERM.
         atexit.register(self.close)
-        with self._closing_on_error(), _signals_blocked() if workers else contextlib.nullcontext():
+        with self._closing_on_error(), signals_blocked() if workers else contextlib.nullcontext():
             for share in shares:
                 self._holders.append(start(make_env, share.tolist()))
             for holder in self._holders:
@@ -206,7 +206,7 @@ def _naming(what: str, slot: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Processes started here never see Ctrl-C or SIGTERM, which go to a whole process group.
 
     The parent alone decides what a signal means, and ends its workers by closing their pipes. A

@@ -1,9 +1,12 @@
-"""The mazes: maps of the evaluation, and where their goals lie.
+"""The mazes: maps of the evaluation, where their goals lie, ways in them.
 
 Two frames. gymnasium-robotics' (`pointmaze`, `antmaze`) has its origin in the middle of the map,
 and y falls with the row. D4RL's own (`d4rl-antmaze`) has it in the centre of the start cell `r`,
 and y grows with the row: its mazes are gymnasium-robotics' mirrored.
 """
+
+import collections
+from collections.abc import Collection
 
 import numpy as np
 
@@ -14,6 +17,7 @@ REACHED = {'pointmaze': 0.45, 'antmaze': 0.45, 'd4rl-antmaze': 0.5}
 D4RL_GOAL_OFFSET = 0.75
 
 Map = list[list[int | str]]
+Cell = tuple[int, int]  # row and column
 
 
 def _maze(*rows: str) -> Map:
@@ -64,3 +68,15 @@ def goal_xy(maze_map: Map, family: str) -> np.ndarray:
     x = (column + 0.5 - maze.shape[1] / 2) * size
     y = (maze.shape[0] / 2 - row - 0.5) * size
     return np.array([x, y])
+
+
+def way_to(target: Cell, cells: Collection[Cell]) -> dict[Cell, Cell]:
+    """For each of the free `cells` the next one on a shortest way to `target`, breadth first."""
+    ahead, queue = {target: target}, collections.deque([target])
+    while queue:
+        i, j = queue.popleft()
+        for cell in ((i, j + 1), (i + 1, j), (i, j - 1), (i - 1, j)):
+            if cell in cells and cell not in ahead:
+                ahead[cell] = (i, j)
+                queue.append(cell)
+    return ahead

@@ -99,13 +99,18 @@ def load_policy(
     return policy_of(run, run.lane(seed, variant), which, batch)
 
 
-def policy_of(run: Run, lane: int, which: Which, batch: int = 1) -> Callable:
-    """`load_policy` for a run that is read already. Its first call acts at step 0 of episode 0."""
+def acting_of(run: Run, lane: int, which: Which) -> Params:
+    """What one lane acts by, `[1, ...]`; UserError where there is no such policy."""
     acting = run.acting(which)
     if reason := run.missing(lane, which):
         raise UserError(f'{run.run_dir}: {reason}')
+    return jax.tree.map(lambda x: x[lane : lane + 1], acting)
+
+
+def policy_of(run: Run, lane: int, which: Which, batch: int = 1) -> Callable:
+    """`load_policy` for a run that is read already. Its first call acts at step 0 of episode 0."""
     actor = Actor(run.agent.precise(run.agent.act), batch)
-    acting = actor.place(jax.tree.map(lambda x: x[lane : lane + 1], acting))
+    acting = actor.place(acting_of(run, lane, which))
     seed, size = run.lanes[lane].seed, run.agent.spec.obs_dim
     calls = 0
 

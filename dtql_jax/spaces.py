@@ -48,6 +48,11 @@ def leaf_paths(space: gym.Space, keys: tuple[str, ...] = ()) -> list[tuple[str, 
     ]
 
 
+def flatten(obs: Any, paths: list[tuple[str, ...]]) -> np.ndarray:
+    """The arrays at `paths` of an observation as one vector, float32 `[O]`."""
+    return np.concatenate([np.ravel(pick(obs, path)) for path in paths], dtype=np.float32)
+
+
 def action_bound(space: gym.Space, owner: str) -> float:
     """`max_action` of the box `[-max_action, max_action]^A`; UserError for any other space."""
     if not isinstance(space, gym.spaces.Box):

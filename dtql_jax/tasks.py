@@ -20,7 +20,7 @@ import numpy as np
 
 from dtql_jax.mazes import REACHED
 from dtql_jax.published import published
-from dtql_jax.spaces import action_bound, leaf_paths, pick, user_error
+from dtql_jax.spaces import action_bound, flatten, leaf_paths, user_error
 from dtql_jax.task import SOURCES, Task, adjust
 
 __all__ = ['SOURCES', 'TASKS', 'Task', 'adjust', 'make_env', 'minari_folder', 'register', 'resolve']
@@ -108,17 +108,21 @@ def minari_folder(name: str) -> Path:
 
 
 class _TaskEnv(gym.Wrapper):
-    """Flat float32 observations `[O]`, one goal, and an end at success, as the task says."""
+    """One goal, an end at success, and flat float32 observations `[O]`, as the task says.
 
-    def __init__(self, env: gym.Env, task: Task):
+    Without `flat` observations are those of the simulator.
+    """
+
+    def __init__(self, env: gym.Env, task: Task, flat: bool):
         super().__init__(env)
-        self._task, self._goal = task, task.fixed_goal
+        self._task, self._goal, self._flat = task, task.fixed_goal, flat
         self._paths = leaf_paths(env.observation_space, task.observed_keys)
-        size = self._flat(env.observation_space.sample()).size
-        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        if flat:
+            size = self._seen(env.observation_space.sample()).size
+            self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
 
-    def _flat(self, obs: Any) -> np.ndarray:
-        return np.concatenate([np.ravel(pick(obs, path)) for path in self._paths], dtype=np.float32)
+    def _seen(self, obs: Any) -> Any:
+        return flatten(obs, self._paths) if self._flat else obs
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         obs, info = self.env.reset(seed=seed, options=options)
@@ -128,18 +132,20 @@ class _TaskEnv(gym.Wrapper):
             self.unwrapped.update_target_site_pos()
             distance = np.linalg.norm(obs['achieved_goal'] - self._goal)
             info['success'] = bool(distance <= REACHED[self._task.family])
-        return self._flat(obs), info
+            obs = {**obs, 'desired_goal': self._goal.copy()}
+        return self._seen(obs), info
 
     def step(self, action: np.ndarray):
         obs, reward, terminated, truncated, info = self.env.step(action)
         terminated = bool(terminated or (self._task.success_ends and info['success']))
-        return self._flat(obs), float(reward), terminated, truncated, info
+        return self._seen(obs), float(reward), terminated, truncated, info
 
 
-def make_env(task: Task, **kwargs: Any) -> gym.Env:
+def make_env(task: Task, *, flat: bool = True, **kwargs: Any) -> gym.Env:
     """Evaluation environment of `task`, deterministic given `reset(seed=...)`.
 
-    Observations are laid out as in the dataset's transitions, float32 `[O]`. Mazes report
+    Observations are laid out as in the dataset's transitions, float32 `[O]`; without `flat` they
+    are left as the simulator gives them, and as a dataset of the task holds them. Mazes report
     `info['success']` at every step. `kwargs` go to `gymnasium.make` (`render_mode='rgb_array'`).
     Raises UserError for a missing package and for an environment that cannot be used.
     """
@@ -157,7 +163,7 @@ def make_env(task: Task, **kwargs: Any) -> gym.Env:
             f'register(Task(..., env_id={env.spec.id!r}, horizon=1000))'
         )
     action_bound(env.action_space, task.name)
-    return _TaskEnv(env, task)
+    return _TaskEnv(env, task, flat)
 
 
 def _build(task: Task, kwargs: dict[str, Any]) -> gym.Env:

@@ -40,6 +40,7 @@ def script(name):
 
 
 RUN, EVALUATE, PLOT = script('run'), script('evaluate'), script('plot')
+COLLECT = script('collect')
 
 
 def command(name, *arguments, **options):
@@ -223,7 +224,10 @@ def test_a_real_process_says_one_line_and_no_more():
 # Pages.
 
 
-@pytest.mark.parametrize(('name', 'module'), [('run', RUN), ('evaluate', EVALUATE), ('plot', PLOT)])
+@pytest.mark.parametrize(
+    ('name', 'module'),
+    [('run', RUN), ('evaluate', EVALUATE), ('plot', PLOT), ('collect', COLLECT)],
+)
 def test_help_is_a_page_of_the_docstring_and_our_flags(name, module, capsys):
     for flag in ('--help', '-h'):
         assert module.main([name, flag]) == 0

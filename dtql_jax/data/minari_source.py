@@ -1,6 +1,7 @@
 """Minari datasets: found, collected or downloaded, and read into flat float32 columns."""
 
 import contextlib
+import hashlib
 import io
 import os
 import socket
@@ -8,6 +9,7 @@ import urllib.parse
 import urllib.request
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import minari
@@ -21,6 +23,9 @@ from dtql_jax.mazes import REACHED
 from dtql_jax.spaces import action_bound, leaf_paths, pick
 from dtql_jax.tasks import Task, minari_folder
 from dtql_jax.types import UserError
+
+# Sets that are collected here tell the SHA-256 of their data file under this key of metadata.json.
+DIGEST_KEY = 'data_sha256'
 
 GOAL_KEYS = {'none': 0, 'relabel': 1, 'observe': 2}  # achieved_goal, and then desired_goal
 
@@ -69,6 +74,12 @@ def read(name: str, task: Task, *, download: bool = True) -> Episodes:
     episodes = Episodes(name, bound, *columns, length)
     validate.values(episodes)
     return episodes
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _fields(dataset: minari.MinariDataset, task: Task) -> dict[str, Field]:

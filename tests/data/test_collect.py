@@ -1,14 +1,22 @@
 """The embedded collector: deterministic, whole or absent, and an ordinary Minari set."""
 
 import dataclasses
+import fcntl
+import hashlib
+import json
+import threading
 
 import gymnasium as gym
 import minari
 import numpy as np
 import pytest
 
+from dtql_jax.behaviours import shards
+from dtql_jax.behaviours.base import Behaviour
+from dtql_jax.behaviours.wander import Wander
 from dtql_jax.data import collect, load
-from dtql_jax.tasks import TASKS, make_env
+from dtql_jax.data.minari_source import DIGEST_KEY
+from dtql_jax.tasks import TASKS, Task, make_env
 from dtql_jax.types import UserError
 
 TASK = dataclasses.replace(TASKS['pointmaze-umaze'], datasets=('dtql/small-v0',))
@@ -74,7 +82,7 @@ def test_a_collection_that_dies_leaves_no_set(root, monkeypatch):
     def die(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(collect, '_episode', die)
+    monkeypatch.setattr(shards, 'record', die)
     with pytest.raises(KeyboardInterrupt):
         collect.collect_pointmaze(TASK, STEPS)
     assert minari.list_local_datasets() == {}
@@ -87,7 +95,7 @@ def test_whoever_comes_second_keeps_the_set_that_is_there(root):
     before = load(TASK).card
     collect.collect_pointmaze(TASK, TASK.horizon, seed=1)
     assert load(TASK).card == before
-    assert not list(root.glob('.collecting-*'))
+    assert not list(root.rglob('.collecting-*'))
 
 
 def test_a_root_that_cannot_be_written(tmp_path, monkeypatch):
@@ -103,3 +111,160 @@ def test_the_simulators_registry_stays_as_it_was(root):
     before = before or str(gym.spec('PointMaze_UMaze-v3'))
     collect.collect_pointmaze(TASK, TASK.horizon)
     assert str(gym.spec('PointMaze_UMaze-v3')) == before
+
+
+def arrays(dataset):
+    """Every array of a set, in order."""
+    found = []
+    for episode in minari.load_dataset(dataset).iterate_episodes():
+        seen = episode.observations
+        found += [seen[key] for key in sorted(seen)] if isinstance(seen, dict) else [seen]
+        found += [episode.actions, episode.rewards, episode.terminations, episode.truncations]
+    return found
+
+
+def assert_same(dataset, other):
+    for ours, theirs in zip(arrays(dataset), arrays(other), strict=True):
+        np.testing.assert_array_equal(ours, theirs, strict=True)
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Two episodes in each; worker processes are told."""
+    monkeypatch.setattr(shards, 'SHARD_STEPS', 2 * TASK.horizon)
+
+
+def collect_small(name, **changes):
+    return collect.collect(Wander(TASK), f'dtql/{name}-v0', STEPS, **changes)
+
+
+def test_workers_change_nothing(root, small_shards):
+    done = []
+    assert collect_small('here').steps == STEPS
+    for workers in (1, 2):
+        told = []
+        collect_small(f'by{workers}', workers=workers, progress=told.append)
+        assert_same('dtql/here-v0', f'dtql/by{workers}-v0')
+        assert told == sorted(told)
+        done.append((told[0], told[-1]))
+    assert done == [(0, STEPS)] * 2
+    assert not list(root.rglob('.collecting-*'))
+
+
+@pytest.fixture
+def interrupted(root, small_shards, monkeypatch):
+    """A collection that was stopped in its fourth shard; its hidden folder."""
+    record = shards.record
+
+    def stop(*args):
+        if args[-1] == 7:
+            raise KeyboardInterrupt
+        return record(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, 'record', stop)
+        with pytest.raises(KeyboardInterrupt):
+            collect_small('stopped')
+    return root / 'dtql' / '.collecting-stopped-v0'
+
+
+def test_a_stopped_collection_goes_on_with_its_shards(interrupted):
+    assert [path.name for path in sorted(interrupted.glob('*.npz'))] == [
+        f'shard-{i:06d}.npz' for i in range(3)
+    ]
+    told = []
+    collect_small('stopped', workers=1, progress=told.append)
+    assert told == [TASK.horizon * n for n in (6, 7, 8)]
+    collect_small('whole')
+    assert_same('dtql/whole-v0', 'dtql/stopped-v0')
+    assert not interrupted.exists()
+
+
+def test_damaged_and_unfinished_shards_are_played_again(interrupted):
+    first, second, third = sorted(interrupted.glob('*.npz'))
+    content = bytearray(first.read_bytes())
+    content[len(content) // 2] ^= 1
+    first.write_bytes(content)
+    second.write_bytes(second.read_bytes()[:1000])
+    np.savez(third, length=np.array([1], object))
+    (interrupted / f'.{first.name}.1').write_bytes(b'half a shard')
+    told = []
+    collect_small('stopped', progress=told.append)
+    assert told == [TASK.horizon * n for n in range(9)]
+    collect_small('whole')
+    assert_same('dtql/whole-v0', 'dtql/stopped-v0')
+
+
+def test_other_settings_do_not_go_on(interrupted):
+    with pytest.raises(UserError) as error:
+        collect_small('stopped', seed=3)
+    text = str(error.value)
+    assert text.startswith('dtql/stopped-v0 was begun with other settings: seed: begun with 0, ')
+    assert 'asked for 3. Ask for the same to go on, choose another name with --dat' in text
+    assert f'or remove {interrupted} to start anew' in text
+    (interrupted / 'settings.json').write_text('{')
+    with pytest.raises(UserError, match=r'settings\.json is damaged .*: remove '):
+        collect_small('stopped')
+
+
+def test_a_set_that_exists_is_left_alone(root):
+    assert collect_small('mine') is not None
+    before = (root / 'dtql/mine-v0/data/main_data.hdf5').stat()
+    assert collect_small('mine', seed=4) is None
+    assert (root / 'dtql/mine-v0/data/main_data.hdf5').stat() == before
+
+
+def test_two_processes_do_not_mix(interrupted, root, capsys):
+    """One waits for the other, and then finds the set."""
+    results = []
+    with (interrupted / 'lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=lambda: results.append(collect_small('stopped')))
+        waiting.start()
+        while 'waiting for another process that collects dtql/stopped-v0' not in (
+            capsys.readouterr().out
+        ):
+            assert waiting.is_alive()
+        (root / 'dtql' / 'stopped-v0').mkdir()
+    waiting.join()
+    assert results == [None]
+
+
+def test_minari_reads_the_set_and_what_it_tells_of_itself(root):
+    result = collect_small('mine', seed=2)
+    dataset = minari.load_dataset('dtql/mine-v0')
+    assert (dataset.total_steps, dataset.total_episodes) == (result.steps, result.episodes)
+    assert minari.list_local_datasets().keys() == {'dtql/mine-v0'}
+    told = json.loads((result.path / 'data' / 'metadata.json').read_text())
+    content = (result.path / 'data' / 'main_data.hdf5').read_bytes()
+    assert told[DIGEST_KEY] == hashlib.sha256(content).hexdigest()
+    assert told['collected'].items() >= {'seed': 2, 'steps': STEPS, 'noise': 0.0}.items()
+    assert told['description'].startswith('The pointmaze behaviour: wandering.')
+    returns = [episode.rewards.sum() for episode in dataset.iterate_episodes()]
+    assert result.mean_return == np.mean(returns)
+    assert result.success == np.mean(np.array(returns) > 0)
+
+
+@pytest.mark.parametrize('name', ['mine', 'v0', 'a b-v0', ''])
+def test_a_name_that_is_none(name, root):
+    with pytest.raises(UserError, match=f'^{name!r} is no dataset id: write it like'):
+        collect.collect(Wander(TASK), name, STEPS)
+    assert not list(root.iterdir())
+
+
+def test_default_names():
+    def default(task):
+        return collect.default_dataset(Other(task))
+
+    assert collect.default_dataset(Wander(TASKS['pointmaze-large'])) == 'dtql/pointmaze-large-v0'
+    # Its own set is what the wanderer makes, and nobody else.
+    assert default(TASKS['pointmaze-large']) == 'dtql/pointmaze-large-collected-v0'
+    assert default(TASKS['hopper-medium']) == 'dtql/hopper-medium-collected-v0'
+    assert default(Task('minari:me/x-v0', ('me/x-v0',))) == 'dtql/me-x-v0-collected-v0'
+    assert collect.default_steps(TASKS['pointmaze-large']) == 320_000
+
+
+class Other(Behaviour):
+    """Someone else."""
+
+    algorithm = description = settings = env_spec = open = None
