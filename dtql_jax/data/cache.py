@@ -14,6 +14,7 @@ one is written. No failure of the cache stops a run: it is told in one line.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -34,6 +35,8 @@ from dtql_jax.tasks import Task
 VARIABLE = 'DTQL_DATA_CACHE'
 VERSION = 1  # of what the readers make of a source: add one when that changes
 INDEX = 'entry.json'
+# Fields of a task that no reader looks at, but for its messages.
+NO_LAYOUT = ('name', 'datasets', 'score_range', 'eval_episodes', 'collect')
 COLUMNS = (*ROWS, 'length')
 ABANDONED_S = 86_400  # so old is a hidden folder only if whoever wrote it was killed
 
@@ -78,8 +81,8 @@ def _entry(source: Path, task: Task) -> Path | None:
     if root == '':
         return None
     folder = Path(root) if root else Path.home() / '.cache' / 'dtql_jax' / 'data'
-    layout = [task.family, task.goal, task.success_ends, task.observed_keys, task.horizon]
-    key = json.dumps([str(source.resolve()), *layout, task.env_id, task.env_kwargs])
+    layout = {k: v for k, v in dataclasses.asdict(task).items() if k not in NO_LAYOUT}
+    key = json.dumps([str(source.resolve()), layout], sort_keys=True)
     return folder / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 

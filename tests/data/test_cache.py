@@ -106,6 +106,12 @@ def test_one_set_by_its_id_and_by_its_folder_has_one_entry(own, folder, root, un
     assert len(entries(folder)) == 1
 
 
+def test_what_no_reader_looks_at_makes_no_other_entry(own, folder, unread):
+    task = dataclasses.replace(OWN, name='other', score_range=(0.0, 9.0), eval_episodes=3)
+    assert load(task).card['fingerprint'] == own.card['fingerprint']
+    assert len(entries(folder)) == 1
+
+
 def test_each_layout_has_an_entry(root, folder, request):
     write('me/maze-v0', [walk([(1, 1), (0, 0), (-1, -1), (1, 0)], (0, 0), [1, 0, 0])], MAZE)
     relabel = dataclasses.replace(TASKS['pointmaze-umaze'], datasets=('me/maze-v0',), collect=None)

