@@ -58,6 +58,7 @@ def commands(out: pathlib.Path, platform: str) -> dict[str, list[str]]:
         'inference_speed': script('inference_speed'),
         'scaling': script('scaling'),
         'overlap': script('overlap', *task, *(data if task else [])),
+        'loading': script('loading', *(data if _HOPPER.value else [])),
         'top_kernels': script('top_kernels'),
         'time_to_result': script('time_to_result'),
         'training_speed': script('training_speed', f'--grid={"full" if accelerated else "cpu"}'),

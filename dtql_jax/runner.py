@@ -111,6 +111,7 @@ def run(
     check_env(task, dataset.spec)
     agent = AGENTS[plan.request.agent](dataset.spec, plan.config)
     engine = Engine(agent, dataset.transitions, plan.lanes)
+    dataset = dataclasses.replace(dataset, transitions=engine.data)  # frees the host's copy
     console.say(data.format_card(dataset.card))
     console.say(describe(plan, engine, run_dir))
     if dry_run:

@@ -26,6 +26,12 @@ def compiled_once(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope='session', autouse=True)
+def cached_elsewhere(tmp_path_factory):
+    """Tests leave the user's own cache of datasets alone."""
+    os.environ['DTQL_DATA_CACHE'] = str(tmp_path_factory.mktemp('datasets'))
+
+
 @pytest.fixture(scope='module')
 def quick_compile():
     """Compiles in half the time, to programs that run slowly: for a module with few updates."""

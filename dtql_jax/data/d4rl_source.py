@@ -23,7 +23,7 @@ import contextlib
 import h5py
 import numpy as np
 
-from dtql_jax.data import flat, validate
+from dtql_jax.data import flat, memory, validate
 from dtql_jax.data.minari_source import Episodes
 from dtql_jax.mazes import CELL
 from dtql_jax.spaces import action_bound
@@ -45,21 +45,22 @@ def read(path: str, task: Task) -> Episodes:
     arrays = validate.columns(path, _arrays(path))
     with contextlib.closing(make_env(task)) as env:
         bound, horizon = action_bound(env.action_space, task.name), env.spec.max_episode_steps
-    obs, terminal = flat.float32(arrays['observations']), arrays['terminals']
-    timeout = _timeouts(arrays, horizon)
+    terminal, timeout = arrays['terminals'], _timeouts(arrays, horizon)
+    # Each field goes when it is converted: a large file would not fit twice.
+    obs, action = (flat.float32(arrays.pop(name)) for name in ('observations', 'actions'))
     end = timeout | terminal
     if task.goal != 'none':
         end = timeout | (terminal & ~np.append(terminal[1:], False))
     end[-1] = True
     if 'next_observations' in arrays:
-        next_obs, keep = flat.float32(arrays['next_observations']), np.ones(len(end), bool)
+        next_obs, keep = flat.float32(arrays.pop('next_observations')), np.ones(len(end), bool)
     else:
         next_obs, keep = flat.next_rows(obs, end), terminal | ~end
     rows = Episodes(
         path,
         bound,
         obs,
-        flat.float32(arrays['actions']),
+        action,
         arrays['rewards'].astype(np.float64),
         next_obs,
         terminal,
@@ -95,7 +96,15 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
     with flat.explained(path), h5py.File(path, 'r') as file:
         there = {name for name in file if isinstance(file[name], h5py.Dataset)}
         flat.need(path, NEEDED, there)
-        return {name: np.asarray(file[name][()]) for name in (*NEEDED, *OPTIONAL) if name in there}
+        return {name: _array(file[name]) for name in (*NEEDED, *OPTIONAL) if name in there}
+
+
+def _array(stored: h5py.Dataset) -> np.ndarray:
+    if stored.dtype.kind not in 'fiub' or not stored.size:
+        return np.asarray(stored[()])
+    array = memory.empty(stored.shape, stored.dtype)
+    stored.read_direct(array)
+    return array
 
 
 def _timeouts(arrays: dict[str, np.ndarray], horizon: int) -> np.ndarray:
@@ -104,8 +113,10 @@ def _timeouts(arrays: dict[str, np.ndarray], horizon: int) -> np.ndarray:
         return arrays['timeouts']
     obs, terminal = arrays['observations'], arrays['terminals']
     if 'next_observations' in arrays:
-        leap = np.abs(arrays['next_observations'][:-1] - obs[1:]).max(1) > LEAP
-        return np.append(leap, False) & ~terminal
+        leap = np.zeros(len(obs), bool)
+        for column, after in zip(obs.T, arrays['next_observations'].T, strict=True):
+            leap[:-1] |= np.abs(after[:-1] - column[1:]) > LEAP
+        return leap & ~terminal
     row = np.arange(len(terminal))
     start = np.maximum.accumulate(np.where(np.append(True, terminal[:-1]), row, 0))
     return ((row - start + 1) % horizon == 0) & ~terminal

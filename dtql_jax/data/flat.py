@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from dtql_jax.data import validate
+from dtql_jax.data import memory, validate
 from dtql_jax.data.minari_source import ROWS, Episodes
 from dtql_jax.types import UserError
 
@@ -17,13 +17,16 @@ DAMAGE = (OSError, KeyError, ValueError, RuntimeError, EOFError, zipfile.BadZipF
 
 def next_rows(obs: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Observation `[N, O]` of the row after each one; its own at the `end` `[N]` of an episode."""
-    after = np.concatenate([obs[1:], obs[-1:]])
+    after = memory.empty(obs.shape, obs.dtype)
+    after[:-1], after[-1] = obs[1:], obs[-1]
     after[end] = obs[end]
     return after
 
 
 def cut(rows: Episodes, end: np.ndarray, keep: np.ndarray) -> Episodes:
     """`rows` without those outside of `keep` `[N]`, as episodes that `end` `[N]` closes; checked.
+
+    Works in the memory of the columns of `rows`, each of which must have its own.
 
     A time-out whose row is dropped is told by the row before it, now the last of its episode.
     """
@@ -35,8 +38,10 @@ def cut(rows: Episodes, end: np.ndarray, keep: np.ndarray) -> Episodes:
     lost = rows.truncated & ~keep
     rows = rows._replace(truncated=rows.truncated | (np.append(lost[1:], False) & ~end))
     _, length = np.unique((np.cumsum(end) - end)[keep], return_counts=True)
-    kept = rows._replace(length=length, **{field: getattr(rows, field)[keep] for field in ROWS})
-    if dropped := len(keep) - len(kept.reward):
+    kept = rows._replace(length=length)
+    if dropped := len(keep) - int(keep.sum()):
+        columns = {field: memory.compact(getattr(rows, field), keep) for field in ROWS}
+        kept = kept._replace(**columns)
         note = f'{dropped:,} rows at the end of episodes left out: what follows them is not known'
         kept = kept._replace(notes=(*kept.notes, note))
     validate.values(kept)
@@ -45,8 +50,12 @@ def cut(rows: Episodes, end: np.ndarray, keep: np.ndarray) -> Episodes:
 
 def float32(array: np.ndarray) -> np.ndarray:
     """`array` as float32; what that cannot hold becomes infinite, which `cut` finds."""
+    if array.dtype == np.float32:
+        return array
+    converted = memory.empty(array.shape, np.float32)
     with np.errstate(over='ignore'):
-        return array.astype(np.float32)
+        converted[...] = array
+    return converted
 
 
 def need(path: str, fields: Iterable[str], there: Iterable[str]) -> None:

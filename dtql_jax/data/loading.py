@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from dtql_jax.data import d4rl_source, ogbench_source, validate
+from dtql_jax.data import cache, d4rl_source, memory, ogbench_source, validate
 from dtql_jax.data.card import make_card
 from dtql_jax.data.download import local_file
-from dtql_jax.data.minari_source import ROWS, Episodes, read
-from dtql_jax.tasks import Task
+from dtql_jax.data.minari_source import ROWS, Episodes, provide, read
+from dtql_jax.tasks import Task, minari_folder
 from dtql_jax.types import Spec, Transition, UserError
 
 # suffix -> reader of one file; all else is a Minari set
@@ -102,6 +102,8 @@ def load(
         mask=mask.astype(np.float32),
         next_obs=episodes.next_obs,
     )
+    for array in transitions:  # which the device may use as they are, without a copy
+        array.flags.writeable = False
     spec = Spec(episodes.obs.shape[1], episodes.action.shape[1], episodes.max_action)
     return Dataset(transitions, spec, make_card(task, episodes, transitions, reward), task)
 
@@ -121,18 +123,21 @@ def _read(name: str, task: Task, download: bool) -> Episodes:
     """Columns of one dataset by the reader for its kind: the suffix of a file tells it."""
     if '://' in name:
         name = str(local_file(name, download=download))
-    reader = FILES.get(Path(name).suffix)
-    return reader(name, task) if reader else read(name, task, download=download)
+    if reader := FILES.get(Path(name).suffix):
+        return cache.kept(name, Path(name), task, lambda: reader(name, task))
+    provide(name, task, download)
+    return cache.kept(name, minari_folder(name) / 'data', task, lambda: read(name, task))
 
 
 def _join(parts: list[Episodes]) -> Episodes:
     if len(parts) == 1:
         return parts[0]
     validate.same_layout(parts)
-    columns = {
-        field: np.concatenate([getattr(part, field) for part in parts])
-        for field in (*ROWS, 'length')
-    }
+    columns = {}
+    for field in (*ROWS, 'length'):
+        arrays = [getattr(part, field) for part in parts]
+        shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
+        columns[field] = np.concatenate(arrays, out=memory.empty(shape, arrays[0].dtype))
     notes = tuple(f'{part.name}: {note}' for part in parts for note in part.notes)
     name = ' + '.join(part.name for part in parts)
     return parts[0]._replace(name=name, notes=notes, **columns)

@@ -8,15 +8,18 @@ import socket
 import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
+import h5py
 import minari
 import numpy as np
 from minari.dataset.minari_dataset import parse_dataset_id
+from minari.dataset.minari_storage import is_image_space
 
-from dtql_jax.data import validate
+from dtql_jax.data import memory, validate
 from dtql_jax.data.collect import COLLECTORS
 from dtql_jax.data.validate import Field
 from dtql_jax.mazes import REACHED
@@ -24,10 +27,13 @@ from dtql_jax.spaces import action_bound, leaf_paths, pick
 from dtql_jax.tasks import Task, minari_folder
 from dtql_jax.types import UserError
 
-# Sets that are collected here tell the SHA-256 of their data file under this key of metadata.json.
+GOAL_KEYS = {'none': 0, 'relabel': 1, 'observe': 2}  # achieved_goal, and then desired_goal
+
+FILE = 'main_data.hdf5'
+# Sets that are collected here tell the SHA-256 of `FILE` under this key of data/metadata.json.
 DIGEST_KEY = 'data_sha256'
 
-GOAL_KEYS = {'none': 0, 'relabel': 1, 'observe': 2}  # achieved_goal, and then desired_goal
+PARTS = ('observations', 'actions', 'rewards', 'terminations', 'truncations')
 
 # The columns of `Episodes` with one row a step.
 ROWS = ('obs', 'action', 'reward', 'next_obs', 'terminated', 'truncated', 'reached')
@@ -53,33 +59,84 @@ class Episodes(NamedTuple):
     notes: tuple[str, ...] = ()  # what the user should know of how the set was read
 
 
-def read(name: str, task: Task, *, download: bool = True) -> Episodes:
+def read(name: str, task: Task) -> Episodes:
     """Columns of the Minari set `name` (id or folder) under the task's layout and goal.
 
-    Raises UserError for an absent or damaged set and for data that fail a check.
+    Raises UserError for a damaged set and for data that fail a check.
     """
-    _provide(name, task, download)
-    steps: list[tuple[np.ndarray, ...]] = []
-    with _explained(name, steps):
+    length: list[int] = []
+    with _explained(name, length):
         dataset = minari.MinariDataset(minari_folder(name) / 'data')
         bound = action_bound(dataset.action_space, name)
         fields = _fields(dataset, task)
         if not dataset.total_episodes:
             raise UserError(f'{name}: the dataset has no episodes; record it again')
-        for index, episode in enumerate(dataset.iterate_episodes()):
-            arrays = validate.episode(f'{name}, episode {index}', episode, fields)
-            steps.append(_steps(arrays, task))
-    length = np.array([len(step[1]) for step in steps])
-    columns = [np.concatenate(column) for column in zip(*steps, strict=True)]
-    episodes = Episodes(name, bound, *columns, length)
+        _check_digest(dataset, minari_folder(name))
+        columns = _columns(name, dataset, fields, task, length)
+    episodes = Episodes(name, bound, *columns, np.array(length))
     validate.values(episodes)
     return episodes
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
-    with path.open('rb') as file:
+    with open(path, 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _check_digest(dataset: minari.MinariDataset, folder: Path) -> None:
+    expected, path = dataset.storage.metadata.get(DIGEST_KEY), folder / 'data' / FILE
+    if expected is not None and file_digest(path) != expected:
+        raise UserError(
+            f'{path}: the contents are not those that were collected (their SHA-256 is not the '
+            f'{DIGEST_KEY} of metadata.json); remove {folder} and collect again'
+        )
+
+
+def _columns(
+    name: str,
+    dataset: minari.MinariDataset,
+    fields: dict[str, Field],
+    task: Task,
+    length: list[int],
+) -> list[np.ndarray]:
+    """The columns of `ROWS`, filled episode by episode; appends the length of each to `length`."""
+    columns, start, total = [], 0, dataset.total_steps
+    for index, episode in enumerate(_episodes(dataset, fields)):
+        arrays = validate.episode(f'{name}, episode {index}', episode, fields)
+        steps = _steps(arrays, task)
+        columns = columns or [memory.empty((total, *x.shape[1:]), x.dtype) for x in steps]
+        length.append(len(steps[0]))
+        start += length[-1]
+        if start > total:
+            break
+        for column, rows in zip(columns, steps, strict=True):
+            column[start - length[-1] : start] = rows
+    if start != total:
+        raise UserError(
+            f'{name}: metadata.json promises {total:,} steps, the first {len(length):,} episodes '
+            f'have {start:,}; the set is incomplete, fetch or record it again'
+        )
+    return columns
+
+
+def _episodes(dataset: minari.MinariDataset, fields: dict[str, Field]) -> Iterable[Any]:
+    """Episodes in order, with the attributes of Minari's.
+
+    Of an hdf5 file only what is looked at is read: Minari itself would read `infos`, too, which
+    may be larger than all else. It alone knows how to decode images.
+    """
+    spaces = (
+        pick(dataset.observation_space, field.path) for field in fields.values() if field.path
+    )
+    plain = not any(map(is_image_space, (dataset.observation_space, *spaces)))
+    if dataset.storage.FORMAT != 'hdf5' or not plain:
+        yield from dataset.iterate_episodes()
+        return
+    with h5py.File(dataset.storage.data_path / FILE, 'r') as file:
+        for index in dataset.episode_indices:
+            group = file[f'episode_{index}']
+            yield SimpleNamespace(**{part: group[part] for part in PARTS})
 
 
 def _fields(dataset: minari.MinariDataset, task: Task) -> dict[str, Field]:
@@ -124,7 +181,7 @@ def _steps(arrays: dict[str, np.ndarray], task: Task) -> tuple[np.ndarray, ...]:
 
 
 @contextlib.contextmanager
-def _explained(name: str, steps: list) -> Iterator[None]:
+def _explained(name: str, length: list[int]) -> Iterator[None]:
     """Turn what the storage layers raise for damaged files into one line."""
     try:
         yield
@@ -133,12 +190,13 @@ def _explained(name: str, steps: list) -> Iterator[None]:
     except (OSError, KeyError, ValueError, AssertionError) as error:
         what = ' '.join(str(error).split())
         raise UserError(
-            f'{name}, episode {len(steps)}: cannot be read, a file is truncated or a field is '
+            f'{name}, episode {len(length)}: cannot be read, a file is truncated or a field is '
             f'missing ({what}); remove {minari_folder(name)} and fetch or record it again'
         ) from error
 
 
-def _provide(name: str, task: Task, download: bool) -> None:
+def provide(name: str, task: Task, download: bool) -> None:
+    """Collects or downloads the set `name` where it is absent; UserError where that fails."""
     if (minari_folder(name) / 'data').is_dir():
         return
     if task.collect is not None:

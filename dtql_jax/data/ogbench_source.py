@@ -43,13 +43,15 @@ def read(path: str, task: Task) -> Episodes:
     with contextlib.closing(make_env(task)) as env:
         bound = action_bound(env.action_space, task.name)
         reward, terminated = _rewards(path, arrays, env)
-    obs, end = flat.float32(arrays['observations']), arrays['terminals'].copy()
+    end = arrays['terminals'].copy()
+    # Each field goes when it is converted: a large file would not fit twice.
+    obs, action = (flat.float32(arrays.pop(name)) for name in ('observations', 'actions'))
     end[-1] = True
     rows = Episodes(
         path,
         bound,
         obs,
-        flat.float32(arrays['actions']),
+        action,
         reward,
         flat.next_rows(obs, end),
         terminated,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -48,7 +48,7 @@ def _leaf(where: str, name: str, data: Any, field: Field) -> np.ndarray:
     try:
         return np.asarray(pick(root, field.path))
     except (KeyError, IndexError, TypeError) as error:
-        there = ', '.join(sorted(root)) if isinstance(root, dict) else type(root).__name__
+        there = ', '.join(sorted(root)) if isinstance(root, Mapping) else type(root).__name__
         raise UserError(
             f'{where}: the field {name} is missing (there is: {there}); record it, or choose other '
             'keys with Task.obs_keys'
@@ -123,7 +123,7 @@ def values(episodes: Episodes) -> None:
     named |= {'observations': episodes.obs, 'observations (the last)': episodes.next_obs}
     for field, array in named.items():
         _finite(array, field, lambda row: _where(episodes, row), 'remove those episodes')
-    excess = np.abs(episodes.action).max(1)
+    excess = np.maximum(episodes.action.max(1), -episodes.action.min(1))  # |a| as a whole is large
     rows = np.flatnonzero(excess > episodes.max_action + TOLERANCE)
     if len(rows):
         worst = rows[np.argmax(excess[rows])]

@@ -237,6 +237,10 @@ MISTAKES = {
         {'observations': SPOILT},
         ', row 4, field observations[1]: nan (1 rows are not finite); remove those episodes',
     ),
+    'nan action': (
+        {'actions': SPOILT[:, :2]},
+        ', row 4, field actions[1]: nan (1 rows are not finite); remove those episodes',
+    ),
     'nan after': (
         {'next_observations': SPOILT},
         ', row 4, field next_observations[1]: nan (1 rows are not finite)',
@@ -287,9 +291,24 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize('name', MISTAKES)
-def test_bad_data(file, name):
+def test_bad_data_and_good_data_afterwards(file, name):
     changes, expected = MISTAKES[name]
     assert message(file(**changes)).startswith(expected)
+    assert columns(file())[0] == [0, 1, 3, 4, 5]
+
+
+def test_a_flipped_bit_in_a_compressed_file(file):
+    path = file(observations=None)
+    with h5py.File(path, 'a') as storage:
+        storage.create_dataset('observations', data=table(ROW), compression='gzip')
+        chunk = storage['observations'].id.get_chunk_info(0)
+    whole = path.read_bytes()
+    spoilt = bytearray(whole)
+    spoilt[chunk.byte_offset + chunk.size - 1] ^= 1
+    path.write_bytes(spoilt)
+    assert message(path).startswith(': cannot be read, the file is truncated or of another kind (')
+    path.write_bytes(whole)
+    assert columns(path)[0] == [0, 1, 3, 4, 5]
 
 
 @pytest.mark.parametrize('share', [0, 0.5, 0.95])

@@ -96,6 +96,20 @@ def test_antmaze_flattens_position_then_body(root):
     assert load(observing).transitions.obs[0].tolist() == [1] * 2 + [2] * 27 + [3] * 2
 
 
+def test_images_are_decoded_and_flattened(root):
+    image = gym.spaces.Box(0, 255, (32, 32, 3), np.uint8)
+    seen = np.full((3, 32, 32, 3), 100, np.uint8)
+    write('me/own-v0', [episode(0, 2, observations=seen)], image)
+    obs = load(OWN).transitions.obs
+    assert (obs.shape, obs.min(), obs.max()) == ((2, 3072), 100, 100)
+
+
+def test_transitions_cannot_be_overwritten(root):
+    write('me/own-v0', [episode(0, 3)])
+    with pytest.raises(ValueError, match='read-only'):
+        load(OWN).transitions.reward[0] = 9
+
+
 def test_medium_expert_joins_both_sets_in_order(root):
     task = dataclasses.replace(TASKS['hopper-medium-expert'], env_id=None)
     assert task.datasets == ('mujoco/hopper/medium-v0', 'mujoco/hopper/expert-v0')

@@ -179,9 +179,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize('name', MISTAKES)
-def test_bad_data(file, name):
+def test_bad_data_and_good_data_afterwards(file, name):
     changes, expected = MISTAKES[name]
     assert message(file(**changes)).startswith(expected)
+    assert columns(file())[0] == [0, 1, 2, 4, 5, 6]
 
 
 def test_a_truncated_file_and_a_good_one_afterwards(file):

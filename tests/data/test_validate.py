@@ -11,7 +11,7 @@ import pytest
 from minari_sets import BOX, MAZE, episode, walk, write
 
 from dtql_jax.data import load, minari_source
-from dtql_jax.tasks import TASKS, Task
+from dtql_jax.tasks import TASKS, Task, minari_folder
 from dtql_jax.types import UserError
 
 OWN = Task('own', ('me/own-v0',))
@@ -22,7 +22,14 @@ def message(task=OWN, **kwargs):
         load(task, **kwargs)
     text = str(caught.value)
     assert '\n' not in text
+    assert load(_good()).card['transitions'] == 2  # what is in order can still be read
     return text
+
+
+def _good():
+    if not minari_folder('me/good-v0').exists():
+        write('me/good-v0', [episode(0, 2)])
+    return Task('good', ('me/good-v0',))
 
 
 def spoilt(field, row, value):
@@ -177,6 +184,44 @@ def test_more_episodes_promised_than_there_are(root):
     path = root / 'me/own-v0/data/metadata.json'
     path.write_text(json.dumps(json.loads(path.read_text()) | {'total_episodes': 3}))
     assert message().startswith('me/own-v0, episode 1: cannot be read')
+
+
+@pytest.mark.parametrize('count', [2, 4])
+def test_other_steps_promised_than_there_are(root, count):
+    write('me/own-v0', [episode(0, 2), episode(0, 1)])
+    path = root / 'me/own-v0/data/metadata.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | {'total_steps': count}))
+    assert message() == (
+        f'me/own-v0: metadata.json promises {count} steps, the first 2 episodes have 3; the set is '
+        'incomplete, fetch or record it again'
+    )
+
+
+@pytest.mark.parametrize('damage', ['flipped', 'truncated'])
+def test_a_set_that_carries_its_digest(root, damage):
+    write('me/own-v0', [episode(0, 50)])
+    folder = root / 'me/own-v0'
+    path, metadata = folder / 'data/main_data.hdf5', folder / 'data/metadata.json'
+    whole = path.read_bytes()
+    record = {minari_source.DIGEST_KEY: minari_source.file_digest(path)}
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | record))
+    with h5py.File(path) as file:
+        at = file['episode_0/observations'].id.get_chunk_info(0).byte_offset
+    spoilt = bytearray(whole if damage == 'flipped' else whole[:-1])
+    spoilt[at] ^= 1  # the last bit of a number: no other check could find it
+    path.write_bytes(spoilt)
+    assert message() == (
+        f'{path}: the contents are not those that were collected (their SHA-256 is not the '
+        f'data_sha256 of metadata.json); remove {folder} and collect again'
+    )
+    path.write_bytes(whole)
+    assert load(OWN).card['transitions'] == 50
+
+
+def test_file_digest(tmp_path):
+    (tmp_path / 'abc').write_bytes(b'abc')
+    expected = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
+    assert minari_source.file_digest(tmp_path / 'abc') == expected
 
 
 @pytest.mark.parametrize('reason', ['off', 'no network', 'refused'])

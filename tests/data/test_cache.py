@@ -1,0 +1,279 @@
+"""The cache gives what the source gives, bit for bit, or steps aside in one line."""
+
+import dataclasses
+import errno
+import json
+import os
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from flat_files import OWN as FLAT
+from flat_files import table
+from minari_sets import MAZE, episode, walk, write
+
+from dtql_jax.data import cache, load, loading
+from dtql_jax.tasks import TASKS, Task, adjust
+from dtql_jax.types import UserError
+
+OWN = Task('own', ('me/own-v0',))
+
+
+@pytest.fixture
+def folder(tmp_path_factory, monkeypatch):
+    """A cache of the test's own."""
+    path = tmp_path_factory.mktemp('cache')
+    monkeypatch.setenv('DTQL_DATA_CACHE', str(path))
+    return path
+
+
+@pytest.fixture
+def own(root, folder):
+    """A Minari set of two episodes, read once; returns what was read."""
+    write('me/own-v0', [episode(0, 30), episode(100, 20, end='terminated')])
+    return load(OWN)
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """From now on no source can be read; call it to allow that again."""
+
+    def fail(*args):
+        raise AssertionError('the source was read')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, 'read', fail)
+        patch.setattr(loading, 'FILES', dict.fromkeys(loading.FILES, fail))
+        yield patch.undo
+
+
+def equal(one, other):
+    """Whether two datasets have the same bits, and the same card."""
+    pairs = zip(one.transitions, other.transitions, strict=True)
+    same = all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in pairs)
+    return same and (one.card, one.spec, one.task) == (other.card, other.spec, other.task)
+
+
+def entries(folder):
+    return [path for path in folder.iterdir() if not path.name.startswith('.')]
+
+
+def d4rl_file(path):
+    rows = np.arange(7.0)
+    with h5py.File(path, 'w') as file:
+        file['observations'] = table(rows)
+        file['actions'] = table(0.5 * np.ones(7), 2)
+        file['rewards'] = rows
+        file['terminals'], file['timeouts'] = rows == 5, rows == 2
+    return path
+
+
+def test_minari_sets(own, unread):
+    assert equal(load(OWN), own)
+
+
+def test_d4rl_files_with_their_notes(folder, tmp_path, request):
+    path = d4rl_file(tmp_path / 'own.hdf5')
+    first = load(FLAT, dataset_path=path)
+    request.getfixturevalue('unread')
+    assert first.card['notes']
+    assert equal(load(FLAT, dataset_path=path), first)
+
+
+def test_ogbench_files(folder, tmp_path, request):
+    rows = np.arange(8.0)
+    fields = {'observations': table(rows), 'actions': table(np.zeros(8), 2)}
+    fields |= {'terminals': rows == 3, 'rewards': rows, 'masks': np.ones(8)}
+    np.savez(tmp_path / 'own.npz', **fields)
+    first = load(FLAT, dataset_path=tmp_path / 'own.npz')
+    request.getfixturevalue('unread')
+    assert equal(load(FLAT, dataset_path=tmp_path / 'own.npz'), first)
+
+
+def test_joined_sets_and_reward_transforms(own, request):
+    write('me/more-v0', [episode(500, 4)])
+    both = dataclasses.replace(OWN, datasets=('me/own-v0', 'me/more-v0'))
+    first = load(both, reward='iql_locomotion')
+    request.getfixturevalue('unread')
+    assert equal(load(both, reward='iql_locomotion'), first)
+    assert equal(load(OWN), own)
+
+
+def test_one_set_by_its_id_and_by_its_folder_has_one_entry(own, folder, root, unread):
+    data = load(OWN, dataset_path=root / 'me' / 'own-v0')
+    assert data.card['fingerprint'] == own.card['fingerprint']
+    assert len(entries(folder)) == 1
+
+
+def test_what_no_reader_looks_at_makes_no_other_entry(own, folder, unread):
+    task = dataclasses.replace(OWN, name='other', score_range=(0.0, 9.0), eval_episodes=3)
+    assert load(task).card['fingerprint'] == own.card['fingerprint']
+    assert len(entries(folder)) == 1
+
+
+def test_each_layout_has_an_entry(root, folder, request):
+    write('me/maze-v0', [walk([(1, 1), (0, 0), (-1, -1), (1, 0)], (0, 0), [1, 0, 0])], MAZE)
+    relabel = dataclasses.replace(TASKS['pointmaze-umaze'], datasets=('me/maze-v0',), collect=None)
+    medium = {**relabel.env_kwargs, 'maze_map': TASKS['pointmaze-medium'].env_kwargs['maze_map']}
+    tasks = [
+        relabel,
+        adjust(relabel, goal='observe'),
+        dataclasses.replace(relabel, obs_keys=('achieved_goal', 'observation')),
+        dataclasses.replace(relabel, env_kwargs=medium),
+    ]
+    first = [load(task) for task in tasks]
+    assert len({data.card['fingerprint'] for data in first}) == 4
+    assert len(entries(folder)) == 4
+    request.getfixturevalue('unread')
+    assert all(equal(load(task), data) for task, data in zip(tasks, first, strict=True))
+
+
+def test_another_source_in_the_same_place_takes_the_entrys_place(own, folder, root, capsys):
+    shutil.rmtree(root / 'me' / 'own-v0')
+    write('me/own-v0', [episode(7, 3)])
+    assert load(OWN).transitions.obs[:, 0].tolist() == [7, 8, 9]
+    assert len(entries(folder)) == 1
+    assert capsys.readouterr().out == ''
+
+
+def test_a_change_that_hides_behind_its_old_time_is_noticed(folder, tmp_path):
+    path = d4rl_file(tmp_path / 'own.hdf5')
+    before = load(FLAT, dataset_path=path).card['fingerprint']
+    times = path.stat()
+    with h5py.File(path, 'r+') as file:
+        file['rewards'][0] = 9
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_size == times.st_size
+    assert load(FLAT, dataset_path=path).card['fingerprint'] != before
+
+
+def test_a_reader_of_another_version_reads_again(own, folder, monkeypatch, unread):
+    monkeypatch.setattr(cache, 'VERSION', cache.VERSION + 1)
+    with pytest.raises(AssertionError, match='the source was read'):
+        load(OWN)
+
+
+def flip(path, position):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+FILES = [f'{field}.npy' for field in cache.COLUMNS]
+DAMAGES = {
+    **{f'flipped {name}': (name, lambda path: flip(path, -1)) for name in FILES},
+    'flipped header': ('obs.npy', lambda path: flip(path, 9)),
+    'flipped bound': (
+        'entry.json',
+        lambda path: path.write_text(
+            path.read_text().replace('"max_action": 1.0', '"max_action": 3.0')
+        ),
+    ),
+    'truncated column': ('obs.npy', lambda path: path.write_bytes(path.read_bytes()[:-8])),
+    'empty column': ('obs.npy', lambda path: path.write_bytes(b'')),
+    'longer column': ('obs.npy', lambda path: path.write_bytes(path.read_bytes() + b'1234')),
+    'missing column': ('reward.npy', lambda path: path.unlink()),
+    'missing index': ('entry.json', lambda path: path.unlink()),
+    'truncated index': ('entry.json', lambda path: path.write_bytes(path.read_bytes()[:99])),
+    'no index': ('entry.json', lambda path: path.write_bytes(b'\xff\x00{')),
+    'another index': ('entry.json', lambda path: path.write_text('[1, 2]\n')),
+}
+
+
+@pytest.mark.parametrize('name', DAMAGES)
+def test_a_damaged_entry_is_told_and_replaced(own, folder, capsys, request, name):
+    (entry,) = entries(folder)
+    file, damage = DAMAGES[name]
+    before = (entry / file).read_bytes()
+    damage(entry / file)
+    assert not (entry / file).exists() or (entry / file).read_bytes() != before
+    assert equal(load(OWN), own)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f'me/own-v0: cached in {entry}, but ')
+    assert line.endswith('; reading the source')
+    if file != 'entry.json':
+        assert file in line
+    request.getfixturevalue('unread')
+    assert equal(load(OWN), own)
+    assert capsys.readouterr().out == ''
+
+
+def test_columns_are_plain_npy_files(own, folder):
+    (entry,) = entries(folder)
+    assert {path.name for path in entry.iterdir()} == {*FILES, 'entry.json'}
+    obs = np.load(entry / 'obs.npy', allow_pickle=False)
+    assert obs.tobytes() == own.transitions.obs.tobytes()
+    assert json.loads((entry / 'entry.json').read_text())['content']['max_action'] == 1.0
+
+
+def test_a_folder_that_cannot_be_made_stops_nothing(own, tmp_path, monkeypatch, capsys):
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('DTQL_DATA_CACHE', str(tmp_path / 'file' / 'cache'))
+    assert equal(load(OWN), own)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith('me/own-v0: not cached for the next time (')
+    assert line.endswith('); export DTQL_DATA_CACHE=/path/to/a/folder')
+
+
+def test_a_full_disk_stops_nothing_and_leaves_nothing(root, folder, monkeypatch, capsys):
+    def full(path, array):
+        path.write_bytes(b'some')
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    write('me/own-v0', [episode(0, 3)])
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, '_save', full)
+        first = load(OWN)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert 'not cached for the next time ([Errno 28] No space left on device)' in line
+    assert list(folder.iterdir()) == []
+    assert equal(load(OWN), first)
+
+
+def test_who_is_stopped_while_writing_leaves_no_entry(root, folder, monkeypatch):
+    def stop(path, array):
+        raise KeyboardInterrupt
+
+    write('me/own-v0', [episode(0, 3)])
+    monkeypatch.setattr(cache, '_save', stop)
+    with pytest.raises(KeyboardInterrupt):
+        load(OWN)
+    assert list(folder.iterdir()) == []
+
+
+def test_entries_without_a_source_and_abandoned_folders_go(own, folder, root):
+    (first,) = entries(folder)
+    shutil.rmtree(root / 'me' / 'own-v0')
+    old, new = folder / '.old', folder / '.new'
+    for hidden in (old, new):
+        hidden.mkdir()
+    os.utime(old, (0, 0))
+    write('me/more-v0', [episode(0, 3)])
+    load(Task('more', ('me/more-v0',)))
+    (second,) = entries(folder)
+    assert second != first
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_an_absent_source_is_not_served_from_the_cache(own, folder, root):
+    shutil.rmtree(root / 'me' / 'own-v0')
+    with pytest.raises(UserError, match='dataset me/own-v0 is not in'):
+        load(OWN, download=False)
+
+
+def test_it_lies_in_the_home_folder_or_where_the_variable_says(root, tmp_path, monkeypatch):
+    write('me/own-v0', [episode(0, 3)])
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    monkeypatch.setenv('DTQL_DATA_CACHE', '')
+    load(OWN)
+    assert not (tmp_path / 'home').exists()
+    monkeypatch.delenv('DTQL_DATA_CACHE')
+    load(OWN)
+    assert len(entries(tmp_path / 'home' / '.cache' / 'dtql_jax' / 'data')) == 1
+
+
+def test_what_no_text_can_tell_apart_is_not_cached(own, folder):
+    strange = dataclasses.replace(OWN, env_kwargs={'reward': object()})
+    load(strange)
+    assert len(entries(folder)) == 1
