@@ -1,5 +1,7 @@
 """The text of `--list`: every task and agent, and where they come from."""
 
+import importlib
+import re
 import sys
 
 from dtql_jax import tasks
@@ -7,29 +9,79 @@ from dtql_jax.agents import AGENTS
 from dtql_jax.configs import has_row
 from dtql_jax.console import table
 
+TUNED = ('dtql', 'diffusion_ql')  # whose settings' origin is told for each task
+FAMILIES = {
+    'pointmaze': 'Point mazes',
+    'antmaze': "Ant mazes in gymnasium-robotics (Minari's data)",
+    'd4rl-antmaze': "Ant mazes as D4RL has them (D4RL's own files)",
+    'mujoco': 'Locomotion',
+    'adroit': 'Hands',
+    'kitchen': 'Kitchen',
+    'ogbench': "OGBench's single tasks; [-taskN]: 1 to 5, or none for OGBench's default",
+    'custom': 'Your own',
+}
+LEGEND = """\
+source     where the data come from. A name without a version is Minari's set; D4RL's spelling
+           with its version is D4RL's own file; OGBench's names are OGBench's. --source=minari,
+           d4rl or ogbench asks for the same task from elsewhere, as far as the name has it there.
+           Only D4RL has medium-replay, and a name of it without version means its file.
+protocol   episodes x steps of an evaluation, as DTQL's released code, D4RL and OGBench have them;
+           pointmaze: ours.
+score      the returns that score 0 and 100 (D4RL's constants); success: the share of successes.
+settings   origin of the settings of dtql and diffusion_ql: 'released' code, 'ours' (reasoned, not
+           tuned), or 'defaults'. The other agents: docs/agents.md.
+--env=minari:<dataset id> takes your own data."""
+
 
 def text() -> str:
     """Tables of the registries."""
-    rows = [('task', 'data', 'environment', 'horizon', 'episodes', 'score 0..100', 'settings')]
+    groups: dict[str, list[tuple[str, ...]]] = {}
     for task in tasks.TASKS.values():
-        span = '-' if task.score_range is None else '{:g}..{:g}'.format(*task.score_range)
-        tuned = [name for name in AGENTS if has_row(name, task.name)]
-        rows.append((
-            task.name,
-            ' + '.join(task.datasets) + (' (collected on the spot)' if task.collect else ''),
-            task.env_id or '',
-            str(task.horizon),
-            str(task.eval_episodes),
-            span,
-            ', '.join(tuned) or 'defaults',
-        ))  # fmt: skip
+        if '-singletask-task' not in task.name:
+            groups.setdefault(task.family, []).append(_row(task))
+    head = ('task', 'source', 'data', 'simulator', 'protocol', 'score', 'dtql', 'diffusion_ql')
+    parts = []
+    for family, rows in groups.items():
+        title = FAMILIES.get(family, family)
+        parts.append(f'{title}\n{table([head, *rows])}')
     agents = [('agent', 'what it is')]
     agents += [(name, _first_line(agent)) for name, agent in AGENTS.items()]
+    return '\n\n'.join([*parts, LEGEND, table(agents)])
+
+
+def _row(task: tasks.Task) -> tuple[str, ...]:
+    name, simulator = task.name, (task.env_id or '').removeprefix('dtql_jax.simulators:')
+    if task.source == 'ogbench':
+        name = name.replace('singletask', 'singletask[-taskN]')
+        simulator = simulator.replace('singletask', 'singletask[-taskN]')
+    if task.scored == 'success':
+        score = 'success'
+    else:
+        low, high = task.score_range or ('', '')
+        score = f'{low:g}..{high:g}' if task.score_range else '-'
     return (
-        f'{table(rows)}\n\n{table(agents)}\n\n'
-        'D4RL spellings such as antmaze-large-diverse-v2 work too, and --env=minari:<dataset id> '
-        'takes your own data.'
+        name,
+        task.source,
+        ' + '.join(_data(dataset) for dataset in task.datasets)
+        + (' (collected on the spot)' if task.collect else ''),
+        simulator,
+        f'{task.eval_episodes} x {task.horizon or "?"}',
+        score,
+        *(_origin(agent, task.row) for agent in TUNED),
     )
+
+
+def _data(dataset: str) -> str:
+    """A Minari id as it is; of an address or a path the file's name."""
+    return re.sub(r'.*/', '', dataset) if '://' in dataset else dataset
+
+
+def _origin(agent: str, row: str) -> str:
+    """Where an agent's settings for a task come from."""
+    if not has_row(agent, row):
+        return 'defaults'
+    ours = importlib.import_module(f'dtql_jax.configs.{agent}').OURS
+    return 'ours' if row.startswith(ours) else 'released'
 
 
 def _first_line(agent: type) -> str:

@@ -66,7 +66,8 @@ def resolve(
     asked = TASKS.get(name)
     same = [task for task in TASKS.values() if task.base == (asked.base if asked else name)]
     if not same:
-        near = difflib.get_close_matches(name, [*TASKS, *_bases()], n=3, cutoff=0.5)
+        names = dict.fromkeys(known for task in TASKS.values() for known in (task.base, task.name))
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         raise user_error(
             f'unknown task {name!r}; nearest: {", ".join(near or list(TASKS)[:3])} '
             '(--list has all; minari:<dataset id> takes your own)'
@@ -92,10 +93,6 @@ def resolve(
         f'{name}: served by {" + ".join(task.datasets)} (from Minari, {task.env_id}), other data '
         "than D4RL's, so that scores do not compare with published D4RL scores"
     )
-
-
-def _bases() -> list[str]:
-    return [task.base for task in TASKS.values()]
 
 
 def minari_folder(name: str) -> Path:

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -21,50 +22,54 @@ from dtql_jax.types import UserError
 UMAZE, ANT = TASKS['pointmaze-umaze'], TASKS['antmaze-large-diverse']
 
 
-def test_the_promised_tasks_are_there():
-    sizes = ('umaze', 'umaze-diverse', 'medium-play', 'medium-diverse', 'large-play')
-    promised = {f'pointmaze-{size}' for size in ('umaze', 'medium', 'large')}
-    promised |= {f'antmaze-{size}' for size in (*sizes, 'large-diverse')}
-    for robot in ('halfcheetah', 'hopper', 'walker2d'):
-        promised |= {f'{robot}-{level}' for level in ('medium', 'expert', 'medium-expert')}
-    assert set(TASKS) == promised
-    assert all(task.name == name for name, task in TASKS.items())
-
-
-@pytest.mark.parametrize(
-    ('name', 'base', 'source'),
-    [
-        ('hopper-medium-v2', 'hopper-medium', 'mujoco/hopper/medium-v0'),
-        ('antmaze-large-diverse-v0', 'antmaze-large-diverse', 'D4RL/antmaze/large-diverse-v1'),
-        ('antmaze-large-diverse-v2', 'antmaze-large-diverse', 'D4RL/antmaze/large-diverse-v1'),
-        ('walker2d-medium-expert-v2', 'walker2d-medium-expert', ' + mujoco/walker2d/expert-v0'),
-    ],
-)
-def test_d4rl_spellings_resolve_with_one_line(name, base, source):
-    task, note = resolve(name)
-    assert task is TASKS[base]
-    assert note.startswith(f'{name}: served by ')
-    assert source in note
-    assert '\n' not in note
-
-
-def test_registry_names_need_no_note():
+def test_a_name_without_a_version_is_the_default_and_needs_no_note():
     assert resolve('hopper-medium') == (TASKS['hopper-medium'], None)
+    assert TASKS['hopper-medium'].source == 'minari'
+    # Where Minari has none, D4RL's own file is the default.
+    assert resolve('hopper-medium-replay') == (TASKS['hopper-medium-replay-v2'], None)
+
+
+def test_d4rls_spelling_with_a_version_is_d4rls_own_file():
+    for name in ('hopper-medium-v2', 'antmaze-large-diverse-v0', 'pen-human-v1'):
+        task, note = resolve(name)
+        assert (task.name, task.source, note) == (name, 'd4rl', None)
+
+
+def test_a_source_is_asked_for():
+    assert resolve('hopper-medium', 'd4rl') == (TASKS['hopper-medium-v2'], None)
+    assert resolve('hopper-medium-v2', 'd4rl') == (TASKS['hopper-medium-v2'], None)
+    task, note = resolve('walker2d-medium-expert-v2', 'minari')
+    assert task is TASKS['walker2d-medium-expert']
+    assert note.startswith('walker2d-medium-expert-v2: served by mujoco/walker2d/medium-v0 + mujoc')
+    assert "other data than D4RL's" in note
+    with pytest.raises(UserError, match='medium-replay does not come from minari: there is --sour'):
+        resolve('hopper-medium-replay', 'minari')
+    with pytest.raises(UserError, match=r'several versions; name one: --env=antmaze-umaze-v0 or '):
+        resolve('antmaze-umaze', 'd4rl')
+    with pytest.raises(UserError, match='--source=gym: there are minari, d4rl, ogbench'):
+        resolve('hopper-medium', 'gym')
+
+
+def test_a_files_format_decides_where_the_name_leaves_it_open():
+    assert resolve('hopper-medium', None, 'x.hdf5')[0].env_id == 'Hopper-v4'
+    assert resolve('hopper-medium', 'minari', 'x.hdf5')[0].env_id == 'Hopper-v5'
+    assert resolve('hopper-medium-v2', None, 'some/folder')[0].env_id == 'Hopper-v4'
+    assert resolve('hopper-medium', None, 'some/folder')[0].env_id == 'Hopper-v5'
+    assert resolve('pointmaze-umaze', None, 'x.hdf5')[0] is UMAZE  # its reader says what is wrong
+    with pytest.raises(UserError, match='several versions'):
+        resolve('antmaze-umaze', None, 'x.hdf5')
 
 
 def test_unknown_names_get_the_nearest():
     with pytest.raises(UserError, match="unknown task 'hoper-medium'; nearest: hopper-medium,"):
         resolve('hoper-medium')
-    with pytest.raises(UserError, match=r'nearest: antmaze-large-diverse.*walker2d-medium'):
+    with pytest.raises(UserError, match="'hopper-medium-v0'; nearest: hopper-medium-v2"):
+        resolve('hopper-medium-v0')
+    with pytest.raises(UserError, match=r'nearest: pointmaze-umaze, .*--list has all'):
         resolve('zzz')
-    with pytest.raises(UserError, match='names no dataset'):
-        resolve('minari:')
-
-
-@pytest.mark.parametrize('version', ['', '-v2'])
-def test_medium_replay_says_what_there_is(version):
-    with pytest.raises(UserError, match=r'Minari has no medium-replay set .* hopper-medium, '):
-        resolve(f'hopper-medium-replay{version}')
+    for name, source in (('minari:', None), ('minari:me/own-v0', 'd4rl')):
+        with pytest.raises(UserError, match='names no dataset'):
+            resolve(name, source)
 
 
 def test_register(monkeypatch):
@@ -115,9 +120,10 @@ def test_relabel_pins_the_goal_at_its_cell_and_keeps_the_starts_noise(task):
 def test_the_radius_of_success_is_the_simulators():
     env = make_env(UMAZE).unwrapped
     goal = np.zeros(2)
-    for distance in (REACHED - 1e-9, REACHED + 1e-9):
+    radius = REACHED['pointmaze']
+    for distance in (radius - 1e-9, radius + 1e-9):
         reached = env.compute_reward(np.array([distance, 0.0]), goal, {})
-        assert reached == (distance <= REACHED)
+        assert reached == (distance <= radius)
 
 
 def test_layouts():
@@ -222,8 +228,24 @@ def test_environments_that_cannot_be_used(uneven):
 
 def test_a_missing_package_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, 'gymnasium_robotics', None)
+    monkeypatch.delitem(gym.registry, UMAZE.env_id, raising=False)
     with pytest.raises(UserError, match=r'pip install gymnasium-robotics "gymnasium\[mujoco\]"'):
         make_env(UMAZE)
+
+
+def test_a_missing_extra_names_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'ogbench', None)
+    with pytest.raises(UserError, match=r"OGBench is an extra: pip install -e '\.\[ogbench\]'"):
+        make_env(TASKS['cube-single-play-singletask-v0'])
+
+
+def test_no_model_is_left_in_the_temporary_folder(monkeypatch, tmp_path):
+    pytest.importorskip('ogbench', reason='ogbench, an extra, is not installed')
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    names = ('antmaze-umaze', 'antmaze-umaze-v2', 'antmaze-medium-stitch-singletask-v0')
+    for name in names:
+        make_env(TASKS[name]).reset(seed=0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_own_data_bring_their_environment(tmp_path, monkeypatch):

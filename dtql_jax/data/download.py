@@ -86,7 +86,6 @@ def _number(pattern: str, text: str | None) -> int | None:
 
 
 def _words(error: Exception) -> str:
-    reason = getattr(error, 'reason', error)
-    if isinstance(reason, socket.gaierror):
+    if isinstance(getattr(error, 'reason', None), socket.gaierror):
         return 'no network, or the address is unknown'
-    return ' '.join(str(reason).split())[:200] or type(error).__name__
+    return ' '.join(str(error).split())[:200] or type(error).__name__

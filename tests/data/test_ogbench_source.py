@@ -3,6 +3,7 @@
 A row's observation is its number, thrice; rows 0 to 3 and 4 to 7 are one trajectory each.
 """
 
+import contextlib
 import dataclasses
 import pickle
 
@@ -12,7 +13,7 @@ import pytest
 from flat_files import OWN, columns, table
 
 from dtql_jax.data import load
-from dtql_jax.tasks import TASKS, Task
+from dtql_jax.tasks import TASKS, make_env
 from dtql_jax.types import Spec, UserError
 
 ROW = np.arange(8.0, dtype=np.float32)
@@ -46,11 +47,9 @@ class Maze(gym.Env):
     action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
     _goal_tol = 0.5
 
-    def __init__(self, task=1, goal=(2, 4), ball=False):
+    def __init__(self, task=1, goal=(2, 4)):
         self._reward_task_id, self._goal = task, goal
         self.cur_goal_xy = np.full(2, np.nan)
-        if ball:
-            self.get_agent_ball_xy = lambda: None
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -61,9 +60,10 @@ class Maze(gym.Env):
 @pytest.fixture
 def single():
     """A task whose environment is a maze with one goal."""
-    gym.register('Maze-v0', Maze)
-    yield dataclasses.replace(OWN, env_id='Maze-v0')
-    del gym.registry['Maze-v0']
+    pytest.importorskip('ogbench', reason='ogbench, an extra, is not installed')
+    gym.register('own-maze-v0', Maze)
+    yield dataclasses.replace(OWN, env_id='own-maze-v0')
+    del gym.registry['own-maze-v0']
 
 
 def test_the_last_row_of_a_trajectory_starts_no_transition(file):
@@ -116,11 +116,12 @@ def test_rewards_of_the_file_come_before_those_of_the_goal(file, single):
     assert columns(path, single)[2] == columns(path)[2]
 
 
-@pytest.mark.parametrize('kwargs', [{'task': None}, {'ball': True}])
-def test_environments_without_one_goal_need_rewards_in_the_file(file, single, kwargs):
+def test_environments_without_one_goal_need_rewards_in_the_file(file, single):
     path = file(rewards=None, masks=None, qpos=table(ROW, 5))
-    text = message(path, dataclasses.replace(single, env_kwargs=kwargs))
-    assert text.startswith(': the field rewards is missing, and the task names no maze of OGBench')
+    text = message(path, dataclasses.replace(single, env_kwargs={'task': None}))
+    assert text.startswith(': the field rewards is missing, and own-maze-v0 is no single task of')
+    text = message(file(rewards=None, masks=None), single)
+    assert text.startswith(': the field qpos is missing')
 
 
 def test_own_mazes_are_another_simulator(file):
@@ -128,7 +129,7 @@ def test_own_mazes_are_another_simulator(file):
     for name in ('antmaze-large-diverse', 'pointmaze-large'):
         text = message(path, TASKS[name])
         assert text.startswith(f': {name} is played in another simulator than OGBench')
-        assert "env_id='ogbench:antmaze-large-singletask-task1-v0'" in text
+        assert text.endswith('--env=antmaze-large-navigate-singletask-task1-v0')
 
 
 def message(path, task=OWN):
@@ -149,8 +150,8 @@ MISTAKES = {
     ),
     'no rewards': (
         {'rewards': None},
-        ': the field rewards is missing, and the task names no maze of OGBench with one goal: '
-        "register(Task(..., env_id='ogbench:antmaze-large-singletask-task1-v0')), or write "
+        ': the field rewards is missing, and Hopper-v5 is no single task of OGBench, which gives '
+        "them: take one of OGBench's (--env=antmaze-large-navigate-singletask-task1-v0), or write "
         'rewards and masks (0 at success) into the file',
     ),
     'no masks': ({'masks': None}, ': the field masks is missing (there is: actions, '),
@@ -218,9 +219,31 @@ def test_the_published_format(ogbench_file, single):
     assert (data.transitions.mask == 1 - near).all()
 
 
-def test_ogbenchs_own_environment_gives_the_goal(ogbench_file):
-    pytest.importorskip('ogbench', reason='ogbench is not installed')
-    task = Task('ant', ('none',), env_id='ogbench:antmaze-large-singletask-task1-v0')
-    data = load(task, dataset_path=ogbench_file).transitions
-    near = np.linalg.norm(data.obs[:, :2] - [36, 24], axis=1) <= 0.5
-    assert (data.reward == near - 1.0).all()
+@pytest.mark.parametrize(('number', 'goal'), [(1, (36, 24)), (2, (0, 24)), (5, (12, 16))])
+def test_ogbenchs_own_environment_gives_the_goal(ogbench_file, number, goal):
+    pytest.importorskip('ogbench', reason='ogbench, an extra, is not installed')
+    task = TASKS[f'antmaze-large-navigate-singletask-task{number}-v0']
+    data = load(task, dataset_path=ogbench_file)
+    near = np.linalg.norm(data.transitions.obs[:, :2] - goal, axis=1) <= 0.5
+    assert near.any()
+    assert (data.transitions.reward == near - 1.0).all()
+    assert (data.transitions.mask == 1 - near).all()
+    assert data.card['success_rate'] == data.card['score'] / 100
+    assert data.card['success_rate'] > 0
+
+
+def test_the_arms_rewards_count_what_is_to_be_done(tmp_path):
+    """Three rows of one cube: at its place, 3 cm beside it, 5 cm beside it."""
+    pytest.importorskip('ogbench', reason='ogbench, an extra, is not installed')
+    task = TASKS['cube-single-play-singletask-task1-v0']
+    with contextlib.closing(make_env(task)) as env:
+        env.reset(seed=0)
+        place = env.unwrapped._data.mocap_pos[0].copy()
+    qpos = np.zeros((4, 21))
+    qpos[:, 14:17] = place + np.array([[0, 0, 0], [0.03, 0, 0], [0.05, 0, 0], [0, 0, 0]])
+    path = tmp_path / 'cube-single-play-v0.npz'
+    fields = {'actions': np.zeros((4, 5)), 'terminals': np.array([0, 0, 0, 1]), 'qpos': qpos}
+    np.savez(path, observations=np.zeros((4, 28)), **fields)
+    data = load(task, dataset_path=path).transitions
+    assert data.reward.tolist() == [0, 0, -1]
+    assert data.mask.tolist() == [0, 0, 1]
