@@ -24,10 +24,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv, mujoco_env
 
-from dtql_jax.mazes import CELL, Map
+from dtql_jax.mazes import CELL, REACHED, Map
 from dtql_jax.spaces import user_error
 
-ANT_REACHED = 0.5  # metres: D4RL's radius of success
 WALL_HEIGHT = 0.5 * CELL['antmaze']  # metres
 
 # Bounds of the noise on the kitchen's object positions, rad or metres `[21]`: a tenth of what the
@@ -71,7 +70,7 @@ class D4RLAntMaze(MujocoEnv):
     The origin is the centre of the map's `r` cell, x grows with the column and y with the row. The
     ant starts at the origin, each number of its state moved a little; the goal of an episode lies
     beyond the centre of the `g` cell by U(0, 1) + U(0, 0.5) metres in x and likewise in y.
-    The reward is 1 where the torso is within `ANT_REACHED` of the goal after the step, else 0. No
+    The reward is 1 where the torso is within `REACHED` of the goal after the step, else 0. No
     episode ends by itself, neither at the goal nor when the ant falls.
 
     Observations: `achieved_goal` (xy) followed by `observation` (13 positions, 14 velocities) are
@@ -139,7 +138,7 @@ class D4RLAntMaze(MujocoEnv):
 
     def _get_reset_info(self) -> dict[str, bool]:
         distance = np.linalg.norm(self.data.qpos[:2] - self.goal)
-        return {'success': bool(distance <= ANT_REACHED)}
+        return {'success': bool(distance <= REACHED['d4rl-antmaze'])}
 
     def _obs(self) -> dict[str, np.ndarray]:
         return {

@@ -87,10 +87,12 @@ def collect(asked: flags.FlagValues) -> int:
         raise UserError(taken)
     success = '' if result.success is None else f', goal reached in {result.success:.1%}'
     own = dataset in actor.task.datasets
+    # D4RL's rewards mean one goal, those of what was walked here each their own.
+    relabel = ' --set goal=relabel' if actor.task.goal == 'recorded' else ''
     console.say(
         f'{result}\nmean return {result.mean_return:.2f}{success}\n'
         f'train     python experiments/run.py --env={actor.task.name}'
-        + ('' if own else f' --dataset_path={result.path}')
+        + ('' if own else f' --dataset_path={result.path}{relabel}')
     )
     return 0
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from gymnasium.envs.mujoco import mujoco_env
 
-from dtql_jax.mazes import CELL, MAPS
-from dtql_jax.simulators import ANT_REACHED, OBJECT_NOISE, d4rl_ant
+from dtql_jax.mazes import CELL, MAPS, REACHED
+from dtql_jax.simulators import OBJECT_NOISE, d4rl_ant
 from dtql_jax.tasks import Task, make_env
 from dtql_jax.types import UserError
 
@@ -162,7 +162,7 @@ def test_success_is_being_near_after_the_step(ant, distance, reached):
     env.goal = after + np.array([0.0, distance])
     obs, reward, terminated, truncated, info = ant.step(np.zeros(8))
     assert np.linalg.norm(obs['achieved_goal'] - obs['desired_goal']) < 0.52
-    assert ANT_REACHED == 0.5
+    assert REACHED['d4rl-antmaze'] == 0.5
     assert (reward, info['success']) == (float(reached), reached)
     assert not terminated
     assert not truncated

@@ -90,7 +90,7 @@ def load(
             f'unknown reward transform {reward!r}, nearest: {near[0]} (of {", ".join(REWARDS)})'
         )
     if dataset_path is not None:
-        task = dataclasses.replace(task, datasets=(_given(dataset_path),))
+        task = dataclasses.replace(task, datasets=(_given(dataset_path),), source='given')
     episodes = _join([_read(name, task, download) for name in task.datasets])
     mask = 1 - _ends(episodes, task)
     starts = np.cumsum(episodes.length) - episodes.length
