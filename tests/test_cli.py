@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -116,7 +117,11 @@ def refused(capsys, main, *arguments):
 
 MISTAKES = {
     'task': (['--env=hoper-medium'], "unknown task 'hoper-medium'; nearest: hopper-medium"),
-    'replay': (['--env=hopper-medium-replay-v2'], 'Minari has no medium-replay set'),
+    'source': (['--source=gym'], '--source=gym: there are minari, d4rl, ogbench'),
+    'replay': (
+        ['--env=hopper-medium-replay', '--source=minari'],
+        'hopper-medium-replay does not come from minari: there is --source=d4rl',
+    ),
     'no dataset': (['--env=minari:test/none-v0'], 'dataset test/none-v0 is not in'),
     'agent': (['--agent=dqtl'], "unknown agent 'dqtl'; nearest: idql, dtql"),
     'setting': (['--set', 'alhpa=1'], "unknown setting 'alhpa'; nearest: alpha"),
@@ -260,8 +265,14 @@ def test_help_needs_no_jax():
 def test_list_names_every_task_and_agent_with_their_sources(capsys):
     assert RUN.main(['run', '--list']) == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in [*tasks.TASKS, *runner.AGENTS])
-    assert 'D4RL/antmaze/large-diverse-v1' in text
+    words = set(text.split())
+    for name in [*tasks.TASKS, *runner.AGENTS]:
+        assert re.sub(r'singletask(-task\d)?', 'singletask[-taskN]', name) in words
+    (ant,) = (line for line in text.splitlines() if line.startswith('antmaze-large-diverse '))
+    fields = 'minari D4RL/antmaze/large-diverse-v1 AntMaze_Large_Diverse_GR-v4 100 x 1000 0..1'
+    assert ant.split()[1:] == [*fields.split(), 'released', 'released']
+    (cube,) = (line for line in text.splitlines() if line.startswith('cube-single-play'))
+    assert cube.split()[-6:] == ['50', 'x', '200', 'success', 'ours', 'ours']
     assert 'arXiv 2405.19690' in text
 
 
@@ -291,12 +302,17 @@ def test_whole_numbers_may_be_written_with_an_exponent(monkeypatch):
     assert asked == {'steps': 300_000, 'num_seeds': 4}
 
 
-def test_d4rl_names_resolve_and_say_so_in_one_line():
-    d4rl, ours = (make_plan(Request(env=f'hopper-medium{v}')) for v in ('-v2', ''))
-    assert d4rl.identity() == ours.identity()
-    assert ours.note is None
-    assert 'mujoco/hopper/medium-v0' in d4rl.note
-    assert '\n' not in d4rl.note
+def test_a_source_is_part_of_what_a_run_is():
+    d4rl, ours = (make_plan(Request(env='hopper-medium', source=s)) for s in ('d4rl', None))
+    assert d4rl.config == ours.config  # the settings of DTQL's authors serve both
+    different = plan.differences(d4rl.identity(), ours.identity())
+    assert "task.source: the run has 'minari', asked for 'd4rl'" in different
+    assert "task.env_id: the run has 'Hopper-v5', asked for 'Hopper-v4'" in different
+    assert d4rl.run_dir() != ours.run_dir()
+    named = make_plan(Request(env='hopper-medium-v2', source='minari'))
+    assert named.identity() == ours.identity()
+    assert 'mujoco/hopper/medium-v0' in named.note
+    assert '\n' not in named.note
 
 
 def test_lanes_are_the_seeds_and_then_those_of_the_clone():
@@ -604,14 +620,15 @@ def test_the_data_of_another_task_are_refused(here, capsys):
     pendulum_file('own-v2.hdf5', bound=1.0)
     error = refused(capsys, RUN.main, '--env=hopper-medium-v2', '--dataset_path=own-v2.hdf5')
     assert error == (
-        'hopper-medium: the environment has observation size 11, the data 4: is it the data of '
+        'hopper-medium-v2: the environment has observation size 11, the data 4: is it the data of '
         'another task?'
     )
 
 
 def test_where_a_file_is_given_no_note_tells_of_the_tasks_own_sets():
-    assert 'served by mujoco/hopper/medium-v0' in make_plan(Request(env='hopper-medium-v2')).note
-    given = Request(env='hopper-medium-v2', dataset_path='hopper_medium-v2.hdf5')
+    asked = {'env': 'hopper-medium-v2', 'source': 'minari'}
+    assert 'served by mujoco/hopper/medium-v0' in make_plan(Request(**asked)).note
+    given = Request(**asked, dataset_path='hopper_medium-v2.hdf5')
     assert make_plan(given).note is None
 
 

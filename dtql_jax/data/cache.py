@@ -36,7 +36,9 @@ VARIABLE = 'DTQL_DATA_CACHE'
 VERSION = 1  # of what the readers make of a source: add one when that changes
 INDEX = 'entry.json'
 # Fields of a task that no reader looks at, but for its messages.
-NO_LAYOUT = ('name', 'datasets', 'score_range', 'eval_episodes', 'collect')
+NO_LAYOUT = (
+    'name', 'datasets', 'score_range', 'eval_episodes', 'collect', 'source', 'settings', 'caveat',
+)  # fmt: skip
 COLUMNS = (*ROWS, 'length')
 ABANDONED_S = 86_400  # so old is a hidden folder only if whoever wrote it was killed
 
