@@ -124,7 +124,7 @@ def test_the_pointmazes_own_set_is_what_a_run_collects(root, capsys):
 
 # Real processes that are ended.
 
-FLAGS = ['--steps=48000', '--dataset=dtql/big-v0', '--workers=2']  # ten shards
+FLAGS = ['--steps=81000', '--dataset=dtql/big-v0', '--workers=2']  # some 17 shards
 
 
 def start(*flags):
@@ -170,7 +170,7 @@ def test_a_collection_that_is_killed_and_stopped_ends_as_if_it_were_not(root):
     assert collect(*FLAGS, '--seed=1') == 2
     assert collect(*FLAGS) == 0
     assert not hidden.exists()
-    assert collect('--steps=48000', '--dataset=dtql/whole-v0', '--workers=1') == 0
+    assert collect(FLAGS[0], '--dataset=dtql/whole-v0', '--workers=1') == 0
     assert_same('dtql/whole-v0', 'dtql/big-v0')
 
 
