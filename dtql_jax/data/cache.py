@@ -33,7 +33,7 @@ from dtql_jax.data.minari_source import ROWS, Episodes
 from dtql_jax.tasks import Task
 
 VARIABLE = 'DTQL_DATA_CACHE'
-VERSION = 1  # of what the readers make of a source: add one when that changes
+VERSION = 2  # of what the readers make of a source: add one when that changes
 INDEX = 'entry.json'
 # Fields of a task that no reader looks at, but for its messages.
 NO_LAYOUT = (

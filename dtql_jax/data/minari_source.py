@@ -73,9 +73,21 @@ def read(name: str, task: Task) -> Episodes:
             raise UserError(f'{name}: the dataset has no episodes; record it again')
         _check_digest(dataset, minari_folder(name))
         columns = _columns(name, dataset, fields, task, length)
-    episodes = Episodes(name, bound, *columns, np.array(length))
+        notes = _other_simulator(dataset, task)
+    episodes = Episodes(name, bound, *columns, np.array(length), notes)
     validate.values(episodes)
     return episodes
+
+
+def _other_simulator(dataset: minari.MinariDataset, task: Task) -> tuple[str, ...]:
+    """A note where the set was recorded in another simulator than the task is played in."""
+    recorded, played = dataset.env_spec, (task.env_id or '').rpartition(':')[2]
+    if recorded is None or not played or recorded.id == played:
+        return ()
+    return (
+        f'recorded in {recorded.id}, played in {played}: another simulator may be another task '
+        '(docs/data.md)',
+    )
 
 
 def file_digest(path: str | Path) -> str:

@@ -161,6 +161,15 @@ def test_unknown_reward_transform_names_the_nearest(root):
         load(OWN, reward='iql_antmase')
 
 
+def test_another_simulator_than_the_datas_is_noted(root):
+    write('me/own-v0', [episode(0, 3)], env=gym.spec('Walker2d-v5'))
+    task = Task('own', ('me/own-v0',), env_id='Walker2d-v4')
+    (note,) = load(task).card['notes']
+    assert note.startswith('recorded in Walker2d-v5, played in Walker2d-v4: another simulator')
+    assert load(dataclasses.replace(task, env_id='Walker2d-v5')).card['notes'] == []
+    assert load(dataclasses.replace(task, env_id=None)).card['notes'] == []
+
+
 def test_dataset_path_takes_the_place_of_the_tasks_sets(root, tmp_path_factory, monkeypatch):
     write('me/own-v0', [episode(0, 2)])
     monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path_factory.mktemp('empty')))
