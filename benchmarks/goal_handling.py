@@ -16,9 +16,8 @@ from absl import app, flags, logging
 from measure import machine
 
 from dtql_jax.loggers import read_jsonl
-from dtql_jax.plan import check_new, read_run
+from dtql_jax.plan import read_run
 from dtql_jax.runner import run
-from dtql_jax.types import UserError
 
 _ENV = flags.DEFINE_string('env', 'pointmaze-large', 'a maze')
 _AGENT = flags.DEFINE_string('agent', 'dtql', 'algorithm')
@@ -42,7 +41,7 @@ def measure(goal: str, success_ends: bool) -> dict:
         'eval_every': -(-_STEPS.value // _EVALUATIONS.value),
         'settings': {'goal': goal, 'success_ends': success_ends, 'clone_seeds': 0},
     }
-    run(asked, out=out, resume=resumable(out))
+    run(asked, out=out, resume=out.exists())
     rows = read_jsonl(out / 'eval.jsonl')
     steps = sorted({row['step'] for row in rows})
     return {
@@ -52,14 +51,6 @@ def measure(goal: str, success_ends: bool) -> dict:
         'length': {s: [r['eval/length'] for r in rows if r['step'] == s] for s in steps},
         'behaviour': read_run(out)['data']['success_rate'],
     }
-
-
-def resumable(out: pathlib.Path) -> bool:
-    try:
-        check_new(out)
-    except UserError:
-        return True
-    return False
 
 
 def main(_: list[str]) -> None:

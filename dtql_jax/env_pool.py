@@ -221,6 +221,12 @@ def signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, 'sched_getaffinity', None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def choose_workers(make_env: MakeEnv, num_envs: int, *, steps: int = 50) -> int:
     """How many workers an `EnvPool` of `num_envs` is best given; 0 is to run in this process.
 
@@ -228,7 +234,6 @@ def choose_workers(make_env: MakeEnv, num_envs: int, *, steps: int = 50) -> int:
     all environments takes, and at most one per core; a single one would gain nothing. The answer
     depends on the machine; results of an `EnvPool` do not depend on the answer.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     with contextlib.closing(make_env()) as env:
         env.action_space.seed(0)
         env.reset(seed=0)
@@ -238,5 +243,5 @@ def choose_workers(make_env: MakeEnv, num_envs: int, *, steps: int = 50) -> int:
             if terminated or truncated:
                 env.reset()
         seconds = (time.perf_counter() - begin) / steps
-    workers = min(cores, num_envs, int(num_envs * seconds / WORTH_A_WORKER_S))
+    workers = min(cores(), num_envs, int(num_envs * seconds / WORTH_A_WORKER_S))
     return workers if workers > 1 else 0

@@ -1,12 +1,11 @@
 """The text of `--list`: every task and agent, and where they come from."""
 
-import importlib
 import re
 import sys
 
 from dtql_jax import tasks
 from dtql_jax.agents import AGENTS
-from dtql_jax.configs import has_row
+from dtql_jax.configs import OURS, has_row
 from dtql_jax.console import table
 
 TUNED = ('dtql', 'diffusion_ql')  # whose settings' origin is told for each task
@@ -80,8 +79,7 @@ def _origin(agent: str, row: str) -> str:
     """Where an agent's settings for a task come from."""
     if not has_row(agent, row):
         return 'defaults'
-    ours = importlib.import_module(f'dtql_jax.configs.{agent}').OURS
-    return 'ours' if row.startswith(ours) else 'released'
+    return 'ours' if row.startswith(OURS) else 'released'
 
 
 def _first_line(agent: type) -> str:

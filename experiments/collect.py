@@ -61,6 +61,7 @@ def collect(asked: flags.FlagValues) -> int:
     # Here and not above: --help needs none of it.
     from dtql_jax.console import Console
     from dtql_jax.data.collect import collect, default_dataset, default_steps, place
+    from dtql_jax.env_pool import cores
     from dtql_jax.types import UserError
 
     check(asked)
@@ -172,12 +173,6 @@ def sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    affinity = getattr(os, 'sched_getaffinity', None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ import jax
 import minari
 import numpy as np
 import pytest
+from same_sets import assert_same
 
 import dtql_jax
 from dtql_jax.behaviours.trained import trained
@@ -48,21 +49,6 @@ def root(tmp_path, monkeypatch):
 
 def collect(*arguments):
     return COLLECT.main(['collect', *map(str, arguments)])
-
-
-def arrays(dataset):
-    """Every array of a set, in order."""
-    found = []
-    for episode in minari.load_dataset(dataset).iterate_episodes():
-        seen = episode.observations
-        found += [seen[key] for key in sorted(seen)] if isinstance(seen, dict) else [seen]
-        found += [episode.actions, episode.rewards, episode.terminations, episode.truncations]
-    return found
-
-
-def assert_same(dataset, other):
-    for ours, theirs in zip(arrays(dataset), arrays(other), strict=True):
-        np.testing.assert_array_equal(ours, theirs, strict=True)
 
 
 # What is refused.

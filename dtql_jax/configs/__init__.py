@@ -17,6 +17,19 @@ SHARES = ('discount', 'expectile', 'tau')
 _NOUN = {int: 'a whole number', float: 'a finite number', bool: 'true or false', str: 'text'}
 _BOOL = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False}
 
+# Beginnings of the rows that are ours: neither DTQL's nor Diffusion-QL's released code has them.
+OURS = (
+    'pointmaze', 'ogbench', 'door', 'hammer', 'relocate', 'pen-expert', 'halfcheetah-expert',
+    'hopper-expert', 'walker2d-expert',
+)  # fmt: skip
+
+
+def hands(*, human: dict[str, Any], cloned: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows of every hand by those that were released for pen; an expert's data as cloned ones."""
+    rows = {'human': human, 'cloned': cloned, 'expert': cloned}
+    names = ('pen', 'door', 'hammer', 'relocate')
+    return {f'{hand}-{kind}': row for hand in names for kind, row in rows.items()}
+
 
 def task_config(
     agent: str,

@@ -4,6 +4,8 @@ An epoch is 1000 updates. The released runs differ also in how a checkpoint is c
 out here: these runs end with the last one.
 """
 
+from dtql_jax.configs import hands
+
 _ANTMAZE = {'steps': 1_000_000, 'reward': 'cql_antmaze'}
 _ANTMAZE_BACKUP = {**_ANTMAZE, 'max_q_backup': True}
 _PEN = {'steps': 1_000_000, 'reward': 'normalize', 'lr': 3e-5}
@@ -22,12 +24,6 @@ _POINTMAZE = {
 _OGBENCH = {'steps': 1_000_000, 'eta': 3.5, 'max_norm': 7.0}
 _HUMAN = {**_PEN, 'eta': 0.15, 'max_norm': 7.0}
 _CLONED = {**_PEN, 'eta': 0.1, 'max_norm': 8.0}
-
-# Rows that are ours.
-OURS = (
-    'pointmaze', 'ogbench', 'door', 'hammer', 'relocate', 'pen-expert', 'halfcheetah-expert',
-    'hopper-expert', 'walker2d-expert',
-)  # fmt: skip
 
 TABLE: dict[str, dict] = {
     'halfcheetah-medium': {},
@@ -48,18 +44,7 @@ TABLE: dict[str, dict] = {
     'antmaze-medium-diverse': {**_ANTMAZE_BACKUP, 'eta': 3.0, 'max_norm': 1.0},
     'antmaze-large-play': {**_ANTMAZE_BACKUP, 'eta': 4.5, 'max_norm': 10.0},
     'antmaze-large-diverse': {**_ANTMAZE_BACKUP, 'eta': 3.5, 'max_norm': 7.0},
-    'pen-human': _HUMAN,
-    'pen-cloned': _CLONED,
-    'pen-expert': _CLONED,
-    'door-human': _HUMAN,
-    'door-cloned': _CLONED,
-    'door-expert': _CLONED,
-    'hammer-human': _HUMAN,
-    'hammer-cloned': _CLONED,
-    'hammer-expert': _CLONED,
-    'relocate-human': _HUMAN,
-    'relocate-cloned': _CLONED,
-    'relocate-expert': _CLONED,
+    **hands(human=_HUMAN, cloned=_CLONED),
     'kitchen-complete': {**_KITCHEN, 'steps': 250_000},
     'kitchen-partial': {**_KITCHEN, 'max_norm': 10.0},
     'kitchen-mixed': {**_KITCHEN, 'max_norm': 10.0},

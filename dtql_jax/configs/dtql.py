@@ -4,6 +4,8 @@
 with `reward - 1` and a batch of 2048. An epoch is 1000 updates.
 """
 
+from dtql_jax.configs import hands
+
 _ANTMAZE = {'gamma': 1.0, 'batch_size': 2048, 'expectile': 0.9, 'reward': 'iql_antmaze'}
 # Ours, since DTQL's authors have no pointmaze: small, so that a laptop trains it in minutes.
 _POINTMAZE = {
@@ -26,12 +28,6 @@ _HUMAN = {
 }  # fmt: skip
 _CLONED = {'steps': 200_000, 'lr': 1e-5, 'alpha': 1500.0}
 
-# Rows that are ours.
-OURS = (
-    'pointmaze', 'ogbench', 'door', 'hammer', 'relocate', 'pen-expert', 'halfcheetah-expert',
-    'hopper-expert', 'walker2d-expert',
-)  # fmt: skip
-
 TABLE: dict[str, dict] = {
     'halfcheetah-medium': {},
     'halfcheetah-medium-replay': {'alpha': 5.0},
@@ -51,18 +47,7 @@ TABLE: dict[str, dict] = {
     'antmaze-medium-diverse': {**_ANTMAZE, 'steps': 400_000},
     'antmaze-large-play': {**_ANTMAZE, 'steps': 350_000},
     'antmaze-large-diverse': {**_ANTMAZE, 'steps': 300_000, 'alpha': 0.5},
-    'pen-human': _HUMAN,
-    'pen-cloned': _CLONED,
-    'pen-expert': _CLONED,
-    'door-human': _HUMAN,
-    'door-cloned': _CLONED,
-    'door-expert': _CLONED,
-    'hammer-human': _HUMAN,
-    'hammer-cloned': _CLONED,
-    'hammer-expert': _CLONED,
-    'relocate-human': _HUMAN,
-    'relocate-cloned': _CLONED,
-    'relocate-expert': _CLONED,
+    **hands(human=_HUMAN, cloned=_CLONED),
     'kitchen-complete': {'steps': 500_000, 'lr': 1e-4, 'alpha': 200.0, 'lr_decay': True},
     'kitchen-partial': {'lr': 1e-4, 'alpha': 100.0, 'lr_decay': True},
     'kitchen-mixed': {'steps': 500_000, 'alpha': 200.0, 'lr_decay': True},

@@ -10,6 +10,7 @@ import gymnasium as gym
 import minari
 import numpy as np
 import pytest
+from same_sets import assert_same
 
 from dtql_jax.behaviours import shards
 from dtql_jax.behaviours.base import Behaviour
@@ -111,21 +112,6 @@ def test_the_simulators_registry_stays_as_it_was(root):
     before = before or str(gym.spec('PointMaze_UMaze-v3'))
     collect.collect_pointmaze(TASK, TASK.horizon)
     assert str(gym.spec('PointMaze_UMaze-v3')) == before
-
-
-def arrays(dataset):
-    """Every array of a set, in order."""
-    found = []
-    for episode in minari.load_dataset(dataset).iterate_episodes():
-        seen = episode.observations
-        found += [seen[key] for key in sorted(seen)] if isinstance(seen, dict) else [seen]
-        found += [episode.actions, episode.rewards, episode.terminations, episode.truncations]
-    return found
-
-
-def assert_same(dataset, other):
-    for ours, theirs in zip(arrays(dataset), arrays(other), strict=True):
-        np.testing.assert_array_equal(ours, theirs, strict=True)
 
 
 @pytest.fixture
