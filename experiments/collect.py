@@ -76,7 +76,7 @@ def collect(asked: flags.FlagValues) -> int:
     console.say(f'collecting {dataset}: {steps:,} steps of {actor.task.name}, {actor.algorithm}')
     progress, workers = Progress(console, steps), asked.workers or cores()
     try:
-        with sigterm_interrupts():
+        with signals_interrupt():
             result = collect(actor, dataset, steps, asked.seed, workers=workers, progress=progress)
     except KeyboardInterrupt as stopped:
         console.clear()
@@ -162,17 +162,22 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Within, SIGTERM raises `Terminated`."""
+def signals_interrupt() -> Iterator[None]:
+    """Within, SIGTERM raises `Terminated` and SIGINT KeyboardInterrupt.
+
+    A shell has its background jobs ignore SIGINT; one that is sent on purpose counts all the same.
+    """
 
     def interrupt(*_: object) -> None:
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    handlers = {signal.SIGTERM: interrupt, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == '__main__':
