@@ -26,9 +26,8 @@ import numpy as np
 from absl import app, flags
 from measure import ANTMAZE, WALKER, ActingTimer, TrainingTimer, machine, sizes, synthetic
 
-from dtql_jax.agents import AGENTS
-from dtql_jax.engine import Lane
-from dtql_jax.types import Spec, Transition, UserError
+from dtql_jax.agents.registry import AGENTS
+from dtql_jax.types import Lane, Spec, Transition, UserError
 
 _DTQL = flags.DEFINE_string('reference_dtql', None, 'checkout of the released DTQL')
 _DQL = flags.DEFINE_string('reference_dql', None, 'checkout of the released Diffusion-QL')
@@ -63,7 +62,7 @@ class Ours:
     """A contender of this package."""
 
     def __init__(self, contender: Contender, dims: str, gamma: float, data: Transition):
-        cls = AGENTS['dtql' if contender.method == 'dtql' else 'diffusion_ql']
+        cls = AGENTS['dtql' if contender.method == 'dtql' else 'diffusion_ql'].agent
         own = {'gamma': gamma} if contender.method == 'dtql' else {
             'max_q_backup': contender.max_q_backup
         }  # fmt: skip

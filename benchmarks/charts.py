@@ -12,7 +12,7 @@ from collections.abc import Callable
 from absl import app, flags
 from matplotlib.figure import Figure
 
-from dtql_jax.plots import FAINT, INK, PALETTE
+from dtql_jax.report.plots import FAINT, INK, PALETTE
 
 _RESULTS = flags.DEFINE_string('results', 'benchmarks/results', 'folder of the result files')
 _OUT = flags.DEFINE_string('out', 'docs', 'folder of the charts')

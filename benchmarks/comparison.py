@@ -23,11 +23,12 @@ from absl import app, flags
 from measure import ActingTimer, TrainingTimer, machine
 
 from dtql_jax import data
-from dtql_jax.agents import AGENTS
-from dtql_jax.configs import has_row
-from dtql_jax.loggers import read_jsonl
-from dtql_jax.plan import make_plan, make_request
-from dtql_jax.runner import run, use_compilation_cache
+from dtql_jax.agents.registry import AGENTS
+from dtql_jax.agents.registry import has_row
+from dtql_jax.report.loggers import read_jsonl
+from dtql_jax.runs.plan import make_plan, make_request
+from dtql_jax.runs.run import run
+from dtql_jax.training.compilation_cache import use_compilation_cache
 from dtql_jax.types import Phase
 
 _ENVS = flags.DEFINE_list('envs', ['pointmaze-medium', 'halfcheetah-medium'], 'tasks')
@@ -54,7 +55,7 @@ BLOCKS, BLOCK_SECONDS = 3, 2.0
 def request(env: str, agent: str, steps: dict[str, int]) -> dict:
     """What is asked of a run; `steps` are the lengths of its phases by setting."""
     settings = {**SETTINGS.get((env, agent), {}), **steps}
-    names = {f.name for f in AGENTS[agent].config_class.__dataclass_fields__.values()}
+    names = {f.name for f in AGENTS[agent].agent.config_class.__dataclass_fields__.values()}
     settings |= {n: _BATCH.value for n in names if n.endswith('batch_size')}
     settings |= {'clone_seeds': 0, 'eval_every': steps.get('steps', 1)}
     asked = {'env': env, 'agent': agent, 'num_seeds': _SEEDS.value, 'settings': settings}
@@ -66,7 +67,7 @@ def request(env: str, agent: str, steps: dict[str, int]) -> dict:
 def lengths(env: str, agent: str) -> dict[str, int]:
     """How long each phase would be without a clock, by the setting that says so."""
     config = make_plan(make_request({'env': env, 'agent': agent})).config
-    phases = AGENTS[agent](data_spec(env), config).phases()
+    phases = AGENTS[agent].agent(data_spec(env), config).phases()
     share = {phase.name: phase.steps / config.steps for phase in phases}
     return {
         setting_of(phase, phases): int(_UPDATES.value * min(1.0, max(SHARE, share[phase.name])))
@@ -91,7 +92,7 @@ def measure(env: str, agent_name: str, steps: dict[str, int]) -> tuple[dict[str,
     """Updates/s of all seeds together in each phase, and milliseconds per action of one seed."""
     plan = make_plan(make_request(request(env, agent_name, steps)))
     dataset = load(env, plan.config.reward)
-    agent = AGENTS[agent_name](dataset.spec, plan.config)
+    agent = AGENTS[agent_name].agent(dataset.spec, plan.config)
     training = TrainingTimer(agent, dataset.transitions, plan.lanes, BLOCK_SECONDS, all_phases=True)
     for _ in range(BLOCKS):
         training.block()

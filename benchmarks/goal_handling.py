@@ -15,9 +15,9 @@ import pathlib
 from absl import app, flags, logging
 from measure import machine
 
-from dtql_jax.loggers import read_jsonl
-from dtql_jax.plan import read_run
-from dtql_jax.runner import run
+from dtql_jax.report.loggers import read_jsonl
+from dtql_jax.runs.folder import read_run
+from dtql_jax.runs.run import run
 
 _ENV = flags.DEFINE_string('env', 'pointmaze-large', 'a maze')
 _AGENT = flags.DEFINE_string('agent', 'dtql', 'algorithm')

@@ -3,7 +3,7 @@
   python benchmarks/inference_speed.py [--out=FILE]
 
 What is timed is what an evaluation does: the observations go to the device, the actions come back.
-On a CPU a batch is worked through one observation after the other (see `evaluation.Actor`), on an
+On a CPU a batch is worked through one observation after the other (see `Actor`), on an
 accelerator in blocks. Calls of all policies take turns; the median call counts.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from absl import app, flags
 from measure import WALKER, ActingTimer, machine, sizes
 
-from dtql_jax.agents import AGENTS
+from dtql_jax.agents.registry import AGENTS
 from dtql_jax.types import Spec
 
 _BATCHES = flags.DEFINE_list('batches', ['1', '10', '100', '1000'], 'numbers of observations')
@@ -42,7 +42,7 @@ CASES = [
 
 def timer(case: Case, batch: int) -> ActingTimer:
     """The policy, compiled, with as many calls per block as fit."""
-    cls = AGENTS[case.agent]
+    cls = AGENTS[case.agent].agent
     settings = {} if case.candidates is None else {'candidates': case.candidates}
     agent = cls(Spec(*sizes(_DIMS.value)), cls.config_class(**settings))
     states = jax.jit(jax.vmap(lambda seed: agent.init(jax.random.key(seed))))(np.zeros(1, int))

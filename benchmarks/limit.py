@@ -23,9 +23,9 @@ import numpy as np
 from absl import app, flags
 from measure import ANTMAZE, PEN, WALKER, TrainingTimer, machine, synthetic
 
+from dtql_jax.agents.base import State
 from dtql_jax.agents.dtql import DTQL, Config
-from dtql_jax.engine import Lane
-from dtql_jax.types import Params, Spec, State
+from dtql_jax.types import Lane, Params, Spec
 
 _SIZES = flags.DEFINE_list(
     'sizes', [f'{WALKER}/256', f'{ANTMAZE}/2048', f'{PEN}/256'], 'observation/action/batch'

@@ -34,11 +34,12 @@ from absl import app, flags
 from measure import WALKER, machine, sizes
 from minari.data_collector import EpisodeBuffer
 
-from dtql_jax.agents import AGENTS
+from dtql_jax.agents.registry import AGENTS
 from dtql_jax.data import load
 from dtql_jax.data.cache import VARIABLE
-from dtql_jax.engine import Engine, Lane
-from dtql_jax.plan import make_plan, make_request
+from dtql_jax.runs.plan import make_plan, make_request
+from dtql_jax.training.engine import Engine
+from dtql_jax.types import Lane
 
 _TRANSITIONS = flags.DEFINE_float('transitions', 1e6, 'transitions of the synthetic sets')
 _DATA = flags.DEFINE_string('dataset_path', None, 'folder of a Minari set to load as well')
@@ -111,7 +112,7 @@ def as_child(path: str) -> dict[str, float]:
     began = time.perf_counter()
     dataset = load(plan.task, dataset_path=path)
     loaded = time.perf_counter()
-    agent = AGENTS['dtql'](dataset.spec, plan.config)
+    agent = AGENTS['dtql'].agent(dataset.spec, plan.config)
     engine = Engine(agent, dataset.transitions, [Lane('', 0)])
     jax.block_until_ready(engine.data)
     seconds = time.perf_counter() - began

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtql_jax.agents import Agent
-from dtql_jax.console import Console
-from dtql_jax.engine import Engine, Lane
-from dtql_jax.evaluation import Actor
-from dtql_jax.types import Phase, State, Transition
+from dtql_jax.agents.base import Agent
+from dtql_jax.agents.base import State
+from dtql_jax.report.console import Console
+from dtql_jax.rollout.actor import Actor
+from dtql_jax.training.engine import Engine
+from dtql_jax.types import Lane, Phase, Transition
 
 # Observation and action sizes of tasks, as 'O/A'.
 WALKER, ANTMAZE, PEN = '17/6', '29/8', '45/24'

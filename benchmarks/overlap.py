@@ -16,8 +16,8 @@ import time
 from absl import app, flags, logging
 from measure import Stopwatch, machine
 
-from dtql_jax.loggers import read_jsonl
-from dtql_jax.runner import run
+from dtql_jax.report.loggers import read_jsonl
+from dtql_jax.runs.run import run
 
 _ENV = flags.DEFINE_string('env', 'pointmaze-umaze', 'task')
 _SEEDS = flags.DEFINE_integer('num_seeds', 2, 'seeds')

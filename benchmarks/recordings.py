@@ -13,8 +13,8 @@ import gymnasium as gym
 import numpy as np
 from rebuild import flat, physics
 
-from dtql_jax.data.collect import collect_pointmaze
-from dtql_jax.tasks import TASKS
+from dtql_jax.collect.write import collect_pointmaze
+from dtql_jax.tasks.registry import TASKS
 
 EPISODES = 40  # read per dataset, spread over it
 

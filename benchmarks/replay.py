@@ -42,7 +42,7 @@ from measure import machine
 from rebuild import FAMILIES, flat, start_anew
 from recordings import Episode, minari, ogbench, rollout, spread, wandering
 
-from dtql_jax.mazes import MAPS
+from dtql_jax.tasks.mazes import MAPS
 
 _ROWS = flags.DEFINE_integer('rows', 1000, 'rows per case')
 _MINARI = flags.DEFINE_string(
@@ -109,7 +109,7 @@ def cases() -> tuple[Case, ...]:
         return functools.partial(minari, _MINARI.value, name)
 
     d4rl_ant = Simulator(
-        'D4RLAntMaze-v0', env_of('dtql_jax.simulators:D4RLAntMaze-v0', maze_map=MAPS['large'])
+        'D4RLAntMaze-v0', env_of('dtql_jax.tasks.simulators:D4RLAntMaze-v0', maze_map=MAPS['large'])
     )
     robotics_ant = Simulator('AntMaze_Large-v4', env_of('AntMaze_Large_Diverse_GR-v4'))
     bare = {'exclude_current_positions_from_observation': False}
@@ -121,7 +121,7 @@ def cases() -> tuple[Case, ...]:
     )
     cube = Simulator('OGBench cube-single', env_of('cube-single-singletask-v0'))
     kitchen = Simulator(
-        'D4RLKitchen-v0', env_of('dtql_jax.simulators:D4RLKitchen-v0', tasks=KITCHEN_TASKS)
+        'D4RLKitchen-v0', env_of('dtql_jax.tasks.simulators:D4RLKitchen-v0', tasks=KITCHEN_TASKS)
     )
     point = Simulator('PointMaze_UMaze-v3', env_of('PointMaze_UMaze-v3', maze_map=MAPS['umaze']))
     wrong = dataclasses.replace

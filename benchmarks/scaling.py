@@ -23,8 +23,8 @@ from absl import app, flags
 from measure import WALKER, TrainingTimer, machine, sizes, synthetic
 
 from dtql_jax.agents.dtql import DTQL, Config
-from dtql_jax.engine import Engine, Lane
-from dtql_jax.types import Spec
+from dtql_jax.training.engine import Engine
+from dtql_jax.types import Lane, Spec
 
 _SEEDS = flags.DEFINE_list('seeds', ['1', '2', '4', '8', '16'], 'numbers of seeds')
 _BATCHES = flags.DEFINE_list('batches', ['128', '256', '512', '1024', '2048'], 'batch sizes')

@@ -14,8 +14,8 @@ import time
 from absl import app, flags, logging
 from measure import Stopwatch, machine
 
-from dtql_jax.console import duration
-from dtql_jax.runner import run
+from dtql_jax.report.console import duration
+from dtql_jax.runs.run import run
 
 _ENV = flags.DEFINE_string('env', 'pointmaze-umaze', 'task')
 _AGENT = flags.DEFINE_string('agent', 'dtql', 'algorithm')

@@ -17,8 +17,7 @@ from absl import app, flags
 from measure import WALKER, TrainingTimer, machine, sizes, synthetic
 
 from dtql_jax.agents.dtql import DTQL, Config
-from dtql_jax.engine import Lane
-from dtql_jax.types import Spec
+from dtql_jax.types import Lane, Spec
 
 _DIMS = flags.DEFINE_string('dims', WALKER, 'observation and action sizes')
 _BATCH = flags.DEFINE_integer('batch_size', 256, 'batch size')

@@ -20,9 +20,8 @@ import jax
 from absl import app, flags
 from measure import ANTMAZE, PEN, WALKER, TrainingTimer, machine, sizes, synthetic
 
-from dtql_jax.agents import AGENTS
-from dtql_jax.engine import Lane
-from dtql_jax.types import Spec, Transition
+from dtql_jax.agents.registry import AGENTS
+from dtql_jax.types import Lane, Spec, Transition
 
 _GRID = flags.DEFINE_enum('grid', 'cpu', ['cpu', 'full'], 'a selection of minutes, or everything')
 _AGENTS = flags.DEFINE_list('agents', None, 'algorithms, in place of the grid')
@@ -70,7 +69,7 @@ def cases() -> list[Case]:
 
 def timer(case: Case, data: Transition) -> TrainingTimer:
     """The case, compiled and warm."""
-    cls = AGENTS[case.agent]
+    cls = AGENTS[case.agent].agent
     fields = {field.name for field in dataclasses.fields(cls.config_class)}
     settings = {name: case.batch_size for name in fields if name.endswith('batch_size')}
     config = cls.config_class(**settings, **({case.variant: True} if case.variant else {}))

@@ -1,25 +1,52 @@
-"""The vocabulary that every module shares. Imports jax and nothing of the package."""
+"""The vocabulary that every module shares.
+
+This module imports nothing of the package and no jax: the simulators' worker processes load it.
+"""
+
+from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-from flax import struct
+if TYPE_CHECKING:
+    import jax
+
+    from dtql_jax.agents.base import State
 
 Params = Any
-Metrics = dict[str, jax.Array]
+Metrics = dict[str, Any]  # scalars, or `Rare`
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend. Its text is one line that names the thing and the cure."""
+    """A mistake that the user can mend.
+
+    The text is one line that names the thing and the cure. It puts the names of arguments and
+    settings in backticks, which the command line replaces by its flags.
+    """
+
+
+class Stopped(Exception):
+    """Work was asked to stop. It can be continued or repeated later."""
+
+
+class Rare(NamedTuple):
+    """A metric that only some updates make, such as the loss of a delayed update.
+
+    One update reports `total` and `count` 1, or 0 and 0 where it made none. Both are summed over a
+    window of updates, and its row holds `total / count`, or nothing where `count` is 0.
+    """
+
+    total: jax.Array
+    count: jax.Array
 
 
 class Transition(NamedTuple):
     """Transitions as float32 arrays: the whole dataset `[N, ...]` or one batch `[B, ...]`.
 
     `mask` is 0 only where the return truly ends (a time-out keeps 1), so that a bootstrapped value
-    is `reward + discount * mask * V(next_obs)`.
+    is `reward + discount * mask * V(next_obs)`. `extra` holds the further columns that an agent
+    asks for with `Agent.columns`.
     """
 
     obs: jax.Array  # [N, O]
@@ -27,6 +54,7 @@ class Transition(NamedTuple):
     reward: jax.Array  # [N]
     mask: jax.Array  # [N]
     next_obs: jax.Array  # [N, O]
+    extra: Mapping[str, jax.Array] = {}  # each [N, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,22 +64,6 @@ class Spec:
     obs_dim: int
     action_dim: int
     max_action: float = 1.0
-
-
-class State(struct.PyTreeNode):
-    """All the data that training changes; one `vmap` adds the seed axis to every leaf.
-
-    `hparams` are the float hyper-parameters: data, not constants, so that lanes of one compiled
-    program may differ in them. `key` never changes: the key of a step is `fold_in(key, step)`,
-    so a run resumes exactly. `step` counts every update and does not restart between phases.
-    """
-
-    params: dict[str, Params]
-    target: dict[str, Params]
-    opt: dict[str, Any]
-    hparams: dict[str, jax.Array]
-    key: jax.Array
-    step: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,3 +81,12 @@ class Phase:
     batch_size: int
     evaluate: bool = True
     enter: Callable[[State], State] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Lane:
+    """One training run of a batch: its label in tables, its seed, hyper-parameters of its own."""
+
+    variant: str
+    seed: int
+    hparams: Mapping[str, float] = dataclasses.field(default_factory=dict)

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import toy
 
-from dtql_jax import training
+from dtql_jax.training import loop as training
+from dtql_jax.training.stop import StopFlag
 
 COLLECTIVES = (
     'all-reduce|all-gather|collective-permute|all-to-all|reduce-scatter|collective-broadcast'
@@ -76,7 +77,7 @@ def check_run(engines):
         results = []
         for i, engine in enumerate(engines):
             run_dir = pathlib.Path(folder, str(i))
-            stop = training.StopFlag()
+            stop = StopFlag()
             trainer = toy.trainer(run_dir, engine, stop=stop)
             trainer.report.progress = lambda *a, stop=stop: setattr(stop, 'signal', 1)
             for resume in (False, True, True):

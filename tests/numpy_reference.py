@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dtql_jax.types import State
+from dtql_jax.agents.base import State
 
 Flat = dict[str, np.ndarray]
 

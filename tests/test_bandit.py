@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.agents import AGENTS
-from dtql_jax.configs import task_config
-from dtql_jax.engine import Engine, Lane
-from dtql_jax.types import Spec, Transition
+from dtql_jax.agents.registry import AGENTS
+from dtql_jax.agents.registry import task_config
+from dtql_jax.training.engine import Engine
+from dtql_jax.types import Lane, Spec, Transition
 
 MODES = 0.6 * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
 BEST = 3
@@ -52,9 +52,9 @@ def bandit(n=4000):
 
 def actions_after_training(name, n=400):
     """Actions of a trained agent for `n` keys."""
-    fields = AGENTS[name].config_class.__dataclass_fields__
+    fields = AGENTS[name].agent.config_class.__dataclass_fields__
     settings = {k: v for k, v in SMALL.items() if k in fields} | OWN.get(name, {})
-    agent = AGENTS[name](Spec(1, 2), task_config(name, '', settings))
+    agent = AGENTS[name].agent(Spec(1, 2), task_config(name, '', settings))
     engine = Engine(agent, bandit(), [Lane(name, 0)])
     state, alive = engine.init(), np.ones(1, bool)
     for phase in agent.phases():

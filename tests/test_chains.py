@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from finite_differences import assert_gradients
 
-from dtql_jax.diffusion import VP, VPSDE
+from dtql_jax.diffusion.sde import VP, VPSDE
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 import toy
 
-from dtql_jax import checkpoint
+from dtql_jax.training import checkpoint
 from dtql_jax.types import UserError
 
 # What a restore that fails half-way leaves behind in Orbax.

@@ -18,13 +18,16 @@ from data import minari_sets
 from minari.data_collector import EpisodeBuffer
 
 import dtql_jax
-from dtql_jax import plan, policy, runner, tasks, training
-from dtql_jax.configs import task_config
-from dtql_jax.console import Console
-from dtql_jax.evaluation import Stopped
-from dtql_jax.loggers import read_jsonl
-from dtql_jax.plan import Request, make_plan
-from dtql_jax.types import UserError
+from dtql_jax.agents.registry import task_config
+from dtql_jax.report.console import Console
+from dtql_jax.report.loggers import read_jsonl
+from dtql_jax.runs import plan, policy
+from dtql_jax.runs import run as runner
+from dtql_jax.runs.plan import Request, make_plan
+from dtql_jax.tasks import registry as tasks
+from dtql_jax.tasks.env import make_env
+from dtql_jax.training import loop as training
+from dtql_jax.types import Stopped, UserError
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -169,7 +172,7 @@ MISTAKES = {
 def test_a_mistake_is_one_line_and_exit_code_2_before_anything_is_compiled(
     name, capsys, compiled, here, monkeypatch
 ):
-    monkeypatch.setattr('dtql_jax.data.minari_source._online', lambda: False)
+    monkeypatch.setattr('dtql_jax.data.minari._online', lambda: False)
     arguments, message = MISTAKES[name]
     if not any(argument.startswith('--env') for argument in arguments):
         arguments = [f'--env={ENV}', *arguments]
@@ -320,7 +323,7 @@ def test_lanes_are_the_seeds_and_then_those_of_the_clone():
     assert [(lane.variant, lane.seed) for lane in lanes] == [
         ('dtql', 5), ('dtql', 6), ('clone', 5), ('clone', 6),
     ]  # fmt: skip
-    assert lanes[2].hparams == runner.AGENTS['dtql'].clone
+    assert lanes[2].hparams == runner.AGENTS['dtql'].agent.clone
 
 
 def test_identities_differ_where_numbers_would():
@@ -417,7 +420,7 @@ def test_evaluations_happen_when_the_time_left_expects_them(trained):
     steps = sorted({row['step'] for row in rows})
     config = task_config('dtql', '', {'steps': 5, 'eval_every': 2, 'pretrain_steps': 0})
     spec = dtql_jax.types.Spec(4, 1, 3.0)
-    assert runner.evaluation_steps(runner.AGENTS['dtql'](spec, config)) == steps == [2, 4, 5]
+    assert runner.evaluation_steps(runner.AGENTS['dtql'].agent(spec, config)) == steps == [2, 4, 5]
 
 
 def test_a_run_is_evaluated_again_with_the_same_result(trained, capsys):
@@ -478,7 +481,7 @@ def test_a_film_shows_the_first_episode_that_was_evaluated(trained, capsys, monk
         def render(self):
             return np.zeros((16, 16, 3), np.uint8)
 
-    make_env = tasks.make_env
+    make_env = make_env
     monkeypatch.setattr(tasks, 'make_env', lambda task, **_: Drawn(make_env(task)))
     arguments = ['--episodes=1', '--seed=1', '--variant=dtql', '--video=film.gif']
     assert EVALUATE.main(['evaluate', f'--run={run_dir}', *arguments]) == 0

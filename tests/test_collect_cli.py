@@ -17,11 +17,12 @@ import pytest
 from same_sets import assert_same
 
 import dtql_jax
-from dtql_jax.behaviours.trained import trained
-from dtql_jax.console import Console
+from dtql_jax.collect.trained import trained
+from dtql_jax.collect.write import collect_pointmaze
 from dtql_jax.data import load
-from dtql_jax.data.collect import collect_pointmaze
-from dtql_jax.tasks import TASKS, make_env
+from dtql_jax.report.console import Console
+from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.registry import TASKS
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 

@@ -14,11 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax import checkpoint
-from dtql_jax.agents import AGENTS
-from dtql_jax.agents.base import best_by_q, draw_by_q
-from dtql_jax.configs import task_config, typed
-from dtql_jax.types import Spec, State, Transition
+from dtql_jax.agents.registry import AGENTS
+from dtql_jax.agents.base import State
+from dtql_jax.agents.candidates import best_by_q, draw_by_q
+from dtql_jax.agents.registry import task_config
+from dtql_jax.agents.settings import typed
+from dtql_jax.training import checkpoint
+from dtql_jax.types import Spec, Transition
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -32,10 +34,10 @@ NO_CHANCE = {'iql', 'srpo'}
 
 def make(name, max_action=1.0, **changes):
     """A small agent."""
-    fields = {field.name for field in dataclasses.fields(AGENTS[name].config_class)}
+    fields = {field.name for field in dataclasses.fields(AGENTS[name].agent.config_class)}
     settings = {k: v for k, v in (SMALL | changes).items() if k in fields}
     settings |= {'steps': 50, 'batch_size': BATCH}
-    return AGENTS[name](Spec(OBS, ACTION, max_action), task_config(name, '', settings))
+    return AGENTS[name].agent(Spec(OBS, ACTION, max_action), task_config(name, '', settings))
 
 
 def batch_of(seed):
@@ -344,7 +346,7 @@ def test_acting_chooses_candidates_as_the_method_says(subject):
     acting, obs = agent.acting(subject.state()), jnp.zeros(OBS)
     draw = jax.jit(jax.vmap(agent.act, (None, None, 0)))
     actions = np.asarray(draw(acting, obs, jax.random.split(jax.random.key(1), KEYS)))
-    hparams = subject.agent.config.hparams()
+    hparams = subject.agent.config.floats()
     if 'inverse_temperature' in hparams:
         logits = hparams['inverse_temperature'] * q_of_three(THREE)
         assert_frequencies(actions, jax.nn.softmax(logits))
@@ -358,11 +360,11 @@ def test_acting_chooses_candidates_as_the_method_says(subject):
 @pytest.mark.parametrize('name', AGENTS)
 def test_float_settings_are_exactly_the_data_of_a_state(name):
     """An integer, switch or text in them could not differ between lanes; a float left out, too."""
-    config_class = AGENTS[name].config_class
+    config_class = AGENTS[name].agent.config_class
     hints = typing.get_type_hints(config_class)
     floats = [f.name for f in dataclasses.fields(config_class) if hints[f.name] is float]
     agent = make(name)
-    assert sorted(agent.config.hparams()) == sorted(floats)
+    assert sorted(agent.config.floats()) == sorted(floats)
     state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
     assert sorted(state.hparams) == sorted(floats)
     assert {hints[f.name] for f in dataclasses.fields(config_class)} <= {int, float, bool, str}
@@ -370,14 +372,14 @@ def test_float_settings_are_exactly_the_data_of_a_state(name):
 
 @pytest.mark.parametrize('name', AGENTS)
 def test_the_clone_changes_hyper_parameters_that_there_are(name):
-    clone = AGENTS[name].clone
-    assert clone is None or set(clone) <= set(make(name).config.hparams())
+    clone = AGENTS[name].agent.clone
+    assert clone is None or set(clone) <= set(make(name).config.floats())
 
 
 @pytest.mark.parametrize('name', AGENTS)
 def test_every_row_of_the_table_is_a_valid_configuration(name):
-    table = importlib.import_module(f'dtql_jax.configs.{name}').TABLE
-    config_class = AGENTS[name].config_class
+    table = importlib.import_module(f'dtql_jax.agents.settings.{name}').TABLE
+    config_class = AGENTS[name].agent.config_class
     for task, row in table.items():
         config = task_config(name, task)
         for field, value in row.items():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.diffusion import EDM
+from dtql_jax.diffusion.karras import EDM
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 

@@ -13,9 +13,9 @@ import pytest
 import toy
 import transfers
 
-from dtql_jax import engine as engine_module
-from dtql_jax.engine import INDEX_TAG, sample, usable_devices
-from dtql_jax.player import Player
+from dtql_jax.rollout.player import Player
+from dtql_jax.training import engine as engine_module
+from dtql_jax.training.engine import INDEX_TAG, sample, usable_devices
 from dtql_jax.types import UserError
 
 ALIVE = np.array([True, True, True])

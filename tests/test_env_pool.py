@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from fake_env import Broken, Unbuildable, Walk
 
-from dtql_jax import env_pool
-from dtql_jax.env_pool import EnvPool, choose_workers
+from dtql_jax.rollout import env_pool
+from dtql_jax.rollout.env_pool import EnvPool, choose_workers
 
 make_pendulum = functools.partial(gymnasium.make, 'InvertedPendulum-v5')
 
@@ -101,7 +101,7 @@ def test_workers_end_with_their_parent_however_it_ends(kill):
     script = (
         'import sys\n'
         'from fake_env import Walk\n'
-        'from dtql_jax.env_pool import EnvPool\n'
+        'from dtql_jax.rollout.env_pool import EnvPool\n'
         'pool = EnvPool(Walk, 2, 2)\n'
         'pool.reset([0, 1], [0, 1])\n'
         'print("ready", flush=True)\n'

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from fake_env import BadReward, Walk
 
-from dtql_jax.env_pool import EnvPool
-from dtql_jax.evaluation import EVAL_TAG, Actor, Stopped, evaluate, record_video, start_seed
-from dtql_jax.types import UserError
+from dtql_jax.rollout.actor import EVAL_TAG, Actor
+from dtql_jax.rollout.env_pool import EnvPool
+from dtql_jax.rollout.evaluate import evaluate, start_seed
+from dtql_jax.rollout.video import record_video
+from dtql_jax.types import Stopped, UserError
 
 make_pendulum = functools.partial(gymnasium.make, 'InvertedPendulum-v5')
 SEEDS = [11, 7, 3]

@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from dtql_jax.loggers import JsonlLog, make_sinks, read_jsonl
+from dtql_jax.report.loggers import JsonlLog, make_sinks, read_jsonl
 from dtql_jax.types import UserError
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from finite_differences import assert_gradients
 
-from dtql_jax import losses
+from dtql_jax.nn import losses
+from dtql_jax.nn.optim import cosine_decay
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -99,11 +100,11 @@ def test_gradients_are_those_of_finite_differences_in_float64(name):
     [(0, 1.0), (25, 0.5 + 0.25 * math.sqrt(2)), (50, 0.5), (100, 0.0), (-7, 1.0), (101, 0.0)],
 )
 def test_cosine_factor(step, factor):
-    assert losses.cosine_decay(jnp.int32(step), 100) == pytest.approx(factor, abs=1e-7)
+    assert cosine_decay(jnp.int32(step), 100) == pytest.approx(factor, abs=1e-7)
 
 
 def test_cosine_factor_never_rises_and_keeps_its_precision_late_in_a_long_run():
     steps = np.arange(0, 1_000_001, 1000)
-    factor = np.asarray(losses.cosine_decay(jnp.asarray(steps, jnp.int32), 1_000_000))
+    factor = np.asarray(cosine_decay(jnp.asarray(steps, jnp.int32), 1_000_000))
     assert (np.diff(factor) <= 0).all()
     np.testing.assert_allclose(factor, (1 + np.cos(np.pi * steps / 1e6)) / 2, atol=2e-7)

@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax import nets
+from dtql_jax.nn.critics import Critic, TwinQ, Value
+from dtql_jax.nn.denoisers import Denoiser, TimeEmbedding
+from dtql_jax.nn.layers import MLP, Linear, mish, orthogonal
+from dtql_jax.nn.policies import GaussianPolicy
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -28,7 +31,7 @@ def test_mish_and_its_gradient_by_its_definition():
     softplus = np.logaddexp(0, x)
     sigmoid = np.exp(np.minimum(x, 0) - np.logaddexp(0, -np.abs(x)))
     slope = np.tanh(softplus) + x * sigmoid / np.cosh(np.minimum(softplus, 300)) ** 2
-    value, gradient = jax.vmap(jax.value_and_grad(nets.mish))(jnp.float32(x))
+    value, gradient = jax.vmap(jax.value_and_grad(mish))(jnp.float32(x))
     np.testing.assert_allclose(value, x * np.tanh(softplus), rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(gradient[:-2], slope[:-2], rtol=1e-6, atol=3e-7)
     assert gradient[-2:].tolist() == [1.0, 0.0]
@@ -38,7 +41,7 @@ def test_mish_and_its_gradient_by_its_definition():
 def test_linear_draws_weights_and_biases_uniformly_as_torch_does(fan_in):
     """Both in +-1/sqrt(fan_in); flat: its variance is bound^2 / 3."""
     bound = 1 / math.sqrt(fan_in)
-    params = params_of(nets.Linear(20_000), jnp.zeros((1, fan_in)))
+    params = params_of(Linear(20_000), jnp.zeros((1, fan_in)))
     for name, shape in (('kernel', (fan_in, 20_000)), ('bias', (20_000,))):
         values = np.asarray(params[name])
         assert values.shape == shape
@@ -50,13 +53,13 @@ def test_linear_draws_weights_and_biases_uniformly_as_torch_does(fan_in):
 
 def test_linear_is_affine():
     params = {'kernel': jnp.array([[1.0, 2.0], [3.0, 4.0]]), 'bias': jnp.array([0.5, -0.5])}
-    out = apply(nets.Linear(2), params, jnp.array([[1.0, 10.0]]))
+    out = apply(Linear(2), params, jnp.array([[1.0, 10.0]]))
     np.testing.assert_allclose(out, [[31.5, 41.5]])
 
 
 @pytest.mark.parametrize('shape', [(5, 5), (3, 8), (8, 3), (17, 256), (256, 12), (1, 4)])
 def test_orthogonal_has_orthonormal_rows_or_columns(shape):
-    matrix = np.asarray(nets.orthogonal(jax.random.key(0), shape), np.float64)
+    matrix = np.asarray(orthogonal(jax.random.key(0), shape), np.float64)
     assert matrix.shape == shape
     small = matrix @ matrix.T if shape[0] <= shape[1] else matrix.T @ matrix
     np.testing.assert_allclose(small, np.eye(min(shape)), atol=2e-6)
@@ -65,7 +68,7 @@ def test_orthogonal_has_orthonormal_rows_or_columns(shape):
 def test_orthogonal_matrices_are_drawn_uniformly():
     """Moments of the Haar law on O(3): no preferred sign, entry or column."""
     n = 20_000
-    draw = jax.jit(jax.vmap(lambda key: nets.orthogonal(key, (3, 3))))
+    draw = jax.jit(jax.vmap(lambda key: orthogonal(key, (3, 3))))
     many = np.asarray(draw(jax.random.split(jax.random.key(0), n)), np.float64)
     np.testing.assert_allclose(many.mean(0), 0, atol=5 / math.sqrt(3 * n))
     np.testing.assert_allclose((many**2).mean(0), 1 / 3, atol=0.02)
@@ -82,7 +85,7 @@ def test_orthogonal_matrices_are_drawn_uniformly():
 
 
 def test_mlp_puts_layer_norm_before_the_activation_and_neither_after_the_output():
-    module = nets.MLP((3,), 2, jax.nn.relu, layer_norm=True)
+    module = MLP((3,), 2, jax.nn.relu, layer_norm=True)
     x = jnp.array([[1.0, 2.0]])
     params = params_of(module, x)
     first, second = params['Linear_0'], params['Linear_1']
@@ -94,7 +97,7 @@ def test_mlp_puts_layer_norm_before_the_activation_and_neither_after_the_output(
 
 def test_layer_norm_has_the_epsilon_of_torch():
     """Features of variance 1e-5: divided by sqrt(2e-5); with Flax's 1e-6 by sqrt(1.1e-5)."""
-    module = nets.MLP((2,), 1, lambda x: x, layer_norm=True)
+    module = MLP((2,), 1, lambda x: x, layer_norm=True)
     d = math.sqrt(1e-5)
     params = {
         'Linear_0': {'kernel': jnp.array([[d, -d]]), 'bias': jnp.zeros(2)},
@@ -106,7 +109,7 @@ def test_layer_norm_has_the_epsilon_of_torch():
 
 
 def test_twin_critics_have_weights_of_their_own_and_read_state_before_action():
-    module = nets.TwinQ((8, 8), jax.nn.mish, layer_norm=True)
+    module = TwinQ((8, 8), jax.nn.mish, layer_norm=True)
     obs, action = jnp.ones((5, 3)), jnp.ones((5, 2))
     params = params_of(module, obs, action)
     first, second = (params[name]['Linear_0']['kernel'] for name in ('q1', 'q2'))
@@ -115,16 +118,16 @@ def test_twin_critics_have_weights_of_their_own_and_read_state_before_action():
     q = apply(module, params, obs, action)
     assert q.shape == (2, 5)
     for k, name in enumerate(('q1', 'q2')):
-        single = nets.MLP((8, 8), 1, jax.nn.mish, layer_norm=True)
+        single = MLP((8, 8), 1, jax.nn.mish, layer_norm=True)
         alone = apply(single, params[name], jnp.concatenate([obs, action], axis=-1))
         np.testing.assert_allclose(alone[:, 0], q[k], rtol=1e-5)
 
 
 def test_critic_holds_the_very_networks_that_are_applied_alone():
-    q, v = nets.TwinQ((4,), jax.nn.mish), nets.Value((4,), jax.nn.mish)
+    q, v = TwinQ((4,), jax.nn.mish), Value((4,), jax.nn.mish)
     obs, action = jnp.ones((5, 3)), jnp.ones((5, 2))
-    params = params_of(nets.Critic(q, v), obs, action)
-    both = apply(nets.Critic(q, v), params, obs, action)
+    params = params_of(Critic(q, v), obs, action)
+    both = apply(Critic(q, v), params, obs, action)
     np.testing.assert_array_equal(both[0], apply(q, params['q'], obs, action))
     np.testing.assert_array_equal(both[1], apply(v, params['v'], obs))
     assert both[1].shape == (5,)
@@ -132,7 +135,7 @@ def test_critic_holds_the_very_networks_that_are_applied_alone():
 
 def test_time_embedding_is_sines_then_cosines_of_falling_frequencies():
     """With dim 4 the frequencies are 1 and 1/10000; the network behind is made the identity."""
-    module = nets.TimeEmbedding(4)
+    module = TimeEmbedding(4)
     c = jnp.array([0.7, -2.0])
     shapes = params_of(module, c)['mlp']
     assert shapes['Linear_0']['kernel'].shape == (4, 8)
@@ -152,7 +155,7 @@ def test_time_embedding_is_sines_then_cosines_of_falling_frequencies():
 
 def test_time_frequencies_of_the_released_width():
     """exp(-k ln(10000) / 7) for k = 0..7, read off the sines of a small angle."""
-    module = nets.TimeEmbedding(16)
+    module = TimeEmbedding(16)
     c = jnp.array([1e-2])
     params = params_of(module, c)['mlp']
     wide = jnp.concatenate([jnp.eye(16), jnp.zeros((16, 16))], axis=1)
@@ -166,12 +169,12 @@ def test_time_frequencies_of_the_released_width():
 
 
 def test_denoiser_reads_action_then_state_then_time_and_starts_without_activation():
-    module = nets.Denoiser(2, hidden=8)
+    module = Denoiser(2, hidden=8)
     x, c, obs = jnp.array([[0.3, -0.2]]), jnp.array([0.1]), jnp.array([[1.0, 2.0, 3.0]])
     params = params_of(module, x, c, obs)
     assert params['first']['kernel'].shape == (2 + 3 + 16, 8)
     assert sorted(params['trunk']) == [f'Linear_{i}' for i in range(4)]
-    time = apply(nets.TimeEmbedding(16), params['time'], c)
+    time = apply(TimeEmbedding(16), params['time'], c)
     h = jnp.concatenate([x, obs, time], axis=-1) @ params['first']['kernel']
     h += params['first']['bias']
     for i in range(4):
@@ -182,7 +185,7 @@ def test_denoiser_reads_action_then_state_then_time_and_starts_without_activatio
 
 
 def test_gaussian_policy_is_orthogonal_throughout_with_zero_biases():
-    module = nets.GaussianPolicy(3, hidden=16)
+    module = GaussianPolicy(3, hidden=16)
     params = params_of(module, jnp.ones((1, 5)))
     shapes = [params[f'Dense_{i}']['kernel'].shape for i in range(4)]
     assert shapes == [(5, 16), (16, 16), (16, 16), (16, 6)]
@@ -195,7 +198,7 @@ def test_gaussian_policy_is_orthogonal_throughout_with_zero_biases():
 
 
 def test_log_deviation_is_clamped_without_gradient_outside():
-    module = nets.GaussianPolicy(1, hidden=4)
+    module = GaussianPolicy(1, hidden=4)
     obs = jnp.zeros((1, 2))
     params = params_of(module, obs)
 
@@ -211,7 +214,7 @@ def test_log_deviation_is_clamped_without_gradient_outside():
 
 
 def test_initial_weights_hang_on_the_key():
-    module, x = nets.MLP((4,), 1, nn.relu), jnp.ones((1, 2))
+    module, x = MLP((4,), 1, nn.relu), jnp.ones((1, 2))
     a, b, c = (params_of(module, x, seed=seed)['Linear_0']['kernel'] for seed in (0, 0, 1))
     assert (a == b).all()
     assert not (a == c).any()

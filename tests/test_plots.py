@@ -6,8 +6,8 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from dtql_jax import plots
-from dtql_jax.loggers import JsonlLog
+from dtql_jax.report import plots
+from dtql_jax.report.loggers import JsonlLog
 from dtql_jax.types import UserError
 
 SCRIPT = Path(__file__).parent.parent / 'experiments' / 'plot.py'

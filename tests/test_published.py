@@ -7,11 +7,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dtql_jax.agents import AGENTS
-from dtql_jax.configs import has_row, task_config
+from dtql_jax.agents.registry import AGENTS
+from dtql_jax.agents.registry import has_row
+from dtql_jax.agents.registry import task_config
 from dtql_jax.data import load
-from dtql_jax.plan import Request, make_plan
-from dtql_jax.tasks import TASKS, make_env, resolve
+from dtql_jax.runs.plan import Request, make_plan
+from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.registry import TASKS, resolve
 from dtql_jax.types import UserError
 
 ROBOTS = ('halfcheetah', 'hopper', 'walker2d')

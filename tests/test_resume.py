@@ -18,10 +18,10 @@ import time
 import pytest
 import toy
 
-from dtql_jax.data.collect import collect_pointmaze
-from dtql_jax.loggers import read_jsonl
-from dtql_jax.policy import Run
-from dtql_jax.tasks import TASKS
+from dtql_jax.collect.write import collect_pointmaze
+from dtql_jax.report.loggers import read_jsonl
+from dtql_jax.runs.policy import Run
+from dtql_jax.tasks.registry import TASKS
 
 ROOT = pathlib.Path(__file__).parent.parent
 RANDOM_KILLS = int(os.environ.get('DTQL_KILLS', '0'))

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from finite_differences import assert_gradients
 
-from dtql_jax.diffusion import EDM, SCHEDULES, VEPreconditioning, VPPreconditioning
+from dtql_jax.diffusion import SCHEDULES
+from dtql_jax.diffusion.diffusion import VEPreconditioning, VPPreconditioning
+from dtql_jax.diffusion.karras import EDM
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 

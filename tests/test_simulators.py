@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from gymnasium.envs.mujoco import mujoco_env
 
-from dtql_jax.mazes import CELL, MAPS, REACHED
-from dtql_jax.simulators import OBJECT_NOISE, d4rl_ant
-from dtql_jax.tasks import Task, make_env
+from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.mazes import CELL, MAPS, REACHED
+from dtql_jax.tasks.simulators import OBJECT_NOISE, d4rl_ant
+from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
 SHARED = Path(__file__).parents[2] / 'shared'
@@ -27,7 +28,7 @@ MIXED = ('microwave', 'kettle', 'bottom burner', 'light switch')
 ANT = Task(
     'ant',
     ('absent',),
-    env_id='dtql_jax.simulators:D4RLAntMaze-v0',
+    env_id='dtql_jax.tasks.simulators:D4RLAntMaze-v0',
     env_kwargs={'maze_map': MAPS['umaze']},
     obs_keys=('achieved_goal', 'observation'),
     horizon=700,
@@ -35,7 +36,7 @@ ANT = Task(
 KITCHEN = Task(
     'kitchen',
     ('absent',),
-    env_id='dtql_jax.simulators:D4RLKitchen-v0',
+    env_id='dtql_jax.tasks.simulators:D4RLKitchen-v0',
     env_kwargs={'tasks': COMPLETE},
     horizon=280,
 )

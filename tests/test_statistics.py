@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dtql_jax.statistics import bootstrap_interval, iqm, summarise
+from dtql_jax.report.statistics import bootstrap_interval, iqm, summarise
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from minari.data_collector import EpisodeBuffer
 
-from dtql_jax import tasks
-from dtql_jax.mazes import REACHED
-from dtql_jax.tasks import TASKS, Task, adjust, make_env, register, resolve
+from dtql_jax.tasks import registry as tasks
+from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.mazes import REACHED
+from dtql_jax.tasks.registry import TASKS, register, resolve
+from dtql_jax.tasks.task import Task, adjust
 from dtql_jax.types import UserError
 
 UMAZE, ANT = TASKS['pointmaze-umaze'], TASKS['antmaze-large-diverse']
@@ -177,7 +179,7 @@ def test_seeds_decide_episodes(name):
 
 SPAWNED = """
 import multiprocessing, sys
-from dtql_jax.tasks import TASKS, make_env
+from dtql_jax.tasks.registry import TASKS, make_env
 
 def first(task, answers):
     answers.put((make_env(task).reset(seed=0)[0].tolist(), 'jax' in sys.modules))

@@ -14,13 +14,15 @@ import toy
 import transfers
 from toy import NEVER
 
-from dtql_jax import training
 from dtql_jax.agents import dtql
-from dtql_jax.console import Console, score_table
-from dtql_jax.engine import Engine, Lane
-from dtql_jax.evaluation import Stopped
-from dtql_jax.loggers import read_jsonl
-from dtql_jax.types import Phase, Spec
+from dtql_jax.report.console import Console
+from dtql_jax.report.loggers import read_jsonl
+from dtql_jax.report.tables import score_table
+from dtql_jax.training import loop as training
+from dtql_jax.training.engine import Engine
+from dtql_jax.training.progress import fresh_progress, restore_progress
+from dtql_jax.training.stop import StopFlag
+from dtql_jax.types import Lane, Phase, Spec, Stopped
 
 SEEDS = (3, 1, 4)
 
@@ -98,7 +100,7 @@ def test_an_evaluation_is_never_missed(
 
 def test_metrics_are_averages_since_the_last_row(engine, whole):
     by_hand = {i: [] for i in range(3)}
-    progress = training.fresh_progress(engine)
+    progress = fresh_progress(engine)
     state = progress.state
     for phase in engine.agent.phases():
         for _ in range(phase.steps):
@@ -120,7 +122,7 @@ def test_metrics_are_averages_since_the_last_row(engine, whole):
 
 def test_the_loop_transfers_nothing_implicitly(engine, tmp_path, monkeypatch):
     trainer = toy.trainer(tmp_path, toy.changed(engine, eval_every=4))
-    progress = training.fresh_progress(engine)
+    progress = fresh_progress(engine)
     # Once outside, to compile what is not the loop's own: rows and evaluations.
     toy.trainer(tmp_path / 'before', engine).run()
     trainer.start, trainer.cursor.offsets = 0.0, {}
@@ -173,7 +175,7 @@ def test_best_and_last_are_never_mixed(engine, tmp_path):
         assert toy.equal(toy.lane(progress.best, i), toy.lane(seen[evaluation], i))
     last = jax.vmap(engine.agent.acting)(progress.state)
     assert toy.equal(last, seen[2])
-    restored, _ = training.restore_progress(engine, tmp_path, pytest.fail)
+    restored, _ = restore_progress(engine, tmp_path, pytest.fail)
     assert toy.equal(restored, progress)
 
 
@@ -217,13 +219,13 @@ def stopped_at_each(steps, folder, engine, evaluate=toy.score_by_params):
     """A run that is stopped at each of `steps` and resumed by another trainer."""
     resume = False
     for step in steps:
-        stop = training.StopFlag()
+        stop = StopFlag()
         trainer = toy.trainer(folder, engine, evaluate, stop)
         trainer.report = StopsAt(stop, step)
         with pytest.raises(Stopped):
             trainer.run(resume)
         resume = True
-        _, cursor = training.restore_progress(engine, folder, pytest.fail)
+        _, cursor = restore_progress(engine, folder, pytest.fail)
         assert cursor.step == step
     trainer = toy.trainer(folder, engine, evaluate)
     return trainer, trainer.run(resume)
@@ -260,7 +262,7 @@ def test_a_stop_during_an_evaluation_leaves_nothing_of_it(engine, whole, tmp_pat
             trainer.run(resume)
         assert steps(tmp_path, 'metrics') == [4, 6, 10]
         assert steps(tmp_path, 'eval') == []
-        _, cursor = training.restore_progress(engine, tmp_path, pytest.fail)
+        _, cursor = restore_progress(engine, tmp_path, pytest.fail)
         assert (cursor.step, cursor.evaluated) == (10, 0)
     trainer = toy.trainer(tmp_path, engine)
     assert_same_run(tmp_path, trainer, trainer.run(resume=True), whole)
@@ -303,7 +305,7 @@ class Beside:
     """An evaluation that ends only after training has gone on, where there is any left to do."""
 
     def __init__(self, folder, engine, stop_at=None):
-        self.stop = training.StopFlag()
+        self.stop = StopFlag()
         self.trainer = toy.trainer(folder, engine, self, self.stop, overlap=True)
         self.trainer.report = StopsAt(self.stop, stop_at)
         self.stop_at = stop_at
@@ -346,7 +348,7 @@ def test_an_evaluation_that_a_stop_cut_off_is_played_again_from_its_snapshot(
     beside = Beside(tmp_path, engine, stop_at=12)
     with pytest.raises(Stopped):
         beside.trainer.run()
-    _, cursor = training.restore_progress(engine, tmp_path, pytest.fail)
+    _, cursor = restore_progress(engine, tmp_path, pytest.fail)
     assert (cursor.step, cursor.playing, cursor.evaluated) == (12, 10, 0)
     assert steps(tmp_path, 'eval') == []
     trainer = toy.trainer(tmp_path, engine, overlap=overlap)
@@ -489,7 +491,7 @@ def entering():
 def test_a_phase_enters_each_live_lane_once(entering, tmp_path):
     trainer = toy.trainer(tmp_path, entering)
     pretrain, train = trainer.phases
-    progress = training.fresh_progress(entering)
+    progress = fresh_progress(entering)
     state, _, done = entering.advance(
         pretrain, progress.state, progress.sums['pretrain'], 6, np.ones(3, bool)
     )

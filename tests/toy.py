@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtql_jax import training
 from dtql_jax.agents import base
-from dtql_jax.engine import Engine, Lane
-from dtql_jax.types import Phase, Spec, Transition
+from dtql_jax.training import loop as training
+from dtql_jax.training.engine import Engine
+from dtql_jax.training.progress import fresh_progress
+from dtql_jax.training.stop import StopFlag
+from dtql_jax.types import Lane, Phase, Spec, Transition
 
 NEVER = -1.0
 ROWS = 64
@@ -120,7 +122,7 @@ def start(engine, phase=0):
     """The first or second phase, and what `dispatch` needs to begin in it: a copy of its own."""
     phase = engine.agent.phases()[phase]
     if engine not in _FRESH:
-        _FRESH[engine] = training.fresh_progress(engine)
+        _FRESH[engine] = fresh_progress(engine)
     progress = jax.tree.map(jnp.copy, _FRESH[engine])
     return phase, progress.state, progress.sums[phase.name]
 
@@ -181,5 +183,5 @@ def score_by_params(acting, lanes):
 def trainer(folder, engine, evaluate=score_by_params, stop=None, overlap=False):
     """A `Trainer` of a run in `folder`, made where it is absent."""
     folder.mkdir(exist_ok=True)
-    stop = stop or training.StopFlag()
+    stop = stop or StopFlag()
     return training.Trainer(engine, folder, evaluate, Report(), stop, overlap=overlap)

@@ -7,40 +7,51 @@ An agent never sees seeds, devices, files or environments: the engine adds those
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
-from dtql_jax.types import Metrics, Params, Phase, Spec, State, UserError
+from dtql_jax.agents.settings import Settings, setting
+from dtql_jax.nn.optim import clip_by_norm, scale_by_adam
+from dtql_jax.types import Metrics, Params, Phase, Rare, Spec
+
+
+class State(struct.PyTreeNode):
+    """All the data that training changes; one `vmap` adds the seed axis to every leaf.
+
+    `hparams` are the float hyper-parameters: data, not constants, so that lanes of one compiled
+    program may differ in them. `key` never changes: the key of a step is `fold_in(key, step)`,
+    so a run resumes exactly. `step` counts every update and does not restart between phases.
+    """
+
+    params: dict[str, Params]
+    target: dict[str, Params]
+    opt: dict[str, Any]
+    hparams: dict[str, jax.Array]
+    key: jax.Array
+    step: jax.Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Settings):
     """Settings that every agent has. `steps` counts updates of the last phase."""
 
-    steps: int = 1_000_000  # updates of the last phase
-    batch_size: int = 256
-    eval_every: int = 50_000  # updates between evaluations
-    reward: str = 'none'  # reward transform of the data, by name
-    clone_seeds: int = 0  # further lanes, trained with `Agent.clone` for comparison
-    discount: float = 0.99
-    precision: str = 'highest'  # of matrix products; or high, default: TF32 on a GPU, less on a TPU
-
-    def __post_init__(self) -> None:
-        check_choice('precision', self.precision, ['default', 'high', 'highest'])
-
-    def hparams(self) -> dict[str, float]:
-        """The float fields by name: data of the compiled program, not constants in it."""
-        return {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.type in (float, 'float')
-        }
+    steps: int = setting(1_000_000, 'updates of the last phase', least=1)
+    batch_size: int = setting(256, 'transitions per update', least=1)
+    eval_every: int = setting(50_000, 'updates between evaluations', least=1)
+    reward: str = setting('none', 'transform of the rewards, by name')
+    clone_seeds: int = setting(0, 'further lanes that train a clone of the data, to compare with')
+    discount: float = setting(0.99, 'discount of future rewards', most=1)
+    precision: str = setting(
+        'highest',
+        'of matrix products, as jax names it; below highest: TF32 on a GPU, less on a TPU',
+        choices=('default', 'high', 'highest'),
+    )
 
 
 Loss = Callable[..., tuple[jax.Array, Metrics]]
@@ -53,6 +64,7 @@ class Agent:
     A subclass defines `config_class`, `networks`, `phases`, `acting` and `act`; `targets` names
     the networks that have a slowly moving copy. `clone` are the hyper-parameters that turn the
     agent into a clone of the behaviour, for the comparison in a run's table; None where none do.
+    `columns` names what batches carry in `extra`, see `dtql_jax.data.columns`.
     """
 
     spec: Spec
@@ -61,6 +73,7 @@ class Agent:
     config_class: ClassVar[type[Config]] = Config
     targets: ClassVar[tuple[str, ...]] = ()
     clone: ClassVar[Mapping[str, float] | None] = None
+    columns: ClassVar[tuple[str, ...]] = ()
 
     def networks(self) -> dict[str, tuple[nn.Module, tuple[jax.Array, ...]]]:
         """Each network's module and example inputs, by name."""
@@ -103,7 +116,7 @@ class Agent:
             # A copy of its own: a donated buffer must not appear twice in a state.
             target={name: jax.tree.map(jnp.copy, params[name]) for name in self.targets},
             opt={name: self.optimiser(name).init(p) for name, p in params.items()},
-            hparams={k: jnp.float32(v) for k, v in self.config.hparams().items()},
+            hparams={k: jnp.float32(v) for k, v in self.config.floats().items()},
             key=key_run,
             step=jnp.int32(0),
         )
@@ -148,70 +161,23 @@ class Agent:
 
         return wrapped
 
+    def when(
+        self, due: jax.Array, update: Callable[[State], tuple[State, Metrics]], state: State
+    ) -> tuple[State, Metrics]:
+        """`update(state)` where `due` holds, else `state`: a delayed update.
+
+        Its metrics become `Rare`: they are averaged over the updates that made them.
+        """
+
+        def skip(state: State) -> tuple[State, Metrics]:
+            return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+        shapes = jax.eval_shape(update, state)[1]
+        state, metrics = jax.lax.cond(due, update, skip, state)
+        made = jnp.asarray(due, jnp.float32)
+        return state, {name: Rare(value, made) for name, value in metrics.items()}
+
     def track(self, state: State, name: str, tau: jax.Array) -> State:
         """The target of the network `name` moves: `target <- tau * params + (1 - tau) * target`."""
         target = optax.incremental_update(state.params[name], state.target[name], tau)
         return state.replace(target={**state.target, name: target})
-
-
-def scale_by_adam(
-    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
-) -> optax.GradientTransformation:
-    """Adam's direction `m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)` (arXiv 1412.6980).
-
-    As optax's, but for the corrections: `1 - b^t` in float32 cancels, which makes optax's first
-    step 6e-6 too short. `-expm1(t ln b)` does not.
-    """
-
-    def correction(b: float, count: jax.Array) -> jax.Array:
-        return -jnp.expm1(count * math.log(b))
-
-    def update(
-        gradient: Params, state: optax.ScaleByAdamState, params: Params | None = None
-    ) -> tuple[Params, optax.ScaleByAdamState]:
-        del params
-        count = state.count + 1
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, gradient)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, gradient)
-        c1, c2 = correction(b1, count), correction(b2, count)
-        direction = jax.tree.map(lambda m, v: m / c1 / (jnp.sqrt(v / c2) + eps), mu, nu)
-        return direction, optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
-
-    return optax.GradientTransformation(optax.scale_by_adam(b1, b2, eps).init, update)
-
-
-def clip_by_norm(gradient: Params, max_norm: jax.Array) -> Params:
-    """`gradient * min(1, max_norm / (norm + 1e-6))` with the global L2 norm, as torch clips."""
-    factor = jnp.minimum(1.0, max_norm / (optax.global_norm(gradient) + 1e-6))
-    return jax.tree.map(lambda g: g * factor, gradient)
-
-
-def min_q(q: nn.Module, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-    """The ensemble's minimum at one observation `[O]` for many actions `[N, A]`: `[N]`."""
-    obs = jnp.broadcast_to(obs, (action.shape[0], *obs.shape))
-    return q.apply({'params': params}, obs, action).min(0)
-
-
-def draw_by_q(
-    key: jax.Array,
-    q_fn: Callable[[jax.Array], jax.Array],
-    candidates: jax.Array,
-    inverse_temperature: jax.Array,
-) -> jax.Array:
-    """One of `candidates` `[N, A]`, drawn with probabilities `softmax(inverse_temperature * Q)`.
-
-    `q_fn` is `[N, A] -> [N]`. The logits are the Q values themselves: handing `softmax(Q)` to a
-    categorical, a known slip, draws almost uniformly.
-    """
-    return candidates[jax.random.categorical(key, inverse_temperature * q_fn(candidates))]
-
-
-def best_by_q(q_fn: Callable[[jax.Array], jax.Array], candidates: jax.Array) -> jax.Array:
-    """The one of `candidates` `[N, A]` with the largest Q; `q_fn` as in `draw_by_q`."""
-    return candidates[jnp.argmax(q_fn(candidates))]
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raises UserError where the setting `name` has a `value` that is none of `choices`."""
-    if value not in choices:
-        raise UserError(f'{name}={value}: must be one of {", ".join(choices)}')

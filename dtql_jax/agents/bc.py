@@ -18,12 +18,15 @@ import dataclasses
 from typing import ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from dtql_jax import losses
-from dtql_jax.agents import base, mu
+from dtql_jax.agents import base
+from dtql_jax.agents.base import State
+from dtql_jax.agents.clone import DiffusionClone
+from dtql_jax.agents.settings import setting
 from dtql_jax.diffusion import SCHEDULES
-from dtql_jax.types import Metrics, Params, Phase, State, Transition, UserError
+from dtql_jax.nn.layers import ACTIVATIONS
+from dtql_jax.nn.optim import cosine_decay
+from dtql_jax.types import Metrics, Params, Phase, Transition
 
 SAMPLERS = ('heun', 'stochastic')
 CHURN = ('s_churn', 's_min', 's_max', 's_noise')
@@ -33,23 +36,21 @@ CHURN = ('s_churn', 's_min', 's_max', 's_noise')
 class Config(base.Config):
     """Settings of BC. The floats are data (see `base`)."""
 
-    lr: float = 3e-4
-    lr_decay: bool = False  # cosine decay of the learning rate over `steps`
-    schedule: str = 'edm'  # of mu's noise; or vp, ve
-    sampler: str = 'heun'  # EDM's algorithm 1; or stochastic, its algorithm 2
-    sampler_steps: int = 18  # noise levels of the sampler; 2 n - 1 calls of mu
-    s_churn: float = 5.0  # of the stochastic sampler, as the three below
-    s_min: float = 0.05
-    s_max: float = 50.0
-    s_noise: float = 1.0
-    hidden: int = 256  # width of every hidden layer
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        base.check_choice('schedule', self.schedule, list(SCHEDULES))
-        base.check_choice('sampler', self.sampler, SAMPLERS)
-        if self.sampler_steps < 1:
-            raise UserError(f'sampler_steps={self.sampler_steps}: must be at least 1')
+    lr: float = setting(3e-4)
+    lr_decay: bool = setting(False, 'cosine decay of the learning rate over `steps`')
+    schedule: str = setting('edm', "of mu's noise; or vp, ve", choices=SCHEDULES)
+    sampler: str = setting(
+        'heun', "EDM's algorithm 1; or stochastic, its algorithm 2", choices=SAMPLERS
+    )
+    sampler_steps: int = setting(18, 'noise levels of the sampler; 2 n - 1 calls of mu', least=1)
+    s_churn: float = setting(5.0, 'of the stochastic sampler, as the three below')
+    s_min: float = setting(0.05)
+    s_max: float = setting(50.0)
+    s_noise: float = setting(1.0)
+    hidden: int = setting(256, 'width of every hidden layer', least=1)
+    mu_layers: int = setting(3, 'hidden layers of mu with an activation', least=1)
+    mu_activation: str = setting('mish', 'of mu', choices=ACTIVATIONS)
+    mu_layer_norm: bool = setting(False, 'LayerNorm after each hidden layer of mu')
 
 
 class Draws(NamedTuple):
@@ -59,15 +60,11 @@ class Draws(NamedTuple):
     clone_noise: jax.Array  # [B, A]
 
 
-class BC(mu.Agent):
-    """The agent; `mu.Agent` has its network and its loss."""
+class BC(DiffusionClone):
+    """The agent; `DiffusionClone` has its network and its loss."""
 
     config: Config
     config_class: ClassVar[type[base.Config]] = Config
-
-    def networks(self) -> dict[str, tuple]:
-        obs, action = self.examples
-        return {'mu': (self.mu, (action, jnp.zeros(1), obs))}
 
     def phases(self) -> tuple[Phase, ...]:
         c = self.config
@@ -77,7 +74,7 @@ class BC(mu.Agent):
         """One step down mu's denoising loss on the data's actions."""
         lr = state.hparams['lr']
         if self.config.lr_decay:
-            lr *= losses.cosine_decay(state.step, self.config.steps)
+            lr *= cosine_decay(state.step, self.config.steps)
         state, metrics = self.descend(state, 'mu', lr, self.clone_loss, batch, draws)
         return state.replace(step=state.step + 1), metrics
 

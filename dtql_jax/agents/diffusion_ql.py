@@ -25,10 +25,18 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dtql_jax import losses, nets
 from dtql_jax.agents import base
-from dtql_jax.diffusion import VP, Network
-from dtql_jax.types import Metrics, Params, Phase, State, Transition, UserError
+from dtql_jax.agents.base import State
+from dtql_jax.agents.candidates import draw_by_q, min_q
+from dtql_jax.agents.settings import setting
+from dtql_jax.diffusion.ddpm import DDPM
+from dtql_jax.diffusion.karras import Network
+from dtql_jax.nn import losses
+from dtql_jax.nn.critics import TwinQ
+from dtql_jax.nn.denoisers import NoisePredictor
+from dtql_jax.nn.layers import ACTIVATIONS
+from dtql_jax.nn.optim import cosine_decay
+from dtql_jax.types import Metrics, Params, Phase, Transition
 
 BACKUP_ACTIONS = 10  # next actions per state with max_q_backup
 
@@ -37,30 +45,33 @@ BACKUP_ACTIONS = 10  # next actions per state with max_q_backup
 class Config(base.Config):
     """Settings of Diffusion-QL; defaults are the released ones of halfcheetah-medium."""
 
-    steps: int = 2_000_000
-    lr: float = 3e-4  # of the policy
-    critic_lr: float = 3e-4
-    lr_decay: str = 'released'  # of both: released, cosine or none
-    eta: float = 1.0  # weight of Q in the policy's loss
-    max_q_backup: bool = False
-    max_norm: float = 9.0  # of the gradient of either network
-    tau: float = 0.005  # rate of the target critic
-    ema_tau: float = 0.005  # rate of the averaged policy
-    ema_start: int = 1000  # updates before its first move
-    ema_every: int = 5  # updates between moves
-    diffusion_steps: int = 5
-    candidates: int = 50  # sampled actions to choose from when acting; 1 turns the choice off
-    inverse_temperature: float = 1.0  # of that choice
-    hidden: int = 256  # width of every hidden layer
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        base.check_choice('lr_decay', self.lr_decay, ('released', 'cosine', 'none'))
-        for name in ('diffusion_steps', 'ema_every'):
-            if getattr(self, name) < 1:
-                raise UserError(f'{name}={getattr(self, name)}: must be at least 1')
-        if self.max_norm == 0:
-            raise UserError('max_norm=0: would stop all learning; a large number never clips')
+    steps: int = setting(2_000_000)
+    lr: float = setting(3e-4, 'of the policy')
+    critic_lr: float = setting(3e-4)
+    lr_decay: str = setting(
+        'released', 'of both: released, cosine or none', choices=('released', 'cosine', 'none')
+    )
+    eta: float = setting(1.0, "weight of Q in the policy's loss")
+    max_q_backup: bool = setting(False)
+    max_norm: float = setting(9.0, 'of the gradient of either network', above=0)
+    tau: float = setting(0.005, 'rate of the target critic', most=1)
+    ema_tau: float = setting(0.005, 'rate of the averaged policy', most=1)
+    ema_start: int = setting(1000, 'updates before its first move')
+    ema_every: int = setting(5, 'updates between moves', least=1)
+    diffusion_steps: int = setting(5, least=1)
+    candidates: int = setting(
+        50, 'sampled actions to choose from when acting; 1 turns the choice off', least=1
+    )
+    inverse_temperature: float = setting(1.0, 'of that choice')
+    hidden: int = setting(256, 'width of every hidden layer', least=1)
+    critic_layers: int = setting(3, 'hidden layers of Q', least=1)
+    critic_activation: str = setting('mish', 'of Q', choices=ACTIVATIONS)
+    critic_layer_norm: bool = setting(False, 'LayerNorm after each hidden layer of Q')
+    actor_layers: int = setting(3, 'hidden layers of the noise network', least=1)
+    actor_activation: str = setting('mish', 'of the noise network', choices=ACTIVATIONS)
+    actor_layer_norm: bool = setting(
+        False, 'LayerNorm after each hidden layer of the noise network'
+    )
 
     @property
     def next_actions(self) -> int:
@@ -90,16 +101,25 @@ class DiffusionQL(base.Agent):
     clone: ClassVar[dict[str, float]] = {'eta': 0.0, 'inverse_temperature': 0.0}
 
     @property
-    def schedule(self) -> VP:
-        return VP(self.config.diffusion_steps)
+    def schedule(self) -> DDPM:
+        return DDPM(self.config.diffusion_steps)
 
     @property
-    def q(self) -> nets.TwinQ:
-        return nets.TwinQ((self.config.hidden,) * 3, nets.mish)
+    def q(self) -> TwinQ:
+        c = self.config
+        activation = ACTIVATIONS[c.critic_activation]
+        return TwinQ((c.hidden,) * c.critic_layers, activation, c.critic_layer_norm)
 
     @property
-    def actor(self) -> nets.NoisePredictor:
-        return nets.NoisePredictor(self.spec.action_dim, self.config.hidden)
+    def actor(self) -> NoisePredictor:
+        c = self.config
+        return NoisePredictor(
+            self.spec.action_dim,
+            c.hidden,
+            layers=c.actor_layers,
+            activation=ACTIVATIONS[c.actor_activation],
+            layer_norm=c.actor_layer_norm,
+        )
 
     def networks(self) -> dict[str, tuple]:
         obs, action = self.examples
@@ -135,10 +155,10 @@ class DiffusionQL(base.Agent):
         """The factor on both learning rates, by the number of updates so far."""
         match self.config.lr_decay:
             case 'cosine':
-                return losses.cosine_decay(state.step, self.config.steps)
+                return cosine_decay(state.step, self.config.steps)
             case 'released':
                 # Calls so far of a scheduler laid out over steps / 1000 calls.
-                return losses.cosine_decay(1000 * (state.step // 50_000), self.config.steps)
+                return cosine_decay(1000 * (state.step // 50_000), self.config.steps)
             case _:
                 return 1.0
 
@@ -203,7 +223,7 @@ class DiffusionQL(base.Agent):
 
     def candidate_q(self, acting: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         """The target critic's minimum at one observation `[O]` for `action` `[N, A]`: `[N]`."""
-        return base.min_q(self.q, acting['q'], obs, action)
+        return min_q(self.q, acting['q'], obs, action)
 
     def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
         """A sample of the policy, drawn among `candidates` by a softmax over the target's min Q."""
@@ -213,7 +233,7 @@ class DiffusionQL(base.Agent):
         action = self.candidates(acting, obs, jax.random.normal(key_noise, shape))
         if c.candidates == 1:
             return action[0]
-        return base.draw_by_q(
+        return draw_by_q(
             key_draw,
             lambda a: self.candidate_q(acting, obs, a),
             action,

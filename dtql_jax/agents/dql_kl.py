@@ -24,29 +24,20 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dtql_jax import nets
 from dtql_jax.agents import base
-from dtql_jax.agents.dtql import DTQL
-from dtql_jax.diffusion import EDM
-from dtql_jax.types import Metrics, Params, Phase, State, Transition
+from dtql_jax.agents.base import State
+from dtql_jax.agents.dtql import CloneAndCritic, SharedConfig
+from dtql_jax.agents.settings import setting
+from dtql_jax.diffusion.karras import EDM
+from dtql_jax.nn.denoisers import Denoiser
+from dtql_jax.types import Metrics, Params, Phase, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(base.Config):
+class Config(SharedConfig):
     """Settings of DQL-KL; defaults are the released ones. The floats are data (see `base`)."""
 
-    pretrain_steps: int = 50_000
-    lr: float = 3e-4  # of mu, pi and fake
-    critic_lr: float = 3e-4
-    lr_decay: bool = False  # cosine decay of all four learning rates over `steps`
-    alpha: float = 1.0  # weight of the KL loss
-    eta: float = 1.0  # weight of Q in pi's loss
-    generation_sigma: float = 2.5  # noise level that pi starts from
-    expectile: float = 0.7
-    tau: float = 0.005  # rate of the target critic
-    candidates: int = 1024  # sampled actions to choose from when acting; 1 turns the choice off
-    inverse_temperature: float = 1.0  # of that choice
-    hidden: int = 256  # width of every hidden layer
+    generation_sigma: float = setting(2.5, 'noise level that pi starts from')
 
 
 class Draws(NamedTuple):
@@ -61,31 +52,31 @@ class Draws(NamedTuple):
     fake_noise: jax.Array  # [B, A]
 
 
-class DQLKL(DTQL):
-    """DTQL with another pi, another loss of pi and the network `fake`; the rest is inherited."""
+class DQLKL(CloneAndCritic):
+    """The agent: another pi than DTQL's, another loss of pi, and the network `fake`."""
 
     config: Config
     config_class: ClassVar[type[base.Config]] = Config
-    schedule: ClassVar[EDM] = EDM()
+    schedule: ClassVar[EDM] = EDM()  # the only one that its authors have
 
     @property
-    def pi(self) -> nets.Denoiser:
+    def pi(self) -> Denoiser:
         return self.mu
 
     def networks(self) -> dict[str, tuple]:
-        obs, action = self.examples
-        denoiser = (self.mu, (action, jnp.zeros(1), obs))
-        return {
-            'critic': (nets.Critic(self.q, self.v), (obs, action)),
-            'mu': denoiser,
-            'pi': denoiser,
-            'fake': denoiser,
-        }
+        networks = super().networks()
+        return {**networks, 'pi': networks['mu'], 'fake': networks['mu']}
 
     def phases(self) -> tuple[Phase, ...]:
         c = self.config
         return (
-            Phase('pretrain', self.pretrain, c.pretrain_steps, c.batch_size, evaluate=False),
+            Phase(
+                'pretrain',
+                lambda s, b: self.pretrain(s, b, draw(s, b)),
+                c.pretrain_steps,
+                c.batch_size,
+                evaluate=False,
+            ),
             Phase(
                 'train',
                 lambda s, b: self.train(s, b, draw(s, b)),

@@ -27,15 +27,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtql_jax import losses, nets
-from dtql_jax.agents import base, iql_critic
-from dtql_jax.diffusion import VP
-from dtql_jax.types import Metrics, Params, Phase, State, Transition, UserError
+from dtql_jax.agents import iql_critic
+from dtql_jax.agents.base import State
+from dtql_jax.agents.candidates import best_by_q, min_q
+from dtql_jax.agents.settings import setting
+from dtql_jax.diffusion.ddpm import DDPM
+from dtql_jax.nn.critics import Value
+from dtql_jax.nn.denoisers import FourierFeatures, ResidualDenoiser, dropout_factors
+from dtql_jax.nn.layers import ACTIVATIONS, XavierDense
+from dtql_jax.nn.optim import cosine_decay
+from dtql_jax.types import Metrics, Params, Phase, Transition
 
 FLAX_EPSILON = 1e-6  # of Flax's LayerNorm
 TIME_DIM = 128  # Fourier features of t
 TIME_DEVIATION = 0.2  # of their initial frequencies
-BLOCKS = 3  # of mu
 WEIGHT_DECAY = 1e-4  # of mu, optax's default
 EDGE = 1 - 1e-5  # the data's actions are clipped to this share of the box
 
@@ -44,22 +49,19 @@ EDGE = 1 - 1e-5  # the data's actions are clipped to this share of the box
 class Config(iql_critic.Config):
     """Settings of IDQL; defaults are the released ones of its locomotion tasks."""
 
-    steps: int = 3_000_000
-    batch_size: int = 512
-    eval_every: int = 250_000
-    lr: float = 3e-4  # of mu, decays to 0 over `steps` by a cosine
-    dropout: float = 0.1  # rate in mu's blocks
-    ema_tau: float = 0.001  # rate of the averaged mu
-    value_norm: bool = True  # LayerNorm on V's input
-    diffusion_steps: int = 5
-    candidates: int = 64  # sampled actions to choose from when acting; 1 turns the choice off
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.diffusion_steps < 1:
-            raise UserError(f'diffusion_steps={self.diffusion_steps}: must be at least 1')
-        if not 0 <= self.dropout < 1:
-            raise UserError(f'dropout={self.dropout}: must be at least 0 and below 1')
+    steps: int = setting(3_000_000)
+    batch_size: int = setting(512)
+    eval_every: int = setting(250_000)
+    lr: float = setting(3e-4, 'of mu, decays to 0 over `steps` by a cosine')
+    dropout: float = setting(0.1, "rate in mu's blocks", below=1)
+    ema_tau: float = setting(0.001, 'rate of the averaged mu', most=1)
+    mu_blocks: int = setting(3, 'residual blocks of mu', least=1)
+    mu_activation: str = setting('silu', 'of mu', choices=ACTIVATIONS)
+    value_norm: bool = setting(True, "LayerNorm on V's input")
+    diffusion_steps: int = setting(5, least=1)
+    candidates: int = setting(
+        64, 'sampled actions to choose from when acting; 1 turns the choice off', least=1
+    )
 
 
 class Draws(NamedTuple):
@@ -77,26 +79,26 @@ class IDQL(iql_critic.IQLCritic):
     config_class: ClassVar[type[iql_critic.Config]] = Config
     targets: ClassVar[tuple[str, ...]] = ('q', 'mu')
 
-    layer: ClassVar[type[nn.Module]] = nets.XavierDense
+    layer: ClassVar[type[nn.Module]] = XavierDense
 
     @property
-    def schedule(self) -> VP:
-        return VP(self.config.diffusion_steps)
+    def schedule(self) -> DDPM:
+        return DDPM(self.config.diffusion_steps)
 
     @property
-    def v(self) -> nets.Value:
-        hidden = (self.config.hidden,) * 2
-        norm = FLAX_EPSILON if self.config.value_norm else None
-        return nets.Value(hidden, nn.relu, layer=self.layer, input_norm=norm)
+    def v(self) -> Value:
+        return dataclasses.replace(
+            super().v, input_norm=self.config.value_norm, input_norm_epsilon=FLAX_EPSILON
+        )
 
     @property
-    def mu(self) -> nets.ResidualDenoiser:
-        return nets.ResidualDenoiser(
+    def mu(self) -> ResidualDenoiser:
+        return ResidualDenoiser(
             self.spec.action_dim,
-            nets.FourierFeatures(TIME_DIM, TIME_DEVIATION),
-            nn.swish,
+            FourierFeatures(TIME_DIM, TIME_DEVIATION),
+            ACTIVATIONS[self.config.mu_activation],
             self.config.hidden,
-            BLOCKS,
+            self.config.mu_blocks,
             layer=self.layer,
             block_layer=nn.Dense,
             epsilon=FLAX_EPSILON,
@@ -124,7 +126,7 @@ class IDQL(iql_critic.IQLCritic):
         """mu and its average, V, Q and its target: Q's target sees the V just updated."""
         h, edge = state.hparams, EDGE * self.spec.max_action
         batch = batch._replace(action=jnp.clip(batch.action, -edge, edge))
-        lr = h['lr'] * losses.cosine_decay(state.step, self.config.steps)
+        lr = h['lr'] * cosine_decay(state.step, self.config.steps)
         state, m_mu = self.descend(state, 'mu', lr, self.clone_loss, batch, draws)
         state = self.track(state, 'mu', h['ema_tau'])
         state, m_v = self.descend(state, 'v', h['critic_lr'], self.v_loss, batch)
@@ -137,7 +139,7 @@ class IDQL(iql_critic.IQLCritic):
     ) -> tuple[jax.Array, Metrics]:
         """L = E |eps(a_t, t, s) - noise|^2, the norm summed over action dims, with dropout."""
         noisy = self.schedule.add_noise(batch.action, draws.t, draws.noise)
-        dropout = nets.dropout_factors(draws.dropout_u, state.hparams['dropout'])
+        dropout = dropout_factors(draws.dropout_u, state.hparams['dropout'])
         params = {'params': state.params['mu']}
         predicted = self.mu.apply(params, noisy, draws.t, batch.obs, dropout)
         loss = ((predicted - draws.noise) ** 2).sum(-1).mean()
@@ -161,7 +163,7 @@ class IDQL(iql_critic.IQLCritic):
 
     def candidate_q(self, acting: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         """The target critic's minimum at one observation `[O]` for `action` `[N, A]`: `[N]`."""
-        return base.min_q(self.q, acting['q'], obs, action)
+        return min_q(self.q, acting['q'], obs, action)
 
     def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
         """The one of `candidates` with the largest target min Q."""
@@ -170,7 +172,7 @@ class IDQL(iql_critic.IQLCritic):
         action = self.candidates(acting, obs, jax.random.normal(key, shape))
         if c.candidates == 1:
             return action[0]
-        return base.best_by_q(lambda a: self.candidate_q(acting, obs, a), action)
+        return best_by_q(lambda a: self.candidate_q(acting, obs, a), action)
 
 
 def draw(state: State, batch: Transition, config: Config) -> Draws:
@@ -180,5 +182,5 @@ def draw(state: State, batch: Transition, config: Config) -> Draws:
     return Draws(
         t=jax.random.randint(keys[0], (b,), 0, config.diffusion_steps),
         noise=jax.random.normal(keys[1], batch.action.shape),
-        dropout_u=jax.random.uniform(keys[2], (BLOCKS, b, config.hidden)),
+        dropout_u=jax.random.uniform(keys[2], (config.mu_blocks, b, config.hidden)),
     )

@@ -24,9 +24,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dtql_jax import losses, nets
 from dtql_jax.agents import iql_critic
-from dtql_jax.types import Metrics, Params, Phase, State, Transition
+from dtql_jax.agents.base import State
+from dtql_jax.agents.settings import setting
+from dtql_jax.nn import losses
+from dtql_jax.nn.layers import ACTIVATIONS, OrthogonalDense
+from dtql_jax.nn.optim import cosine_decay
+from dtql_jax.nn.policies import TanhMeanPolicy
+from dtql_jax.types import Metrics, Params, Phase, Transition
 
 MAX_WEIGHT = 100.0  # of one transition in the policy's loss
 
@@ -35,8 +40,11 @@ MAX_WEIGHT = 100.0  # of one transition in the policy's loss
 class Config(iql_critic.Config):
     """Settings of IQL; defaults are those of its locomotion tasks."""
 
-    lr: float = 3e-4  # of pi, with a cosine decay over `steps`
-    beta: float = 3.0  # inverse temperature of the weights
+    lr: float = setting(3e-4, 'of pi, with a cosine decay over `steps`')
+    beta: float = setting(3.0, 'inverse temperature of the weights')
+    policy_layers: int = setting(2, 'hidden layers of pi', least=1)
+    policy_activation: str = setting('relu', 'of pi', choices=ACTIVATIONS)
+    policy_layer_norm: bool = setting(False, 'LayerNorm after each hidden layer of pi')
 
 
 class IQL(iql_critic.IQLCritic):
@@ -46,12 +54,19 @@ class IQL(iql_critic.IQLCritic):
     config_class: ClassVar[type[iql_critic.Config]] = Config
     clone: ClassVar[dict[str, float]] = {'beta': 0.0}
 
-    layer: ClassVar[type[nn.Module]] = nets.OrthogonalDense
+    layer: ClassVar[type[nn.Module]] = OrthogonalDense
     td_scale: ClassVar[float] = 1.0
 
     @property
-    def pi(self) -> nets.TanhMeanPolicy:
-        return nets.TanhMeanPolicy(self.spec.action_dim, self.config.hidden)
+    def pi(self) -> TanhMeanPolicy:
+        c = self.config
+        return TanhMeanPolicy(
+            self.spec.action_dim,
+            c.hidden,
+            c.policy_layers,
+            ACTIVATIONS[c.policy_activation],
+            c.policy_layer_norm,
+        )
 
     def networks(self) -> dict[str, tuple]:
         obs, _ = self.examples
@@ -63,7 +78,7 @@ class IQL(iql_critic.IQLCritic):
     def train(self, state: State, batch: Transition) -> tuple[State, Metrics]:
         """V, policy, Q, target: policy and Q see the V that was just updated."""
         h = state.hparams
-        lr = h['lr'] * losses.cosine_decay(state.step, self.config.steps)
+        lr = h['lr'] * cosine_decay(state.step, self.config.steps)
         state, m_v = self.descend(state, 'v', h['critic_lr'], self.v_loss, batch)
         state, m_pi = self.descend(state, 'pi', lr, self.policy_loss, batch)
         state, m_q = self.descend(state, 'q', h['critic_lr'], self.q_loss, batch)

@@ -19,37 +19,48 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 
-from dtql_jax import losses, nets
 from dtql_jax.agents import base
-from dtql_jax.types import Metrics, State, Transition
+from dtql_jax.agents.base import State
+from dtql_jax.agents.settings import setting
+from dtql_jax.nn import losses
+from dtql_jax.nn.critics import TwinQ, Value
+from dtql_jax.nn.layers import ACTIVATIONS, Linear
+from dtql_jax.types import Metrics, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(base.Config):
     """Settings of the critic."""
 
-    critic_lr: float = 3e-4  # of q and v
-    expectile: float = 0.7
-    tau: float = 0.005  # rate of the target critic
-    hidden: int = 256  # width of every hidden layer
+    critic_lr: float = setting(3e-4, 'of q and v')
+    expectile: float = setting(0.7, most=1)
+    tau: float = setting(0.005, 'rate of the target critic', most=1)
+    hidden: int = setting(256, 'width of every hidden layer', least=1)
+    critic_layers: int = setting(2, 'hidden layers of Q and V', least=1)
+    critic_activation: str = setting('relu', 'of Q and V', choices=ACTIVATIONS)
+    critic_layer_norm: bool = setting(False, 'LayerNorm after each hidden layer of Q and V')
 
 
 class IQLCritic(base.Agent):
-    """The networks 'q' and 'v' and their losses; two ReLU layers each."""
+    """The networks 'q' and 'v' and their losses."""
 
     config: Config
     targets: ClassVar[tuple[str, ...]] = ('q',)
 
-    layer: ClassVar[type[nn.Module]] = nets.Linear
+    layer: ClassVar[type[nn.Module]] = Linear
     td_scale: ClassVar[float] = 0.5  # on the sum of both critics' errors
 
     @property
-    def q(self) -> nets.TwinQ:
-        return nets.TwinQ((self.config.hidden,) * 2, nn.relu, layer=self.layer)
+    def q(self) -> TwinQ:
+        c = self.config
+        activation = ACTIVATIONS[c.critic_activation]
+        return TwinQ((c.hidden,) * c.critic_layers, activation, c.critic_layer_norm, self.layer)
 
     @property
-    def v(self) -> nets.Value:
-        return nets.Value((self.config.hidden,) * 2, nn.relu, layer=self.layer)
+    def v(self) -> Value:
+        c = self.config
+        activation = ACTIVATIONS[c.critic_activation]
+        return Value((c.hidden,) * c.critic_layers, activation, self.layer, c.critic_layer_norm)
 
     def networks(self) -> dict[str, tuple]:
         obs, action = self.examples

@@ -23,15 +23,18 @@ regression, for monitoring only, and an unused linear layer in each of mu's bloc
 import dataclasses
 from typing import ClassVar, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from dtql_jax import losses, nets
 from dtql_jax.agents import base, iql_critic
-from dtql_jax.diffusion import VPSDE
-from dtql_jax.types import Metrics, Params, Phase, State, Transition, UserError
+from dtql_jax.agents.base import State
+from dtql_jax.agents.settings import setting
+from dtql_jax.diffusion.sde import VPSDE
+from dtql_jax.nn.denoisers import FixedFourierFeatures, ResidualDenoiser, dropout_factors
+from dtql_jax.nn.layers import ACTIVATIONS, MLP
+from dtql_jax.nn.optim import cosine_decay
+from dtql_jax.types import Metrics, Params, Phase, Transition
 
 WEIGHT_DECAY = 0.01  # of mu
 CLONE_TIMES = (1e-3, 1.0)  # between which t is uniform
@@ -42,25 +45,24 @@ POLICY_TIMES = (0.02, 0.98)
 class Config(iql_critic.Config):
     """Settings of SRPO; defaults are the released ones, `beta` that of hopper-medium."""
 
-    behaviour_steps: int = 2_000_000
-    behaviour_batch_size: int = 2048
-    critic_steps: int = 1_500_000
-    lr: float = 3e-4  # of mu and pi; pi's decays to 0 over `steps` by a cosine
-    dropout: float = 0.1  # rate in mu's blocks
-    beta: float = 0.05  # weight of Q
-    weight: str = 'VDS'  # w(t): VDS sigma_t^2, stable 1, score alpha_t / sigma_t
-    baseline: bool = False  # subtracts the noise from mu's prediction of it
-    normalise_q_gradient: bool = False
-    policy_layers: int = 2  # hidden layers of pi
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        base.check_choice('weight', self.weight, ('VDS', 'stable', 'score'))
-        if self.dropout >= 1:
-            raise UserError(f'dropout={self.dropout}: must be below 1')
-        for name in ('behaviour_batch_size', 'policy_layers'):
-            if getattr(self, name) < 1:
-                raise UserError(f'{name}={getattr(self, name)}: must be at least 1')
+    behaviour_steps: int = setting(2_000_000)
+    behaviour_batch_size: int = setting(2048, least=1)
+    critic_steps: int = setting(1_500_000)
+    lr: float = setting(3e-4, "of mu and pi; pi's decays to 0 over `steps` by a cosine")
+    dropout: float = setting(0.1, "rate in mu's blocks", below=1)
+    beta: float = setting(0.05, 'weight of Q')
+    weight: str = setting(
+        'VDS',
+        'w(t): VDS sigma_t^2, stable 1, score alpha_t / sigma_t',
+        choices=('VDS', 'stable', 'score'),
+    )
+    baseline: bool = setting(False, "subtracts the noise from mu's prediction of it")
+    normalise_q_gradient: bool = setting(False)
+    mu_blocks: int = setting(3, 'residual blocks of mu', least=1)
+    mu_activation: str = setting('mish', 'of mu', choices=ACTIVATIONS)
+    policy_layers: int = setting(2, 'hidden layers of pi', least=1)
+    policy_activation: str = setting('relu', 'of pi', choices=ACTIVATIONS)
+    policy_layer_norm: bool = setting(False, 'LayerNorm after each hidden layer of pi')
 
 
 class CloneDraws(NamedTuple):
@@ -88,14 +90,19 @@ class SRPO(iql_critic.IQLCritic):
     sde: ClassVar[VPSDE] = VPSDE()
 
     @property
-    def mu(self) -> nets.ResidualDenoiser:
-        features = nets.FixedFourierFeatures(64, 30.0)
-        return nets.ResidualDenoiser(self.spec.action_dim, features, nets.mish, self.config.hidden)
+    def mu(self) -> ResidualDenoiser:
+        features = FixedFourierFeatures(64, 30.0)
+        c = self.config
+        activation = ACTIVATIONS[c.mu_activation]
+        return ResidualDenoiser(self.spec.action_dim, features, activation, c.hidden, c.mu_blocks)
 
     @property
-    def pi(self) -> nets.MLP:
-        hidden = (self.config.hidden,) * self.config.policy_layers
-        return nets.MLP(hidden, self.spec.action_dim, nn.relu)
+    def pi(self) -> MLP:
+        c = self.config
+        activation = ACTIVATIONS[c.policy_activation]
+        return MLP(
+            (c.hidden,) * c.policy_layers, self.spec.action_dim, activation, c.policy_layer_norm
+        )
 
     def networks(self) -> dict[str, tuple]:
         obs, action = self.examples
@@ -152,7 +159,7 @@ class SRPO(iql_critic.IQLCritic):
         """pi only."""
         c = self.config
         updates = state.step - c.behaviour_steps - c.critic_steps
-        lr = state.hparams['lr'] * losses.cosine_decay(updates, c.steps)
+        lr = state.hparams['lr'] * cosine_decay(updates, c.steps)
         state, metrics = self.descend(state, 'pi', lr, self.policy_loss, batch, draws)
         return state.replace(step=state.step + 1), metrics
 
@@ -162,7 +169,7 @@ class SRPO(iql_critic.IQLCritic):
         self, state: State, batch: Transition, draws: CloneDraws
     ) -> tuple[jax.Array, Metrics]:
         """mu: L = E |eps(alpha_t a + sigma_t z, t | s) - z|^2, summed over the action's dims."""
-        dropout = nets.dropout_factors(draws.dropout, state.hparams['dropout'])
+        dropout = dropout_factors(draws.dropout, state.hparams['dropout'])
 
         def network(x: jax.Array, t: jax.Array) -> jax.Array:
             return self.mu.apply({'params': state.params['mu']}, x, t, batch.obs, dropout)
@@ -235,7 +242,7 @@ def between(ends: tuple[float, float], u: jax.Array) -> jax.Array:
     return low + (high - low) * u
 
 
-def draw_clone(state: State, batch: Transition, mu: nets.ResidualDenoiser) -> CloneDraws:
+def draw_clone(state: State, batch: Transition, mu: ResidualDenoiser) -> CloneDraws:
     """The random numbers of mu's update `state.step`, a function of the run's key and the step."""
     keys = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
     b, a = batch.action.shape

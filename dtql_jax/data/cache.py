@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 
 from dtql_jax.data import memory
-from dtql_jax.data.minari_source import ROWS, Episodes
-from dtql_jax.tasks import Task
+from dtql_jax.data.episodes import ROWS, Episodes
+from dtql_jax.tasks.task import Task
 
 VARIABLE = 'DTQL_DATA_CACHE'
 VERSION = 2  # of what the readers make of a source: add one when that changes

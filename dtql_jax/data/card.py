@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtql_jax.tasks import Task
+from dtql_jax.tasks.task import Task
 from dtql_jax.types import Transition
 
 if TYPE_CHECKING:
-    from dtql_jax.data.minari_source import Episodes
+    from dtql_jax.data.episodes import Episodes
 
 FEW = 8  # so many distinct rewards are counted one by one
 
@@ -84,7 +84,7 @@ def _range(array: np.ndarray) -> dict[str, float]:
 def _fingerprint(task: Task, transitions: Transition) -> str:
     """SHA-256 over the arrays (bytes, types, shapes) and over what the task makes of them."""
     digest = hashlib.sha256()
-    for name, array in transitions._asdict().items():
+    for name, array in zip(transitions._fields[:5], transitions[:5], strict=True):
         digest.update(f'{name} {array.dtype} {array.shape} '.encode())
         digest.update(np.ascontiguousarray(array))
     meaning = [task.goal, task.success_ends, task.obs_keys, task.horizon, task.env_kwargs]

@@ -44,7 +44,7 @@ def local_file(url: str, *, download: bool = True) -> Path:
             reason = f'the download failed ({_words(error)})'
     raise UserError(
         f'{path} is absent and {reason}; with a network run: mkdir -p {path.parent} && '
-        f'curl -L -C - -o {path} {url} ; or say where it lies: --dataset_path=FILE, or export '
+        f'curl -L -C - -o {path} {url} ; or say where it lies: `dataset_path`=FILE, or export '
         f'{variable}=FOLDER'
     )
 

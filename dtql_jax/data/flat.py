@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from dtql_jax.data import memory, validate
-from dtql_jax.data.minari_source import ROWS, Episodes
+from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.types import UserError
 
 # What h5py, zipfile and numpy raise for files that are cut short or hold something else.

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dtql_jax.spaces import pick
+from dtql_jax.tasks.spaces import pick
 from dtql_jax.types import UserError
 
 if TYPE_CHECKING:
-    from dtql_jax.data.minari_source import Episodes
+    from dtql_jax.data.episodes import Episodes
 
 TOLERANCE = 1e-6  # float rounding of actions at the edge of the box
 # Of flat files: [rows, size].

@@ -9,8 +9,8 @@ import pytest
 
 from dtql_jax.agents import bc, dtql
 from dtql_jax.agents.bc import BC, Config
-from dtql_jax.configs.bc import TABLE
-from dtql_jax.engine import sample
+from dtql_jax.agents.tables.bc import TABLE
+from dtql_jax.training.engine import sample
 from dtql_jax.types import Spec, Transition, UserError
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -33,7 +33,7 @@ def fresh():
 
 
 def state_of(agent):
-    hparams = {k: jnp.float32(v) for k, v in agent.config.hparams().items()}
+    hparams = {k: jnp.float32(v) for k, v in agent.config.floats().items()}
     return fresh().replace(hparams=hparams)
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from golden_weights import check, fill, linear
 
+from dtql_jax.agents.base import State
 from dtql_jax.agents.diffusion_ql import Config, DiffusionQL, Draws, draw
-from dtql_jax.types import Spec, State, Transition, UserError
+from dtql_jax.types import Spec, Transition, UserError
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'dql.npz')
 CASES = ['gym', 'antmaze']
@@ -164,7 +165,7 @@ def fresh() -> State:
 
 
 def state_of(agent: DiffusionQL) -> State:
-    hparams = {k: jnp.float32(v) for k, v in agent.config.hparams().items()}
+    hparams = {k: jnp.float32(v) for k, v in agent.config.floats().items()}
     return fresh().replace(hparams=hparams)
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from golden_weights import check, fill, linear, norm
 
+from dtql_jax.agents.base import State
 from dtql_jax.agents.dql_kl import DQLKL, Config, Draws
-from dtql_jax.configs import dql_kl, dtql
-from dtql_jax.types import Spec, State, Transition
+from dtql_jax.agents.settings import dql_kl, dtql
+from dtql_jax.types import Spec, Transition
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'dql_kl.npz')
 CASES = ['gym', 'sigma1']
@@ -210,7 +211,7 @@ def test_a_candidate_is_ranked_as_it_is_and_clipped_after_the_choice():
 
 def test_rows_are_those_of_dtql_without_its_likelihood_term():
     assert dql_kl.TABLE.keys() == dtql.TABLE.keys()
-    assert 'gamma' not in small().config.hparams()
+    assert 'gamma' not in small().config.floats()
     for task, row in dql_kl.TABLE.items():
         assert {**row, 'gamma': 0} == {**dtql.TABLE[task], 'gamma': 0}, task
         Config(**row)

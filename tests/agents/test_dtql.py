@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from dtql_jax.agents import dtql
+from dtql_jax.agents.base import State
 from dtql_jax.agents.dtql import DTQL, Config, Draws
-from dtql_jax.engine import sample
-from dtql_jax.types import Spec, State, Transition
+from dtql_jax.training.engine import sample
+from dtql_jax.types import Spec, Transition
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -29,7 +30,7 @@ def fresh_lanes():
 
 
 def lanes_of(agent):
-    hparams = {k: jnp.full(2, v, jnp.float32) for k, v in agent.config.hparams().items()}
+    hparams = {k: jnp.full(2, v, jnp.float32) for k, v in agent.config.floats().items()}
     return fresh_lanes().replace(hparams=hparams)
 
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.agents import dtql, policies
+from dtql_jax.agents import dtql
+from dtql_jax.agents import one_step
 from dtql_jax.agents.dtql import DTQL, Config
-from dtql_jax.configs import task_config
+from dtql_jax.agents.registry import task_config
 from dtql_jax.diffusion import SCHEDULES
 from dtql_jax.types import Spec, Transition, UserError
 

@@ -8,7 +8,7 @@ import pytest
 
 from dtql_jax.agents import idql
 from dtql_jax.agents.idql import IDQL, Config, Draws
-from dtql_jax.diffusion import VP
+from dtql_jax.diffusion.sde import VP
 from dtql_jax.types import Spec, Transition, UserError
 
 pytestmark = pytest.mark.usefixtures('quick_compile')

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax import nets
 from dtql_jax.agents import srpo
 from dtql_jax.agents.srpo import SRPO, CloneDraws, Config, Draws
-from dtql_jax.configs.srpo import TABLE
+from dtql_jax.agents.tables.srpo import TABLE
+from dtql_jax.nn.denoisers import FixedFourierFeatures
 from dtql_jax.types import Spec, Transition, UserError
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -225,13 +225,13 @@ def test_the_frequencies_never_change_and_the_rest_of_mu_decays(start):
 
 
 def test_features_are_sines_then_cosines_of_turns(start):
-    features = nets.FixedFourierFeatures(4, 30.0)
+    features = FixedFourierFeatures(4, 30.0)
     params = {'params': {'frequency': jnp.array([0.25, 3.0])}}
     np.testing.assert_allclose(
         features.apply(params, jnp.array([0.0, 1.0])), [[0, 0, 1, 1], [1, 0, 0, 1]], atol=2e-6
     )
     assert start.params['mu']['features']['frequency'].shape == (32,)
-    fresh = nets.FixedFourierFeatures(4096, 30.0).init(jax.random.key(0), jnp.zeros(1))
+    fresh = FixedFourierFeatures(4096, 30.0).init(jax.random.key(0), jnp.zeros(1))
     assert fresh['params']['frequency'].std() == pytest.approx(30, rel=0.05)
 
 

@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 from golden_weights import check, fill, linear
 
-from dtql_jax import nets
+from dtql_jax.agents.base import State
 from dtql_jax.agents.srpo import SRPO, CloneDraws, Config, Draws
-from dtql_jax.types import Spec, State, Transition
+from dtql_jax.nn.critics import TwinQ
+from dtql_jax.types import Spec, Transition
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'srpo.npz')
 CASES = ['gym', 'antmaze']
@@ -71,7 +72,7 @@ def used(layout: list) -> list:
     return [(name, path) for name, path in layout if name]
 
 
-class ActionFirst(nets.TwinQ):
+class ActionFirst(TwinQ):
     """The released code's critic sees `[a, s]`: ours with the rows of its first layer permuted."""
 
     def __call__(self, obs, action):
@@ -84,7 +85,7 @@ class Traced(SRPO):
     q_layers = 2
 
     @property
-    def q(self) -> nets.TwinQ:
+    def q(self) -> TwinQ:
         return ActionFirst((self.config.hidden,) * self.q_layers, nn.relu)
 
 

@@ -6,10 +6,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dtql_jax.behaviours.ant import ENVIRONMENT, ant_walk, read_weights
-from dtql_jax.behaviours.base import record
-from dtql_jax.mazes import MAPS
-from dtql_jax.tasks import TASKS, Task
+from dtql_jax.collect.ant import ENVIRONMENT, ant_walk, read_weights
+from dtql_jax.collect.base import record
+from dtql_jax.tasks.mazes import MAPS
+from dtql_jax.tasks.registry import TASKS
+from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
 MAZE = MAPS['antmaze-umaze']

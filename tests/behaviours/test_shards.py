@@ -9,10 +9,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dtql_jax.behaviours import shards
-from dtql_jax.behaviours.base import Behaviour, record
-from dtql_jax.behaviours.shards import Shards, fill, shard_size
-from dtql_jax.tasks import Task
+from dtql_jax.collect import shards
+from dtql_jax.collect.base import Behaviour, record
+from dtql_jax.collect.shards import Shards, fill, shard_size
+from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
 HORIZON = 12
@@ -177,7 +177,7 @@ def test_a_shard_that_cannot_be_written(tmp_path):
 
 def test_workers_need_no_jax():
     code = (
-        'import sys, dtql_jax.behaviours.shards, dtql_jax.behaviours.wander\n'
+        'import sys, dtql_jax.collect.shards, dtql_jax.behaviours.wander\n'
         'import dtql_jax.behaviours.ant\n'
         'assert "jax" not in sys.modules'
     )

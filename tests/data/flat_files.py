@@ -3,7 +3,7 @@
 import numpy as np
 
 from dtql_jax.data import load
-from dtql_jax.tasks import Task
+from dtql_jax.tasks.task import Task
 
 OWN = Task('own', ('none',), env_id='Hopper-v5', horizon=100)
 

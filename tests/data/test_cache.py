@@ -13,8 +13,10 @@ from flat_files import OWN as FLAT
 from flat_files import table
 from minari_sets import MAZE, episode, walk, write
 
-from dtql_jax.data import cache, load, loading
-from dtql_jax.tasks import TASKS, Task, adjust
+from dtql_jax.data import cache, load
+from dtql_jax.data import load as loading
+from dtql_jax.tasks.registry import TASKS
+from dtql_jax.tasks.task import Task, adjust
 from dtql_jax.types import UserError
 
 OWN = Task('own', ('me/own-v0',))

@@ -6,8 +6,10 @@ import json
 import pytest
 from minari_sets import MAZE, episode, walk, write
 
-from dtql_jax.data import format_card, load
-from dtql_jax.tasks import TASKS, Task, adjust
+from dtql_jax.data import load
+from dtql_jax.data.card import format_card
+from dtql_jax.tasks.registry import TASKS
+from dtql_jax.tasks.task import Task, adjust
 
 OWN = Task('own', ('me/own-v0',), score_range=(1.0, 6.0))
 

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from same_sets import assert_same
 
-from dtql_jax.behaviours import shards
-from dtql_jax.behaviours.base import Behaviour
-from dtql_jax.behaviours.wander import Wander
-from dtql_jax.data import collect, load
-from dtql_jax.data.minari_source import DIGEST_KEY
-from dtql_jax.tasks import TASKS, Task, make_env
+from dtql_jax.collect import shards
+from dtql_jax.collect import write as collect
+from dtql_jax.collect.base import Behaviour
+from dtql_jax.collect.wander import Wander
+from dtql_jax.data import load
+from dtql_jax.data.digest import DIGEST_KEY
+from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.registry import TASKS
+from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
 TASK = dataclasses.replace(TASKS['pointmaze-umaze'], datasets=('dtql/small-v0',))

@@ -12,8 +12,11 @@ import pytest
 from flat_files import OWN, columns, table
 from minari_sets import episode, write
 
-from dtql_jax.data import format_card, load
-from dtql_jax.tasks import TASKS, adjust, make_env
+from dtql_jax.data import load
+from dtql_jax.data.card import format_card
+from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.registry import TASKS
+from dtql_jax.tasks.task import adjust
 from dtql_jax.types import Spec, UserError
 
 ANT = TASKS['antmaze-umaze-v2']

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from minari_sets import BOX, MAZE, episode, walk, write
 
-from dtql_jax.data import REWARDS, load
-from dtql_jax.tasks import TASKS, Task, adjust, resolve
+from dtql_jax.data import load
+from dtql_jax.data.load import REWARDS
+from dtql_jax.tasks.registry import TASKS, resolve
+from dtql_jax.tasks.task import Task, adjust
 from dtql_jax.types import Spec, UserError
 
 OWN = Task('own', ('me/own-v0',))

@@ -13,7 +13,8 @@ import pytest
 from flat_files import OWN, columns, table
 
 from dtql_jax.data import load
-from dtql_jax.tasks import TASKS, make_env
+from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.registry import TASKS
 from dtql_jax.types import Spec, UserError
 
 ROW = np.arange(8.0, dtype=np.float32)

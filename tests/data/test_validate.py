@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from minari_sets import BOX, MAZE, episode, walk, write
 
-from dtql_jax.data import load, minari_source
-from dtql_jax.tasks import TASKS, Task, minari_folder
+from dtql_jax.data import load
+from dtql_jax.data import minari as minari_source
+from dtql_jax.tasks.env import minari_folder
+from dtql_jax.tasks.registry import TASKS
+from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
 OWN = Task('own', ('me/own-v0',))

@@ -1,0 +1,129 @@
+"""Evaluates the policies of a run again, finished or stopped, in the run's own environment.
+
+  dtql evaluate --run=runs/x --episodes=100
+  dtql evaluate --run=runs/x --which=best --eval_seed=1
+  dtql evaluate --run=runs/x --variant=dtql --seed=0 --video=x.gif
+
+The best policies were chosen by the starts that training evaluates on, those of --eval_seed=0:
+another one gives them starts that they were not chosen for, and so an unbiased score.
+
+Prints the table, and appends a row for each seed to reeval.jsonl in the run folder; nothing else
+there changes. A film shows the first episode of the first seed.
+"""
+
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from dtql_jax.cli.flags import define_whole, run_command
+from dtql_jax.types import UserError
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string('run', None, 'the run folder', FLAGS)
+define_whole('episodes', 100, 'episodes of each seed', FLAGS)
+flags.DEFINE_string('which', 'last', "policies: 'last' or 'best'", FLAGS)
+flags.DEFINE_string('variant', None, "only this one, such as 'dtql' or 'clone'", FLAGS)
+define_whole('seed', None, 'only this training seed (default: all)', FLAGS)
+define_whole('eval_seed', 0, "draws the episodes' starts; training uses 0", FLAGS)
+define_whole('eval_envs', None, 'simulators side by side (speed only, no result)', FLAGS)
+flags.DEFINE_string('video', None, 'film to write: .gif, or .mp4 with imageio-ffmpeg', FLAGS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluates; returns the exit code."""
+    return run_command(evaluate, FLAGS, __doc__, argv)
+
+
+def evaluate(asked: flags.FlagValues) -> None:
+    # Here and not above: --help needs none of it.
+    from dtql_jax.report.loggers import JsonlLog
+    from dtql_jax.report.tables import evaluation_table
+    from dtql_jax.rollout.player import open_player
+    from dtql_jax.runs.policy import Run
+
+    check(asked)
+    run = Run(asked.run)
+    acting = run.acting(asked.which)
+    lanes = choose(run, asked.which, asked.variant, asked.seed)
+    with open_player(
+        run.task, run.agent, run.lanes, asked.episodes, asked.eval_envs, eval_seed=asked.eval_seed
+    ) as player:
+        scores = player(acting, lanes)
+    rows = [
+        {
+            'step': run.step(i, asked.which),
+            'variant': run.lanes[i].variant,
+            'seed': run.lanes[i].seed,
+            'which': asked.which,
+            'eval_seed': asked.eval_seed,
+            **scores[i],
+        }
+        for i in lanes
+    ]
+    print(f'{run.task.name}, {asked.which} policies, {asked.episodes} episodes of each seed\n')
+    print(evaluation_table(rows, run.description['data']['score']), flush=True)
+    with JsonlLog(run.run_dir / 'reeval.jsonl') as log:
+        for row in rows:
+            log.write(row)
+    if asked.video:
+        film(run, lanes[0], asked.which, asked.eval_seed, pathlib.Path(asked.video))
+
+
+def check(asked: flags.FlagValues) -> None:
+    """Raises UserError for flags that cannot be met, before anything is read."""
+    if not asked.run:
+        raise UserError('no run to evaluate: name its folder as --run=DIR')
+    for name, least in (('episodes', 1), ('eval_seed', 0), ('eval_envs', 1)):
+        if asked[name].value is not None and asked[name].value < least:
+            raise UserError(f'--{name}={asked[name].value}: must be at least {least}')
+    if asked.video and pathlib.Path(asked.video).suffix not in ('.gif', '.mp4'):
+        raise UserError(f'--video={asked.video}: end its name in .gif or .mp4')
+
+
+def choose(run, which: str, variant: str | None, seed: int | None) -> list[int]:
+    """The lanes to evaluate; says which are left out, and raises UserError if all are."""
+    if variant is not None or seed is not None:
+        run.lane(seed, variant)  # that there is one
+    # A seed alone means this seed of every variant.
+    lanes = [
+        i
+        for i, lane in enumerate(run.lanes)
+        if variant in (None, lane.variant) and seed in (None, lane.seed)
+    ]
+    missing = {i: reason for i in lanes if (reason := run.missing(i, which))}
+    if len(missing) == len(lanes):
+        raise UserError(f'{run.run_dir}: {missing[lanes[0]]}')
+    for reason in missing.values():
+        print(f'left out: {reason}')
+    return [i for i in lanes if i not in missing]
+
+
+def film(run, lane: int, which: str, eval_seed: int, path: pathlib.Path) -> None:
+    """Films the lane's first episode, action for action the one that was evaluated."""
+    import contextlib
+
+    from dtql_jax.rollout.evaluate import start_seed
+    from dtql_jax.rollout.video import record_video
+    from dtql_jax.runs.policy import policy_of
+    from dtql_jax.tasks.env import make_env
+
+    if sys.platform == 'linux' and not os.environ.get('DISPLAY'):
+        os.environ.setdefault('MUJOCO_GL', 'egl')  # draws without a screen
+    policy = policy_of(run, lane, which)
+    try:
+        with contextlib.closing(make_env(run.task, render_mode='rgb_array')) as env:
+            total = record_video(policy, env, path, seed=start_seed(eval_seed, 0))
+    except UserError:
+        raise
+    # What a missing OpenGL raises depends on the library that looked for it.
+    except Exception as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UserError(
+            f'--video={path}: the simulator cannot draw here ({reason}); it needs OpenGL: install '
+            'libegl1 (MUJOCO_GL=egl) or libosmesa6 (MUJOCO_GL=osmesa)'
+        ) from error
+    lane = run.lanes[lane]
+    print(f'film {path}: {lane.variant} seed {lane.seed}, return {total:.1f}')

@@ -1,0 +1,31 @@
+"""Compares runs: the mean score and its range over seeds, one line per run, in one chart.
+
+dtql plot --runs=runs/a,runs/b --out=comparison.png
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from dtql_jax.cli.flags import run_command
+from dtql_jax.types import UserError
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_list('runs', [], 'folders of the runs, separated by commas', FLAGS)
+flags.DEFINE_string('out', 'comparison.png', 'the chart to write; its ending is its format', FLAGS)
+flags.DEFINE_float(
+    'behaviour', None, "score of the data's policy, drawn as a line", flag_values=FLAGS
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draws the chart and prints its path; returns the exit code."""
+    return run_command(plot, FLAGS, __doc__, argv)
+
+
+def plot(asked: flags.FlagValues) -> None:
+    from dtql_jax.report.plots import plot_runs
+
+    if not asked.runs:
+        raise UserError('no runs to draw: name their folders as --runs=DIR,DIR')
+    print(plot_runs(asked.runs, asked.out, asked.behaviour))

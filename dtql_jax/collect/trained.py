@@ -1,0 +1,68 @@
+"""A trained run of this package as the behaviour, in its task's environment of evaluation."""
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import gymnasium as gym
+import jax
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+
+from dtql_jax.agents.base import Agent
+from dtql_jax.collect.base import Behaviour, evaluation_spec
+from dtql_jax.rollout.actor import Actor
+from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.spaces import flatten, leaf_paths
+from dtql_jax.training.compilation_cache import use_compilation_cache
+from dtql_jax.types import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained(Behaviour):
+    """A policy of a run, held here, so that a run that is trained on changes nothing."""
+
+    agent: Agent = dataclasses.field(kw_only=True)
+    acting: Params = dataclasses.field(kw_only=True)  # numpy `[1, ...]`
+    origin: str = dataclasses.field(kw_only=True)  # which policy it is, in words
+
+    algorithm = 'trained policy of dtql_jax'
+
+    @property
+    def description(self) -> str:
+        return (
+            f"{self.origin}, trained by dtql_jax on {self.task.name}, in the task's environment of "
+            f'evaluation, with Gaussian noise of deviation {self.noise:g} on its actions.'
+        )
+
+    def settings(self) -> dict[str, Any]:
+        digest = hashlib.sha256(repr(self.task).encode())
+        for leaf in jax.tree.leaves(self.acting):
+            digest.update(leaf.tobytes())
+        return {'policy': self.origin, 'policy_sha256': digest.hexdigest()}
+
+    def env_spec(self) -> EnvSpec:
+        return evaluation_spec(self.task)
+
+    def open(self) -> tuple[gym.Env, '_Acting']:
+        env = make_env(self.task, flat=False)
+        return env, _Acting(self, leaf_paths(env.observation_space, self.task.observed_keys))
+
+
+class _Acting:
+    """Acts with a key drawn for each episode, folded with the step."""
+
+    def __init__(self, behaviour: Trained, paths: list[tuple[str, ...]]):
+        use_compilation_cache()
+        self._actor = Actor(behaviour.agent.precise(behaviour.agent.act), 1)
+        self._acting = self._actor.place(behaviour.acting)
+        self._paths = paths
+
+    def begin(self, obs: Any, rng: np.random.Generator) -> None:
+        self._key, self._step = int(rng.integers(2**32)), 0
+
+    def act(self, obs: Any) -> np.ndarray:
+        flat = flatten(obs, self._paths)[None]
+        action = self._actor(self._acting, [0], [self._key], [0], [self._step], flat)[0]
+        self._step += 1
+        return action

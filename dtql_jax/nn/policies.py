@@ -1,0 +1,58 @@
+"""Gaussian policies."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, OrthogonalDense, orthogonal
+
+
+class GaussianPolicy(nn.Module):
+    """Mean and log deviation of a Gaussian before tanh: `[B, O] -> ([B, A], [B, A])`.
+
+    Every layer is orthogonal (gain 1) with zero bias, the output included. The log deviation is
+    clamped to [-5, 2], with no gradient outside.
+    """
+
+    action_dim: int
+    hidden: int = 256
+    layers: int = 3
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = obs
+        for _ in range(self.layers):
+            x = nn.Dense(self.hidden, kernel_init=orthogonal)(x)
+            if self.layer_norm:
+                x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON)(x)
+            x = self.activation(x)
+        x = nn.Dense(2 * self.action_dim, kernel_init=orthogonal)(x)
+        mean, log_std = jnp.split(x, 2, axis=-1)
+        return mean, jnp.clip(log_std, -5.0, 2.0)
+
+
+class TanhMeanPolicy(nn.Module):
+    """IQL's Gaussian in the unit box, no tanh after the noise: `[B, O] -> ([B, A], [A])`.
+
+    The mean is `tanh(MLP(s))`. The log deviation is one parameter for all states,
+    0 at first and clamped to [-5, 2].
+    """
+
+    action_dim: int
+    hidden: int = 256
+    layers: int = 2
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        hidden, orthogonal = (self.hidden,) * self.layers, OrthogonalDense
+        mean = MLP(
+            hidden, self.action_dim, self.activation, self.layer_norm, orthogonal, name='mean'
+        )(obs)
+        log_std = self.param('log_std', nn.initializers.zeros, (self.action_dim,))
+        return jnp.tanh(mean), jnp.clip(log_std, -5.0, 2.0)

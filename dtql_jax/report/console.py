@@ -1,0 +1,88 @@
+"""What a run tells the person who started it: the plan, the progress, the table."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+import numpy as np
+
+from dtql_jax.types import Lane, Phase
+
+LINE_SECONDS = 15.0  # between lines of progress where the output is not a terminal
+
+
+class Console:
+    """Prints a run's events: a line that rewrites itself on a terminal, a few lines elsewhere."""
+
+    def __init__(self, stream: TextIO | None = None):
+        self.stream = stream or sys.stdout
+        self._terminal = self.stream.isatty()
+        self._printed = 0.0
+        self._width = 0
+        self._eval_s = 0.0
+        self.eval_steps: Sequence[int] = ()  # when evaluations are due: part of the time left
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.clear()
+        print(text, file=self.stream, flush=True)
+
+    def warn(self, text: str) -> None:
+        """A line about something that the user should know."""
+        self.say(f'warning: {text}')
+
+    def compiled(self, phase: Phase, seconds: float) -> None:
+        self.say(f'compiled {phase.name} in {seconds:.1f} s')
+
+    def progress(self, phase: Phase, step: int, total: int, rate: float) -> None:
+        # The evaluation of this very step, if any, is still to come when its progress is told.
+        evaluations = sum(due >= step for due in self.eval_steps)
+        left = (total - step) / rate + evaluations * self._eval_s
+        text = f'{phase.name} {step:,}/{total:,}  {rate:,.1f} updates/s  {duration(left)} left'
+        self.rewrite(text, last=step >= total)
+
+    def rewrite(self, text: str, *, last: bool) -> None:
+        """A line in the place of the one before; elsewhere than on a terminal, one now and then."""
+        now = time.monotonic()
+        if not self._terminal and now - self._printed < LINE_SECONDS and not last:
+            return
+        self._printed = now
+        if self._terminal:
+            print(f'\r{text:<{self._width}}', end='', file=self.stream, flush=True)
+            self._width = len(text)
+        else:
+            print(text, file=self.stream, flush=True)
+
+    def evaluated(
+        self, step: int, lanes: Sequence[Lane], scores: np.ndarray, seconds: float
+    ) -> None:
+        self._eval_s = seconds
+        by_variant: dict[str, list[str]] = {}
+        for lane, score in zip(lanes, scores, strict=True):
+            text = f'{score:.1f}' if np.isfinite(score) else 'diverged'
+            by_variant.setdefault(lane.variant, []).append(text)
+        scores_text = '; '.join(f'{k} {" ".join(v)}' for k, v in by_variant.items())
+        self.say(f'evaluation at {step:,}: score {scores_text}  ({duration(seconds)})')
+
+    def diverged(self, lane: Lane, step: int) -> None:
+        self.warn(
+            f'{lane.variant} seed {lane.seed} diverged at update {step:,}: '
+            'it keeps its last finite state and is trained and evaluated no more'
+        )
+
+    def clear(self) -> None:
+        """Takes away the line that rewrites itself, before something else is printed."""
+        if self._terminal and self._width:
+            print('\r' + ' ' * self._width + '\r', end='', file=self.stream)
+            self._width = 0
+
+
+def duration(seconds: float) -> str:
+    """`75` as '1:15 min', `7500` as '2:05 h'."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f'{seconds} s'
+    if seconds < 3600:
+        return f'{seconds // 60}:{seconds % 60:02d} min'
+    return f'{seconds // 3600}:{seconds // 60 % 60:02d} h'

@@ -1,0 +1,259 @@
+"""Learning curves from the files of a run: one chart per run, and several runs in one chart.
+
+A row of `eval.jsonl` or `metrics.jsonl` is a point: `step` is its place, `seed` and `variant` (such
+as 'dtql' and 'clone') say to which line it belongs. Thin lines are seeds, thick lines their mean,
+bands the range between the lowest and the highest seed.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from dtql_jax.report.loggers import read_jsonl
+from dtql_jax.types import UserError
+
+Rows = list[dict[str, Any]]
+Seeds = dict[Any, list[tuple[int, float]]]  # a line of (step, value) per seed
+
+SCORE = 'eval/score'
+# What is worth a panel, the most telling first; other metrics follow in the order of the rows.
+MAIN_METRICS = ('critic/loss', 'mu/loss', 'pi/trust_loss', 'pi/q', 'pi/loss')
+MAX_PANELS = 4
+# Okabe and Ito's colours, which differ for every kind of colour vision.
+PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+INK, FAINT, SHADE = '#333333', '#D9D9D9', '#F1F1F1'
+
+
+def plot_curves(run_dir: str | Path, behaviour: float | None = None) -> Path:
+    """Draws `curves.png` in a run's folder and returns its path.
+
+    Left are the evaluation scores, with the pre-training phase shaded; right up to four metrics.
+
+    Args:
+        run_dir: the folder with `eval.jsonl` and `metrics.jsonl`; one of them may be missing.
+        behaviour: the score of the data's policy, drawn as a horizontal line.
+
+    Raises:
+        UserError: the folder has neither file.
+    """
+    run_dir = Path(run_dir)
+    evals, metrics = _rows(run_dir, 'eval.jsonl'), _rows(run_dir, 'metrics.jsonl')
+    if evals is None and metrics is None:
+        raise UserError(f'{run_dir} has no eval.jsonl and no metrics.jsonl: name a run folder.')
+    evals, metrics = evals or [], metrics or []
+    keys = _panel_keys(metrics)
+    colours = _colours(_variant(row) for row in [*evals, *metrics])
+
+    figure = Figure(figsize=(12.5 if keys else 7, 5), dpi=150, layout='constrained')
+    figure.suptitle(run_dir.resolve().name, color=INK, fontsize=13, fontweight='bold')
+    parts = figure.subfigures(1, 2, width_ratios=(1, 1.15)) if keys else [figure]
+    axes = [parts[0].subplots()]
+    _draw_scores(axes[0], evals, colours, behaviour)
+    if keys:
+        grid = parts[1].subplots(math.ceil(len(keys) / 2), min(len(keys), 2), squeeze=False)
+        for axis, key in zip(grid.flat, keys, strict=False):
+            _draw_metric(axis, metrics, key, colours)
+            axes.append(axis)
+        for axis in grid.flat[len(keys) :]:
+            axis.set_axis_off()
+    _finish(axes, metrics)
+    return _save(figure, run_dir / 'curves.png')
+
+
+def plot_runs(
+    run_dirs: Sequence[str | Path], out: str | Path, behaviour: float | None = None
+) -> Path:
+    """Draws the scores of several runs in one chart, mean and range over seeds, and returns `out`.
+
+    Raises:
+        UserError: a folder has no evaluations.
+    """
+    lines: dict[str, Seeds] = {}
+    for label, run_dir in zip(_labels(run_dirs), run_dirs, strict=True):
+        rows = _rows(Path(run_dir), 'eval.jsonl')
+        if not rows:
+            raise UserError(f'{run_dir} has no evaluations in eval.jsonl: name a run folder.')
+        variants = _lines(rows, _score_key(rows))
+        for variant, seeds in variants.items():
+            lines[label if len(variants) == 1 else f'{label}, {variant}'] = seeds
+
+    figure = Figure(figsize=(8, 5), dpi=150, layout='constrained')
+    axis = figure.subplots()
+    colours = _colours(lines)
+    for label, seeds in lines.items():
+        _draw_mean(axis, seeds, colours[label], _with_last(label, seeds), band=True)
+    _draw_behaviour(axis, behaviour)
+    _from_zero(axis)
+    axis.set_ylabel('score')
+    _finish([axis])
+    _legend(axis)
+    return _save(figure, Path(out))
+
+
+def _draw_scores(axis: Axes, rows: Rows, colours: dict[str, str], behaviour: float | None) -> None:
+    key = _score_key(rows)
+    axis.set_ylabel(key.removeprefix('eval/'))
+    axis.set_title('evaluation: seeds (thin) and their mean', fontsize=10, color=INK, loc='left')
+    lines = _lines(rows, key)
+    for variant, seeds in lines.items():
+        for points in seeds.values() if len(seeds) > 1 else ():
+            axis.plot(*zip(*points, strict=True), color=colours[variant], lw=0.9, alpha=0.5)
+        _draw_mean(axis, seeds, colours[variant], _with_last(variant, seeds), marker='o')
+    _draw_behaviour(axis, behaviour)
+    _from_zero(axis)
+    if lines or behaviour is not None:
+        _legend(axis)
+    if not lines:
+        axis.text(0.5, 0.5, 'no evaluation yet', ha='center', color=INK, transform=axis.transAxes)
+
+
+def _draw_metric(axis: Axes, rows: Rows, key: str, colours: dict[str, str]) -> None:
+    axis.set_title(key, fontsize=10, color=INK, loc='left')
+    lines = _lines(rows, key)
+    for variant, seeds in lines.items():
+        _draw_mean(axis, seeds, colours[variant], band=True, width=1.6)
+    values = [v for seeds in lines.values() for points in seeds.values() for _, v in points]
+    finite = [value for value in values if math.isfinite(value)]
+    if finite and min(finite) > 0 and max(finite) > 100 * min(finite):
+        axis.set_yscale('log')
+
+
+def _draw_mean(
+    axis: Axes,
+    seeds: Seeds,
+    colour: str,
+    label: str = '',
+    band: bool = False,
+    marker: str = '',
+    width: float = 2.2,
+) -> None:
+    steps, mean, low, high = _over_seeds(seeds)
+    if band and len(seeds) > 1:
+        axis.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
+    # A line of one point shows only by its marker.
+    axis.plot(
+        steps,
+        mean,
+        color=colour,
+        lw=width,
+        marker=marker or ('o' if len(steps) == 1 else ''),
+        ms=4,
+        label=label or None,
+    )
+
+
+def _draw_behaviour(axis: Axes, behaviour: float | None) -> None:
+    if behaviour is not None:
+        label = f'behaviour: {behaviour:.1f}'
+        axis.axhline(behaviour, color='#7F7F7F', lw=1.4, ls=(0, (5, 3)), label=label)
+
+
+def _finish(axes: Sequence[Axes], metrics: Rows = ()) -> None:
+    """The common style, a common x range, and the shade under the pre-training phase."""
+    pretrained = max((row['step'] for row in metrics if _is_pretraining(row)), default=0)
+    end = max(axis.dataLim.x1 for axis in axes)
+    for axis in axes:
+        if pretrained:
+            axis.axvspan(0, pretrained, color=SHADE, lw=0, zorder=0)
+        if math.isfinite(end) and end > 0:
+            axis.set_xlim(0, end * 1.02)
+        axis.spines[['top', 'right']].set_visible(False)
+        axis.spines[['left', 'bottom']].set_color('#999999')
+        axis.tick_params(colors=INK, labelsize=9, length=3)
+        axis.grid(axis='y', color=FAINT, lw=0.7)
+        axis.set_axisbelow(True)
+        axis.xaxis.set_major_formatter(EngFormatter(sep=''))
+        axis.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
+        axis.xaxis.label.set_color(INK)
+        axis.yaxis.label.set_color(INK)
+    axes[0].set_xlabel('updates (shaded: pre-training)' if pretrained else 'updates')
+
+
+def _from_zero(axis: Axes) -> None:
+    """Scores start at 0, where the axis does not go below it anyway."""
+    if axis.get_ylim()[0] > 0:
+        axis.set_ylim(bottom=0)
+
+
+def _legend(axis: Axes) -> None:
+    axis.legend(frameon=False, fontsize=10, labelcolor=INK, loc='best')
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f'cannot write the chart {path}: {error}') from None
+    return path
+
+
+def _rows(run_dir: Path, name: str) -> Rows | None:
+    path = run_dir / name
+    return read_jsonl(path) if path.is_file() else None
+
+
+def _variant(row: dict[str, Any]) -> str:
+    return str(row.get('variant', 'policy'))
+
+
+def _is_pretraining(row: dict[str, Any]) -> bool:
+    return str(row.get('phase', '')).startswith('pre')
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _score_key(rows: Rows) -> str:
+    """The score, or the return of a task that has no score."""
+    return SCORE if not rows or any(SCORE in row for row in rows) else 'eval/return'
+
+
+def _panel_keys(metrics: Rows) -> list[str]:
+    seen = {key: None for row in metrics for key, value in row.items() if _is_number(value)}
+    keys = [key for key in seen if '/' in key and not key.startswith(('time/', 'eval/'))]
+    ranks = {key: rank for rank, key in enumerate(MAIN_METRICS)}
+    return sorted(keys, key=lambda key: ranks.get(key, len(ranks)))[:MAX_PANELS]
+
+
+def _colours(names: Iterable[str]) -> dict[str, str]:
+    unique = dict.fromkeys(names)
+    return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(unique)}
+
+
+def _labels(run_dirs: Sequence[str | Path]) -> list[str]:
+    """The names of the folders, or the paths as given where two names are the same."""
+    names = [Path(run_dir).resolve().name for run_dir in run_dirs]
+    return names if len(set(names)) == len(names) else [str(run_dir) for run_dir in run_dirs]
+
+
+def _lines(rows: Rows, key: str) -> dict[str, Seeds]:
+    """The points of `key`, by variant and seed."""
+    lines: dict[str, Seeds] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if _is_number(row.get(key)):
+            lines[_variant(row)][row.get('seed', 0)].append((row['step'], row[key]))
+    return lines
+
+
+def _over_seeds(seeds: Seeds) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Steps, and mean, lowest and highest value over the seeds that are finite there."""
+    values = defaultdict(list)
+    for points in seeds.values():
+        for step, value in points:
+            values[step].append(value if math.isfinite(value) else math.nan)
+    steps = [step for step in sorted(values) if not np.isnan(values[step]).all()]
+    columns = [[f(values[s]) for s in steps] for f in (np.nanmean, np.nanmin, np.nanmax)]
+    return np.array(steps), *(np.array(column) for column in columns)
+
+
+def _with_last(label: str, seeds: Seeds) -> str:
+    mean = _over_seeds(seeds)[1]
+    return f'{label}: {mean[-1]:.1f}' if len(mean) else label

@@ -1,0 +1,103 @@
+"""What a run will do and cost, said before it starts."""
+
+import pathlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dtql_jax.agents.base import Agent
+from dtql_jax.report.console import duration
+from dtql_jax.training.engine import Engine
+from dtql_jax.runs.plan import Plan
+
+# The share of the machine's matrix-product rate that training reaches.
+USUAL_EFFICIENCY = 0.5
+
+
+def evaluation_steps(agent: Agent) -> list[int]:
+    """The updates after which a run evaluates, all phases counted."""
+    steps, begin = [], 0
+    for phase in agent.phases():
+        if phase.evaluate and phase.steps:
+            every = agent.config.eval_every
+            steps += [*range(begin + every, begin + phase.steps, every), begin + phase.steps]
+        begin += phase.steps
+    return steps
+
+
+def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
+    """What the run will do: lanes, devices, budget, memory, time, folder."""
+    config = plan.config
+    seeds: dict[str, list[str]] = {}
+    for lane in plan.lanes:
+        seeds.setdefault(lane.variant, []).append(str(lane.seed))
+    phases = [p for p in engine.agent.phases() if p.steps]
+    budget = ', '.join(f'{p.name} {p.steps:,} x {p.batch_size}' for p in phases)
+    devices = f'{len(engine.devices)} x {engine.devices[0].device_kind}'
+    if unused := len(jax.local_devices()) - len(engine.devices):
+        devices += (
+            f' ({unused} idle: {len(plan.lanes)} lanes split evenly over {len(engine.devices)}; '
+            'choose a multiple of the devices to use all)'
+        )
+    state = tree_bytes(jax.eval_shape(engine.init))
+    train_s, act_s = estimate_seconds(plan, engine)
+    rows = {
+        'lanes': '; '.join(f'{name} seeds {" ".join(s)}' for name, s in seeds.items()),
+        'devices': devices,
+        'budget': f'{budget} (updates x batch)',
+        'evaluation': f'every {config.eval_every:,} updates, {plan.eval_episodes} episodes a lane',
+        'memory': f'{tree_bytes(engine.data) / 2**20:,.0f} MiB data, '
+        f'{2 * state / 2**20:,.0f} MiB states',
+        'time': f'roughly {duration(train_s)} of training, up to {duration(act_s)} of acting',
+        'folder': str(run_dir),
+    }
+    return '\n'.join(['plan', *(f'  {name:<10} {text}' for name, text in rows.items())])
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of all leaves; a typed key counts as its two words."""
+    return sum(
+        x.size * (8 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x.dtype.itemsize)
+        for x in jax.tree.leaves(tree)
+    )
+
+
+def estimate_seconds(plan: Plan, engine: Engine) -> tuple[float, float]:
+    """Rough seconds of training and, at most, of acting: operations over a measured rate."""
+    agent = engine.agent
+    state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
+    row = jax.tree.map(lambda x: x[0], engine.data)
+    train = 0.0
+    for phase in agent.phases():
+        batch = jax.tree.map(
+            lambda x, b=phase.batch_size: jax.ShapeDtypeStruct((b, *x.shape), x.dtype), row
+        )
+        train += phase.steps * flops(phase.update, state, batch)
+    acting = jax.eval_shape(agent.acting, state)
+    obs = jax.ShapeDtypeStruct((agent.spec.obs_dim,), jnp.float32)
+    steps = len(evaluation_steps(agent)) * plan.eval_episodes * (plan.task.horizon or 1000)
+    act = steps * flops(agent.act, acting, obs, state.key)
+    rate = matmul_rate() * USUAL_EFFICIENCY
+    return len(plan.lanes) * train / rate / len(engine.devices), len(plan.lanes) * act / rate
+
+
+def flops(function: Any, *shapes: Any) -> float:
+    """Floating-point operations of a function, counted by the compiler without compiling it."""
+    analysis = jax.jit(function).lower(*shapes).cost_analysis()
+    return float((analysis or {}).get('flops', 0.0))
+
+
+def matmul_rate(n: int = 1024, repeats: int = 5) -> float:
+    """The best of a few float32 products of `[n, n]` matrices on the first device, in FLOP/s."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(n, n)), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    product(x, x).block_until_ready()
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        product(x, x).block_until_ready()
+        seconds.append(time.perf_counter() - began)
+    return 2 * n**3 / min(seconds)

@@ -1,0 +1,144 @@
+"""Trained policies for use outside training: `load_policy`."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import numpy as np
+from absl import logging
+
+from dtql_jax.agents.registry import find_agent, task_config
+from dtql_jax.types import Lane
+from dtql_jax.rollout.actor import Actor
+from dtql_jax.collect.trained import Trained
+from dtql_jax.runs.folder import read_run, task_of_run
+from dtql_jax.training.compilation_cache import use_compilation_cache
+from dtql_jax.training.engine import blank_engine
+from dtql_jax.types import Params, Spec, UserError
+from dtql_jax.training.progress import restore_progress
+
+Which = Literal['last', 'best']
+
+
+class Run:
+    """A run folder, read back: its task, agent and lanes, and the policies of its checkpoint."""
+
+    def __init__(self, run_dir: str | pathlib.Path):
+        self.run_dir = pathlib.Path(run_dir)
+        self.description: dict[str, Any] = read_run(self.run_dir)
+        identity = self.description['identity']
+        name = identity['agent']
+        agent = find_agent(name, self.description['agent_file']).agent
+        use_compilation_cache()
+        config = task_config(name, (), identity['config'])
+        self.agent = agent(Spec(**self.description['spec']), config)
+        self.lanes = [Lane(**lane) for lane in identity['lanes']]
+        engine = blank_engine(self.agent, self.lanes)
+        self.progress, self.cursor = restore_progress(
+            engine, self.run_dir, logging.warning
+        )
+        self.task = task_of_run(self.description)
+
+    def acting(self, which: Which = 'last') -> Params:
+        """What `agent.act` reads, for all lanes `[S, ...]`: of the last update or the best."""
+        if which not in get_args(Which):
+            raise UserError(f"which={which!r}: use 'last' or 'best'")
+        if which == 'last':
+            return jax.vmap(self.agent.acting)(self.progress.state)
+        return self.progress.best
+
+    def missing(self, lane: int, which: Which) -> str | None:
+        """Why there is no such policy of a lane, in words; None where there is."""
+        name = f'{self.lanes[lane].variant} seed {self.lanes[lane].seed}'
+        diverged = self.cursor.diverged.get(str(lane))
+        if which == 'best' and not np.isfinite(np.asarray(self.progress.best_score)[lane]):
+            return f"{name} has no evaluation yet, so no best policy: use 'last'"
+        if which == 'last' and diverged is not None:
+            return f"{name} diverged at update {diverged:,}: use 'best', if it was evaluated before"
+        return None
+
+    def step(self, lane: int, which: Which) -> int:
+        """The update that a policy is of."""
+        return int(self.progress.best_step[lane]) if which == 'best' else self.cursor.step
+
+    def lane(self, seed: int | None, variant: str | None = None) -> int:
+        """The index of a seed (None: the first) of a variant (None: the run's own agent)."""
+        variants = list(dict.fromkeys(lane.variant for lane in self.lanes))
+        variant = variant or variants[0]
+        if variant not in variants:
+            raise UserError(
+                f'{self.run_dir} has no variant {variant!r}; there are: {", ".join(variants)}'
+            )
+        seeds = {lane.seed: i for i, lane in enumerate(self.lanes) if lane.variant == variant}
+        if seed is not None and seed not in seeds:
+            known = ', '.join(map(str, seeds))
+            raise UserError(f'{self.run_dir} has no seed {seed} of {variant}; there are: {known}')
+        return seeds[next(iter(seeds)) if seed is None else seed]
+
+
+def load_policy(
+    run_dir: str | pathlib.Path,
+    seed: int | None = None,
+    which: Which = 'last',
+    batch: int = 1,
+    variant: str | None = None,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The policy of one seed of a run: a function from observations to actions, both numpy.
+
+    The function takes one observation `[O]`, or up to `batch` of them `[B, O]`, and returns `[A]`
+    or `[B, A]` inside the box. Policies are stochastic: each call draws anew, in an order that is
+    the same in every process. `variant` is the run's agent by default, or 'clone'. Raises UserError
+    where there is no such run, seed or evaluation, and for observations of another shape.
+    """
+    run = Run(run_dir)
+    return policy_of(run, run.lane(seed, variant), which, batch)
+
+
+def acting_of(run: Run, lane: int, which: Which) -> Params:
+    """What one lane acts by, `[1, ...]`; UserError where there is no such policy."""
+    acting = run.acting(which)
+    if reason := run.missing(lane, which):
+        raise UserError(f'{run.run_dir}: {reason}')
+    return jax.tree.map(lambda x: x[lane : lane + 1], acting)
+
+
+def policy_of(run: Run, lane: int, which: Which, batch: int = 1) -> Callable:
+    """`load_policy` for a run that is read already. Its first call acts at step 0 of episode 0."""
+    actor = Actor(run.agent.precise(run.agent.act), batch)
+    acting = actor.place(acting_of(run, lane, which))
+    seed, size = run.lanes[lane].seed, run.agent.spec.obs_dim
+    calls = 0
+
+    def policy(obs: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        obs = np.asarray(obs, np.float32)
+        if obs.ndim not in (1, 2) or obs.shape[-1] != size:
+            raise UserError(
+                f'observations of shape {obs.shape}: the policy takes [{size}] or [B, {size}]'
+            )
+        many = obs if obs.ndim == 2 else obs[None]
+        if len(many) > batch:
+            raise UserError(
+                f'{len(many)} observations at once: load_policy(..., batch={len(many)})'
+            )
+        zero, index = np.zeros(len(many), int), np.arange(len(many))
+        action = actor(acting, zero, zero + seed, index, zero + calls, many)
+        calls += 1
+        return action if obs.ndim == 2 else action[0]
+
+    return policy
+
+
+def trained_behaviour(run_dir: pathlib.Path, noise: float) -> Trained:
+    """The last policy of the first seed of a run, to collect data with.
+
+    Raises:
+        UserError: there is no such run or policy.
+    """
+    run = Run(run_dir)
+    index = run.lane(None)
+    acting = jax.tree.map(np.asarray, acting_of(run, index, 'last'))
+    lane = run.lanes[index]
+    origin = f'{lane.variant} seed {lane.seed} at update {run.step(index, "last")}'
+    return Trained(run.task, noise, agent=run.agent, acting=acting, origin=origin)

@@ -1,0 +1,246 @@
+"""`run`: from a request to a trained, evaluated and reported run folder."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from dtql_jax.agents.registry import agent_file
+from dtql_jax.collect.write import collect_missing
+from dtql_jax.data.card import format_card
+from dtql_jax.data.columns import add_columns
+from dtql_jax.data.load import Dataset, load, with_dataset
+from dtql_jax.report.console import Console
+from dtql_jax.report.loggers import check_sinks, make_sinks, read_jsonl
+from dtql_jax.report.plots import plot_curves
+from dtql_jax.report.tables import score_table
+from dtql_jax.rollout.player import open_player
+from dtql_jax.runs.folder import (
+    FORMAT,
+    check_new,
+    check_same,
+    create_run,
+    read_run,
+    request_of_run,
+    versions,
+)
+from dtql_jax.runs.forecast import describe, evaluation_steps
+from dtql_jax.runs.plan import Plan, Request, make_plan, make_request
+from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.task import Task
+from dtql_jax.training import checkpoint
+from dtql_jax.training.compilation_cache import use_compilation_cache
+from dtql_jax.training.engine import Engine
+from dtql_jax.training.loop import Trainer
+from dtql_jax.training.progress import CHECKPOINTS
+from dtql_jax.training.stop import StopFlag
+from dtql_jax.types import Lane, Spec, Stopped, Transition, UserError
+
+
+class Interrupted(Stopped):
+    """A signal stopped a run, which saved a checkpoint. `signal` is its number."""
+
+    def __init__(self, run_dir: pathlib.Path, number: int):
+        super().__init__(f'stopped, with a checkpoint in {run_dir}')
+        self.run_dir = run_dir
+        self.signal = number
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run leaves: its folder, lanes, evaluation rows, and the table it printed.
+
+    `diverged` says at which update a lane, by its index, was given up. `curves` is the picture of
+    its learning curves.
+    """
+
+    run_dir: pathlib.Path
+    lanes: tuple[Lane, ...]
+    evals: list[dict[str, Any]]
+    diverged: dict[int, int]
+    table: str = ''
+    curves: pathlib.Path | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether every lane diverged."""
+        return len(self.diverged) == len(self.lanes)
+
+    def scores(self, variant: str) -> list[float]:
+        """The last score of each seed of a variant."""
+        rows = [row for row in self.evals if row['variant'] == variant]
+        last = {row['seed']: row['eval/score'] for row in rows}
+        return [last[seed] for seed in sorted(last)]
+
+
+def run(
+    request: Request | Mapping[str, Any],
+    *,
+    data: Transition | Mapping[str, Any] | None = None,
+    out: str | pathlib.Path | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+    console: Console | None = None,
+) -> Result | None:
+    """Loads the data, trains and evaluates all seeds in one program, and reports.
+
+    Args:
+        request: a `Request`, or a dict of what is asked for: its fields, and settings of the agent.
+            With `resume` the rest is what the run was started with.
+        data: transitions as arrays `[N, ...]`, in place of the task's datasets; see
+            `dtql_jax.data.arrays`.
+        out: the run folder; `runs/<env>-<agent>` without.
+        resume: continues the run in that folder. It ends with the bits of an undisturbed run.
+        dry_run: says what the run would do, and stops.
+        console: where progress is told; standard output without.
+
+    Returns:
+        What the run left; None for a dry run.
+
+    Raises:
+        UserError: the request cannot be met. Nothing has been compiled then.
+        Interrupted: SIGINT or SIGTERM came. A checkpoint was saved.
+    """
+    console = console or Console()
+    use_compilation_cache()
+    plan, run_dir = _resolve(request, out, resume)
+    check_sinks(plan.request.log_to)
+    if not (resume or dry_run):
+        check_new(run_dir)
+    console.say(f'{plan.request.agent} on {plan.task.name}')
+    if plan.note:
+        console.say(f'note: {plan.note}')
+    task, dataset = _load(plan, data, run_dir if resume else None)
+    engine = Engine(plan.agent(dataset.spec, plan.config), dataset.transitions, plan.lanes)
+    dataset = dataclasses.replace(dataset, transitions=engine.data)  # frees the host's copy
+    console.say(format_card(dataset.card))
+    console.say(describe(plan, engine, run_dir))
+    if dry_run:
+        return None
+    if not resume:
+        create_run(run_dir, _description(plan, engine, dataset))
+    elif checkpoint.any_in(run_dir / CHECKPOINTS):
+        console.say(f'resuming {run_dir}')
+    else:
+        console.say(f'{run_dir} has no checkpoint yet: starting from the beginning')
+    result = _train(plan, engine, task, run_dir, resume, console)
+    return _report(result, plan, dataset, console)
+
+
+def _resolve(
+    request: Request | Mapping[str, Any], out: str | pathlib.Path | None, resume: bool
+) -> tuple[Plan, pathlib.Path]:
+    """The plan and its run folder; with `resume` those of the run, which must agree."""
+    asked = {} if isinstance(request, Request) else dict(request)
+    if not isinstance(request, Request):
+        request = make_request(asked)
+    if not resume:
+        plan = make_plan(request)
+        return plan, pathlib.Path(out or plan.run_dir())
+    run_dir = pathlib.Path(out or make_plan(request).run_dir())
+    recorded = read_run(run_dir)
+    plan = make_plan(request_of_run(run_dir, asked), recorded['agent_file'])
+    check_same(plan.identity(), recorded['identity'], run_dir)
+    return plan, run_dir
+
+
+def _load(
+    plan: Plan, data: Transition | Mapping[str, Any] | None, resumed: pathlib.Path | None
+) -> tuple[Task, Dataset]:
+    """The task with the data that were given, if any, and what was loaded of it."""
+    task, path = plan.task, plan.request.dataset_path
+    if path is not None and data is not None:
+        raise UserError(f'`dataset_path`={path}: arrays are given as `data` too; keep one')
+    if path is not None:
+        task = with_dataset(task, path)
+    if resumed and data is None and read_run(resumed)['data']['source'] == 'arrays':
+        raise UserError(f'{resumed} was trained on arrays: give the same ones as `data`')
+    dataset = load(task, reward=plan.config.reward, arrays=data, collect=collect_missing)
+    dataset = add_columns(dataset, plan.agent.columns, plan.config.discount)
+    if resumed:
+        recorded = read_run(resumed)['data']['fingerprint']
+        check_same({'data': dataset.card['fingerprint']}, {'data': recorded}, resumed)
+    check_env(task, dataset.spec)
+    return task, dataset
+
+
+def _train(
+    plan: Plan,
+    engine: Engine,
+    task: Task,
+    run_dir: pathlib.Path,
+    resume: bool,
+    console: Console,
+) -> Result:
+    """The part of `run` that needs the run folder."""
+    agent, asked = engine.agent, plan.request
+    console.eval_steps = evaluation_steps(agent)
+    overlap = asked.overlap
+    if overlap is None:
+        overlap = engine.devices[0].platform != 'cpu'
+    stop = StopFlag()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(stop.listening())
+        sinks = tuple(
+            stack.enter_context(contextlib.closing(sink))
+            for sink in make_sinks(asked.log_to, run_dir, plan.identity())
+        )
+        player = stack.enter_context(
+            open_player(
+                task, agent, plan.lanes, plan.eval_episodes, asked.eval_envs, should_stop=stop
+            )
+        )
+        trainer = Trainer(engine, run_dir, player, console, stop, sinks, overlap)
+        try:
+            trainer.run(resume)
+        except Stopped:
+            raise Interrupted(run_dir, int(stop.signal)) from None
+    evals = read_jsonl(run_dir / 'eval.jsonl')
+    diverged = {int(lane): step for lane, step in trainer.cursor.diverged.items()}
+    return Result(run_dir, plan.lanes, evals, diverged)
+
+
+def _report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> Result:
+    """Draws the curves, prints and keeps the table."""
+    behaviour = dataset.card['score']
+    table = score_table(plan.lanes, result.evals, behaviour, result.diverged)
+    if plan.task.caveat:
+        table += f'\nnote: {plan.task.caveat}'
+    (result.run_dir / 'table.txt').write_text(table + '\n')
+    curves = plot_curves(result.run_dir, behaviour)
+    console.say(f'\n{plan.task.name}, {plan.config.steps:,} updates\n\n{table}\n')
+    if result.failed:
+        console.warn('every seed diverged: try a smaller learning rate')
+    return dataclasses.replace(result, table=table, curves=curves)
+
+
+def _description(plan: Plan, engine: Engine, dataset: Dataset) -> dict[str, Any]:
+    """What `config.json` records of a run."""
+    return {
+        'format': FORMAT,
+        'request': dataclasses.asdict(plan.request),
+        'identity': plan.identity(),
+        'agent_file': agent_file(plan.agent),
+        'spec': dataclasses.asdict(dataset.spec),
+        'data': dataset.card,
+        'versions': versions(),
+        'devices': [str(device) for device in engine.devices],
+    }
+
+
+def check_env(task: Task, spec: Spec) -> None:
+    """Raises UserError where the task's environment does not fit the data."""
+    with contextlib.closing(make_env(task)) as env:
+        sizes = {
+            'observation': (env.observation_space.shape[0], spec.obs_dim),
+            'action': (env.action_space.shape[0], spec.action_dim),
+        }
+    for what, (simulated, recorded) in sizes.items():
+        if simulated != recorded:
+            raise UserError(
+                f'{task.name}: the environment has {what} size {simulated}, the data {recorded}: '
+                'is it the data of another task?'
+            )
