@@ -28,14 +28,18 @@ REQUIRES = [
 ]
 EXTRAS = {
     # A new minor version of ruff may format differently.
-    'test': ['pytest>=8.2', 'pytest-xdist>=3.6', 'ruff>=0.17,<0.18', 'ogbench>=1.2'],
+    'test': [
+        'pytest>=8.2', 'pytest-xdist>=3.6', 'ruff>=0.17,<0.18', 'ogbench>=1.2', 'mypy>=1.18',
+        'build>=1.2',
+    ],
+    'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.6', 'mkdocstrings[python]>=0.29'],
     'ogbench': ['ogbench>=1.2'],
     'wandb': ['wandb>=0.18'],
     'tensorboard': ['tensorboard>=2.17'],
     'cuda': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
 }
-EXTRAS['dev'] = [*EXTRAS['test'], 'pre-commit>=3.7']
+EXTRAS['dev'] = [*EXTRAS['test'], *EXTRAS['docs'], 'pre-commit>=3.7']
 
 setup(
     name='dtql_jax',
@@ -48,15 +52,21 @@ setup(
     license_files=['LICENSE'],
     python_requires='>=3.11',
     packages=find_packages(include=['dtql_jax', 'dtql_jax.*']),
+    package_data={'dtql_jax': ['py.typed']},
+    entry_points={'console_scripts': ['dtql = dtql_jax.cli.main:main']},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
     keywords='offline-reinforcement-learning diffusion-policy jax flax',
     classifiers=[
+        'Development Status :: 4 - Beta',
         'Intended Audience :: Science/Research',
+        'Operating System :: MacOS',
+        'Operating System :: POSIX :: Linux',
         'Programming Language :: Python :: 3',
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
         'Programming Language :: Python :: 3.13',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Typing :: Typed',
     ],
 )

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_weights import check, fill, linear
 
 from dtql_jax.agents.base import State
 from dtql_jax.agents.diffusion_ql import Config, DiffusionQL, Draws, draw
 from dtql_jax.types import Spec, Transition, UserError
+from tests.helpers.golden_weights import check, fill, linear
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'dql.npz')
 CASES = ['gym', 'antmaze']

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_weights import check, fill, linear, norm
 
 from dtql_jax.agents.base import State
 from dtql_jax.agents.dql_kl import DQLKL, Config, Draws
 from dtql_jax.agents.settings import dql_kl, dtql
 from dtql_jax.types import Spec, Transition
+from tests.helpers.golden_weights import check, fill, linear, norm
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'dql_kl.npz')
 CASES = ['gym', 'sigma1']

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_weights import check, fill, linear, norm
 
 from dtql_jax.agents.dtql import DTQL, Config, Draws
 from dtql_jax.types import Spec, Transition
+from tests.helpers.golden_weights import check, fill, linear, norm
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'dtql.npz')
 CASES = ['gym', 'antmaze', 'decay', 'box2']

@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_weights import check, fill, linear
 
 from dtql_jax.agents.base import State
 from dtql_jax.agents.srpo import SRPO, CloneDraws, Config, Draws
 from dtql_jax.nn.critics import TwinQ
 from dtql_jax.types import Spec, Transition
+from tests.helpers.golden_weights import check, fill, linear
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'srpo.npz')
 CASES = ['gym', 'antmaze']

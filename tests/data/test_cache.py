@@ -9,15 +9,15 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from flat_files import OWN as FLAT
-from flat_files import table
-from minari_sets import MAZE, episode, walk, write
 
 from dtql_jax.data import cache, load
 from dtql_jax.data import load as loading
 from dtql_jax.tasks.registry import TASKS
 from dtql_jax.tasks.task import Task, adjust
 from dtql_jax.types import UserError
+from tests.helpers.flat_files import OWN as FLAT
+from tests.helpers.flat_files import table
+from tests.helpers.minari_sets import MAZE, episode, walk, write
 
 OWN = Task('own', ('me/own-v0',))
 

@@ -4,12 +4,12 @@ import dataclasses
 import json
 
 import pytest
-from minari_sets import MAZE, episode, walk, write
 
 from dtql_jax.data import load
 from dtql_jax.data.card import format_card
 from dtql_jax.tasks.registry import TASKS
 from dtql_jax.tasks.task import Task, adjust
+from tests.helpers.minari_sets import MAZE, episode, walk, write
 
 OWN = Task('own', ('me/own-v0',), score_range=(1.0, 6.0))
 

@@ -8,11 +8,11 @@ import threading
 import h5py
 import numpy as np
 import pytest
-from flat_files import OWN, table
 
 from dtql_jax.data import load
 from dtql_jax.data.download import local_file
 from dtql_jax.types import UserError
+from tests.helpers.flat_files import OWN, table
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -8,7 +8,6 @@ import h5py
 import minari
 import numpy as np
 import pytest
-from minari_sets import BOX, MAZE, episode, walk, write
 
 from dtql_jax.data import load
 from dtql_jax.data import minari as minari_source
@@ -16,6 +15,7 @@ from dtql_jax.tasks.env import minari_folder
 from dtql_jax.tasks.registry import TASKS
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
+from tests.helpers.minari_sets import BOX, MAZE, episode, walk, write
 
 OWN = Task('own', ('me/own-v0',))
 

@@ -5,13 +5,13 @@ import dataclasses
 import gymnasium as gym
 import numpy as np
 import pytest
-from minari_sets import BOX, MAZE, episode, walk, write
 
 from dtql_jax.data import load
 from dtql_jax.data.load import REWARDS
 from dtql_jax.tasks.registry import TASKS, resolve
 from dtql_jax.tasks.task import Task, adjust
 from dtql_jax.types import Spec, UserError
+from tests.helpers.minari_sets import BOX, MAZE, episode, walk, write
 
 OWN = Task('own', ('me/own-v0',))
 MAZE_TASK = dataclasses.replace(TASKS['pointmaze-umaze'], datasets=('me/maze-v0',), collect=None)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from dtql_jax.agents import dtql
-from dtql_jax.agents import one_step
 from dtql_jax.agents.dtql import DTQL, Config
 from dtql_jax.agents.registry import task_config
 from dtql_jax.diffusion import SCHEDULES

@@ -6,10 +6,10 @@ import tempfile
 
 import jax
 import numpy as np
-import toy
 
 from dtql_jax.training import loop as training
 from dtql_jax.training.stop import StopFlag
+from tests.helpers import toy
 
 COLLECTIVES = (
     'all-reduce|all-gather|collective-permute|all-to-all|reduce-scatter|collective-broadcast'

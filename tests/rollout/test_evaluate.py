@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fake_env import BadReward, Walk
 
 from dtql_jax.rollout.actor import EVAL_TAG, Actor
 from dtql_jax.rollout.env_pool import EnvPool
 from dtql_jax.rollout.evaluate import evaluate, start_seed
 from dtql_jax.rollout.video import record_video
 from dtql_jax.types import Stopped, UserError
+from tests.helpers.fake_env import BadReward, Walk
 
 make_pendulum = functools.partial(gymnasium.make, 'InvertedPendulum-v5')
 SEEDS = [11, 7, 3]

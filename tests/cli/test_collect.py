@@ -14,7 +14,6 @@ import jax
 import minari
 import numpy as np
 import pytest
-from same_sets import assert_same
 
 import dtql_jax
 from dtql_jax.collect.trained import trained
@@ -23,6 +22,7 @@ from dtql_jax.data import load
 from dtql_jax.report.console import Console
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.registry import TASKS
+from tests.helpers.same_sets import assert_same
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from finite_differences import assert_gradients
 
 from dtql_jax.diffusion import SCHEDULES
 from dtql_jax.diffusion.diffusion import VEPreconditioning, VPPreconditioning
 from dtql_jax.diffusion.karras import EDM
+from tests.helpers.finite_differences import assert_gradients
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 

@@ -10,13 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
-import transfers
 
 from dtql_jax.rollout.player import Player
 from dtql_jax.training import engine as engine_module
 from dtql_jax.training.engine import INDEX_TAG, sample, usable_devices
 from dtql_jax.types import UserError
+from tests.helpers import toy, transfers
 
 ALIVE = np.array([True, True, True])
 

@@ -16,7 +16,7 @@ import sys
 import time
 
 import pytest
-import toy
+from tests.helpers import toy
 
 from dtql_jax.collect.write import collect_pointmaze
 from dtql_jax.report.loggers import read_jsonl

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.agents.registry import AGENTS
-from dtql_jax.agents.registry import task_config
+from dtql_jax.agents.registry import AGENTS, task_config
 from dtql_jax.training.engine import Engine
 from dtql_jax.types import Lane, Spec, Transition
 

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from finite_differences import assert_gradients
 
 from dtql_jax.nn import losses
 from dtql_jax.nn.optim import cosine_decay
+from tests.helpers.finite_differences import assert_gradients
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 

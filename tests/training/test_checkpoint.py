@@ -13,10 +13,10 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-import toy
 
 from dtql_jax.training import checkpoint
 from dtql_jax.types import UserError
+from tests.helpers import toy
 
 # What a restore that fails half-way leaves behind in Orbax.
 pytestmark = [

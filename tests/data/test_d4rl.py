@@ -9,8 +9,6 @@ import dataclasses
 import h5py
 import numpy as np
 import pytest
-from flat_files import OWN, columns, table
-from minari_sets import episode, write
 
 from dtql_jax.data import load
 from dtql_jax.data.card import format_card
@@ -18,6 +16,8 @@ from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.registry import TASKS
 from dtql_jax.tasks.task import adjust
 from dtql_jax.types import Spec, UserError
+from tests.helpers.flat_files import OWN, columns, table
+from tests.helpers.minari_sets import episode, write
 
 ANT = TASKS['antmaze-umaze-v2']
 ROW = np.arange(7.0)

@@ -10,9 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
-import transfers
-from toy import NEVER
 
 from dtql_jax.agents import dtql
 from dtql_jax.report.console import Console
@@ -23,6 +20,8 @@ from dtql_jax.training.engine import Engine
 from dtql_jax.training.progress import fresh_progress, restore_progress
 from dtql_jax.training.stop import StopFlag
 from dtql_jax.types import Lane, Phase, Spec, Stopped
+from tests.helpers import toy, transfers
+from tests.helpers.toy import NEVER
 
 SEEDS = (3, 1, 4)
 

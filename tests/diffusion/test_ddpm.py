@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from finite_differences import assert_gradients
 
 from dtql_jax.diffusion.sde import VP, VPSDE
+from tests.helpers.finite_differences import assert_gradients
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 

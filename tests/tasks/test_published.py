@@ -7,9 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dtql_jax.agents.registry import AGENTS
-from dtql_jax.agents.registry import has_row
-from dtql_jax.agents.registry import task_config
+from dtql_jax.agents.registry import AGENTS, has_row, task_config
 from dtql_jax.data import load
 from dtql_jax.runs.plan import Request, make_plan
 from dtql_jax.tasks.env import make_env

@@ -4,7 +4,6 @@ import dataclasses
 import subprocess
 import sys
 
-import fake_env
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from dtql_jax.collect.base import Behaviour, record
 from dtql_jax.collect.shards import Shards, fill, shard_size
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
+from tests.helpers import fake_env
 
 HORIZON = 12
 

@@ -5,8 +5,7 @@ The rows are written out again in the columns of those scripts, so that a slip i
 
 import pytest
 
-from dtql_jax.agents.registry import AGENTS
-from dtql_jax.agents.registry import task_config
+from dtql_jax.agents.registry import AGENTS, task_config
 from dtql_jax.types import UserError
 
 # lr of both policies, alpha, gamma, decay of the learning rates, epochs, batch, expectile.

@@ -14,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.agents.registry import AGENTS
 from dtql_jax.agents.base import State
 from dtql_jax.agents.candidates import best_by_q, draw_by_q
-from dtql_jax.agents.registry import task_config
+from dtql_jax.agents.registry import AGENTS, task_config
 from dtql_jax.agents.settings import typed
 from dtql_jax.training import checkpoint
 from dtql_jax.types import Spec, Transition

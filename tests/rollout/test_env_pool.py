@@ -9,10 +9,10 @@ import time
 import gymnasium
 import numpy as np
 import pytest
-from fake_env import Broken, Unbuildable, Walk
 
 from dtql_jax.rollout import env_pool
 from dtql_jax.rollout.env_pool import EnvPool, choose_workers
+from tests.helpers.fake_env import Broken, Unbuildable, Walk
 
 make_pendulum = functools.partial(gymnasium.make, 'InvertedPendulum-v5')
 

@@ -10,12 +10,12 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
-from flat_files import OWN, columns, table
 
 from dtql_jax.data import load
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.registry import TASKS
 from dtql_jax.types import Spec, UserError
+from tests.helpers.flat_files import OWN, columns, table
 
 ROW = np.arange(8.0, dtype=np.float32)
 SUCCESS = np.isin(ROW, [1, 2])

@@ -10,7 +10,6 @@ import gymnasium as gym
 import minari
 import numpy as np
 import pytest
-from same_sets import assert_same
 
 from dtql_jax.collect import shards
 from dtql_jax.collect import write as collect
@@ -22,6 +21,7 @@ from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.registry import TASKS
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
+from tests.helpers.same_sets import assert_same
 
 TASK = dataclasses.replace(TASKS['pointmaze-umaze'], datasets=('dtql/small-v0',))
 STEPS = 8 * TASK.horizon
