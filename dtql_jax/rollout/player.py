@@ -4,7 +4,6 @@ Training and evaluating a run again both use this and nothing else.
 """
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from dtql_jax.agents.base import Agent
 from dtql_jax.rollout.actor import Actor
 from dtql_jax.rollout.env_pool import EnvPool, choose_workers
 from dtql_jax.rollout.evaluate import evaluate
-from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.env import env_maker
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import Lane, Params
 
@@ -77,7 +76,8 @@ def open_player(
     **options,
 ) -> Iterator[Player]:
     """A `Player` with simulators of its own, at most `eval_envs`, closed at the end."""
-    make = functools.partial(make_env, task)
+    make = env_maker(task)
     slots = min(eval_envs or SIMULATORS, episodes * len(lanes))
-    with EnvPool(make, slots, choose_workers(make, slots)) as pool:
+    workers = choose_workers(make, slots) if make.reaches_workers else 0
+    with EnvPool(make, slots, workers) as pool:
         yield Player(task, agent, lanes, pool, episodes, **options)
