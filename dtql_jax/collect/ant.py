@@ -88,7 +88,7 @@ def read_weights(path: Path) -> Weights:
     Raises:
         UserError: the file is no such file, or its layers do not fit together.
     """
-    arrays = _read_arrays(path)
+    arrays = _read_layers(path)
     weights, width = [], INPUT
     for layer in LAYERS:
         w, b = arrays[f'{layer}.w'], arrays[f'{layer}.b']
@@ -106,7 +106,7 @@ def read_weights(path: Path) -> Weights:
     return tuple(weights)
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def _read_layers(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a policy's file by name, such as 'fc0.w'."""
     try:
         with np.load(path, allow_pickle=False) as file:
