@@ -6,7 +6,17 @@ from dtql_jax.data.load import load, with_dataset
 from dtql_jax.tasks.task import Task
 
 OWN = Task('own', ('none',), env_id='Hopper-v5', horizon=100)
+ARRAYS = Task('own', (), env_id='Hopper-v5', horizon=100)  # its data are handed over
 ROW = np.arange(7.0)
+THEIRS = {  # names of `data.arrays` -> D4RL's
+    'obs': 'observations',
+    'action': 'actions',
+    'reward': 'rewards',
+    'mask': 'masks',
+    'terminal': 'terminals',
+    'next_obs': 'next_observations',
+    'timeout': 'timeouts',
+}
 
 
 def table(column, size=3):
@@ -32,3 +42,19 @@ def first_numbers(data):
 def columns(path, task=OWN, **kwargs):
     """The first number of each column of a file."""
     return first_numbers(load_file(path, task, **kwargs))
+
+
+def fields(**changes):
+    """Data as a dict of arrays, with some fields changed, or left out where they are None.
+
+    Rows 0 to 2 end by a time-out, 3 to 5 by a terminal, and row 6 begins an unfinished episode.
+    """
+    arrays = {
+        'obs': table(ROW),
+        'action': table(0.5 * np.ones(7), 2),
+        'reward': 1 + ROW,
+        'mask': 1.0 - flags(5),
+        'timeout': flags(2),
+        'next_obs': table(ROW + 1),
+    }
+    return {name: value for name, value in (arrays | changes).items() if value is not None}
