@@ -1,7 +1,7 @@
 """Arrays as data: `run(request, data=...)`, `load(task, arrays=...)`.
 
 A dict has one row a step, in the order of the episodes, under this package's names or D4RL's.
-NumPy arrays, jax arrays and lists will do; they are copied.
+The values are NumPy arrays, jax arrays or lists. They are copied.
 
 | ours | D4RL's | shape | meaning |
 |---|---|---|---|

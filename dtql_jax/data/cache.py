@@ -8,9 +8,9 @@ times of each file: the contents' time can be set back, the inode's cannot. The 
 are not hashed: 210 MB take 0.16 s (0.6 s on a processor without instructions for it), but published
 sets are several times as large as the columns read from them, and disks may be slow.
 
-A source that has changed is read again, and so is a source whose entry differs from what was
-written by any bit. The new entry replaces the old one. Writing an entry removes those whose source
-no longer exists. A failure of the cache never stops a run: one line reports it.
+A source is read again if it has changed, or if any bit of its entry differs from what was written.
+The new entry replaces the old one. Writing an entry removes those whose source no longer exists. A
+failure of the cache never stops a run: one line reports it.
 """
 
 import contextlib

@@ -4,10 +4,10 @@ How rows become transitions:
 
 * A terminal ends the return (mask 0). A time-out ends the episode only: mask 1.
 * The successor of a row is `next_observations` where the file has them, else the next row. Without
-  them the last row of an episode that ended by a time-out has no successor and is dropped with its
-  reward, and so is the last row of the file unless it is terminal. (`d4rl.qlearning_dataset`
-  ignores `next_observations` and always drops those rows; this reader keeps one more per episode
-  at most.)
+  them two kinds of rows have no successor and are dropped with their rewards: the last row of an
+  episode that a time-out ended, and the last row of the file unless it is terminal.
+  (`d4rl.qlearning_dataset` ignores `next_observations` and always drops those rows; this reader
+  keeps one more per episode at most.)
 * Without `timeouts` an episode ends at a terminal, and where `next_observations` differ from the
   next row by more than 1e-6 in any entry, as IQL's code finds it. Without both it ends at a
   terminal and at the task's horizon, as D4RL counts.

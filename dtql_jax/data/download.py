@@ -85,7 +85,7 @@ def _fetch(url: str, path: Path) -> None:
     size = part.stat().st_size
     if total is None or size != total:
         told = 'an unknown number' if total is None else f'{total:,}'
-        raise OSError(f'{size:,} of {told} bytes came; the next call goes on there')
+        raise OSError(f'{size:,} of {told} bytes came; the next call continues there')
     part.rename(path)
 
 

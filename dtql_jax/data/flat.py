@@ -22,7 +22,7 @@ class Ends(NamedTuple):
     """What ends in which row, each `[N]` bool."""
 
     terminal: np.ndarray  # the return
-    timeout: np.ndarray  # an episode, whose return goes on
+    timeout: np.ndarray  # an episode, but not its return
     episode: np.ndarray  # an episode, for either reason or because the rows end
     reached: np.ndarray  # the way to the goal
 

@@ -138,7 +138,7 @@ def _transform(reward: str) -> Transform:
 
 
 def _datasets(task: Task) -> tuple[str, ...]:
-    """The task's datasets, of which there must be one."""
+    """The task's datasets. Raises UserError where there are none."""
     if not task.datasets:
         raise UserError(
             f'{task.name}: the task names no dataset; give arrays as `data`, or a folder or file '

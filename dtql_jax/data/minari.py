@@ -79,7 +79,7 @@ def _check_digest(dataset: minari.MinariDataset, folder: Path) -> None:
     expected, path = dataset.storage.metadata.get(DIGEST_KEY), folder / 'data' / FILE
     if expected is not None and file_digest(path) != expected:
         raise UserError(
-            f'{path}: the contents are not those that were collected (their SHA-256 is not the '
+            f'{path}: the contents differ from what was collected (their SHA-256 is not the '
             f'{DIGEST_KEY} of metadata.json); remove {folder} and collect again'
         )
 

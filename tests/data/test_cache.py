@@ -1,4 +1,4 @@
-"""The cache gives what the source gives, bit for bit, or steps aside in one line."""
+"""The cache returns the bits of the source, or reports in one line that it cannot."""
 
 import dataclasses
 import errno

@@ -84,7 +84,7 @@ def test_local_file__a_task_fetches_its_file_once(server, folder):
 def test_local_file__a_broken_transfer_resumes(server, folder):
     server.stop_after = 1000
     text = refused(server.url)
-    assert f'1,000 of {len(server.content):,} bytes came; the next call goes on there' in text
+    assert f'1,000 of {len(server.content):,} bytes came; the next call continues there' in text
     assert [path.name for path in folder.iterdir()] == ['own-v2.hdf5.part']  # never taken for whole
     server.stop_after = None
     assert local_file(server.url).read_bytes() == server.content

@@ -106,7 +106,7 @@ def test_read__a_set_that_carries_its_digest(root, damage):
     spoilt[at] ^= 1  # the last bit of a number: no other check could find it
     path.write_bytes(spoilt)
     assert message() == (
-        f'{path}: the contents are not those that were collected (their SHA-256 is not the '
+        f'{path}: the contents differ from what was collected (their SHA-256 is not the '
         f'data_sha256 of metadata.json); remove {folder} and collect again'
     )
     path.write_bytes(whole)

@@ -1,4 +1,4 @@
-"""OGBench's npz: which rows become transitions, where rewards come from, and one line for mistakes.
+"""OGBench's npz: which rows become transitions, where rewards come from, and its mistakes.
 
 A row's observation is its number, thrice; rows 0 to 3 and 4 to 7 are one trajectory each.
 """
@@ -41,7 +41,7 @@ def file(tmp_path):
 
 
 class Maze(gym.Env):
-    """As much of OGBench's mazes as gives a goal: it is set by a reset."""
+    """The part of OGBench's mazes that gives a goal: a reset sets it."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float64)
     action_space = gym.spaces.Box(-1, 1, (2,), np.float32)

@@ -15,7 +15,7 @@ from tests.helpers.minari_sets import MAZE, OWN, episode, message, walk, write
 
 
 def spoilt(field, row, value):
-    """Three rows, of which one number is not what it should be."""
+    """Three rows with one wrong number."""
     array = getattr(episode(0, 3), field).copy()
     array[row] = value
     return episode(0, 3, **{field: array})
