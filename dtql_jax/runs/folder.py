@@ -1,0 +1,115 @@
+"""A run's folder: made once, never over another, and read back."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from typing import Any
+
+from dtql_jax.runs.plan import Request, make_request
+from dtql_jax.tasks.task import Task
+from dtql_jax.types import UserError
+
+PACKAGES = (
+    'dtql_jax', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'minari', 'gymnasium', 'mujoco', 'numpy',
+)  # fmt: skip
+FORMAT = 2  # of config.json: add one where older files can no longer be read
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a run's numbers."""
+    packages = {name: metadata.version(name) for name in PACKAGES}
+    return {'python': platform.python_version(), **packages}
+
+
+def read_run(run_dir: pathlib.Path) -> dict[str, Any]:
+    """The `config.json` of a run folder.
+
+    Raises:
+        UserError: there is none, it is no JSON, or an earlier version of this package wrote it.
+    """
+    path = run_dir / 'config.json'
+    try:
+        description = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f'{run_dir} is no run folder (no config.json): check the path') from None
+    except ValueError as error:
+        raise UserError(f'{path} is damaged ({error}): restore it, or start anew') from None
+    found = description.get('format') if isinstance(description, dict) else None
+    if found != FORMAT:
+        raise UserError(
+            f'{path} has format {found}, this version of dtql_jax reads format {FORMAT}: train '
+            'again, or use the version that made the run'
+        )
+    return description
+
+
+def request_of_run(run_dir: pathlib.Path, asked: Mapping[str, Any]) -> Request:
+    """The request that a run was started with, changed by what is `asked` for explicitly now."""
+    recorded = read_run(run_dir)['request']
+    asked = dataclasses.asdict(make_request(asked)) | {'named': set(asked)} if asked else {}
+    named = asked.pop('named', set())
+    changes = asked.pop('settings', {})
+    kept = {name: value for name, value in asked.items() if name in named}
+    return make_request({**recorded, **kept, 'settings': {**recorded['settings'], **changes}})
+
+
+def task_of_run(description: Mapping[str, Any]) -> Task:
+    """The task that a run was started with, settings included, from its `config.json`."""
+    fields = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in description['identity']['task'].items()
+    }
+    path = description['request']['dataset_path']
+    return Task(**(fields if path is None else {**fields, 'datasets': (path,)}))
+
+
+def check_new(run_dir: pathlib.Path) -> None:
+    """Raises UserError where a run folder exists already, or can never be made."""
+    if run_dir.exists():
+        raise UserError(
+            f'{run_dir} exists and is never overwritten: add `resume` to continue it, '
+            'or choose another folder with `out`'
+        )
+    above = next(parent for parent in run_dir.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f'{run_dir} cannot be made in {above}: choose another folder with `out`')
+
+
+def create_run(run_dir: pathlib.Path, description: Mapping[str, Any]) -> None:
+    """Makes the run folder with its `config.json`, at once or not at all; never over another."""
+    check_new(run_dir)
+    new = run_dir.parent / f'.{run_dir.name}.{os.getpid()}'
+    try:
+        new.mkdir(parents=True)
+        (new / 'config.json').write_text(json.dumps(description, indent=2) + '\n')
+        new.rename(run_dir)
+    except OSError as error:
+        raise UserError(f'{run_dir} cannot be made: {error}') from None
+
+
+def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], run_dir: pathlib.Path) -> None:
+    """Raises UserError naming the fields in which a run (`theirs`) and what is asked for differ."""
+    asked, recorded = dict(_flat(ours)), dict(_flat(theirs))
+    different = [
+        f'{name}: the run has {recorded.get(name)!r}, asked for {asked.get(name)!r}'
+        for name in sorted(asked.keys() | recorded.keys())
+        if asked.get(name) != recorded.get(name)
+    ]
+    if different:
+        raise UserError(
+            f'{run_dir} cannot be resumed with these settings: {"; ".join(different)}. '
+            'Leave out what differs, or start a new run in another folder with `out`'
+        )
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """The entries of nested mappings, named like `config.alpha`."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f'{prefix}{name}.')
+        else:
+            yield prefix + name, value
