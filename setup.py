@@ -29,7 +29,11 @@ REQUIRES = [
 EXTRAS = {
     # A new minor version of ruff may format differently.
     'test': [
-        'pytest>=8.2', 'pytest-xdist>=3.6', 'ruff>=0.17,<0.18', 'ogbench>=1.2', 'mypy>=1.18',
+        'pytest>=8.2',
+        'pytest-xdist>=3.6',
+        'ruff>=0.17,<0.18',
+        'ogbench>=1.2',
+        'mypy>=1.18',
         'build>=1.2',
     ],
     'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.6', 'mkdocstrings[python]>=0.29'],
@@ -48,6 +52,7 @@ setup(
     long_description=README.read_text(encoding='utf-8') if README.exists() else '',
     long_description_content_type='text/markdown',
     author='The dtql_jax authors',
+    project_urls={'Paper': 'https://arxiv.org/abs/2405.19690'},
     license='MIT',
     license_files=['LICENSE'],
     python_requires='>=3.11',
