@@ -129,14 +129,17 @@ class _Here:
                 self._envs[slot] = make_env()
 
     def ask(self, method: str, slots: np.ndarray, values: np.ndarray) -> None:
+        """Resets or steps the environments in `slots`, one value (seed or action) for each."""
         run = self._reset if method == 'reset' else self._step
         rows = [run(int(slot), value) for slot, value in zip(slots, values, strict=True)]
         self._answer = tuple(np.array(column) for column in zip(*rows, strict=True))
 
     def answer(self) -> tuple[np.ndarray, ...]:
+        """The results of the last `ask`, one array for each part."""
         return self._answer
 
     def close(self) -> None:
+        """Closes the environments."""
         for env in self._envs.values():
             env.close()
 
@@ -166,11 +169,13 @@ class _Worker:
         theirs.close()
 
     def ask(self, method: str, slots: np.ndarray, values: np.ndarray) -> None:
+        """Sends the request, and does not wait."""
         # Where the worker is dead, `answer` finds the pipe closed and says so.
         with contextlib.suppress(OSError):
             self._pipe.send((method, slots, values))
 
     def answer(self) -> tuple[np.ndarray, ...]:
+        """Waits for the results; raises RuntimeError where the environment or the worker failed."""
         try:
             answer = self._pipe.recv()
         except (EOFError, OSError):
@@ -184,6 +189,7 @@ class _Worker:
         return answer
 
     def close(self) -> None:
+        """Ends the process, by force after two seconds."""
         self._pipe.close()
         self._process.join(timeout=2)
         if self._process.is_alive():
