@@ -1,4 +1,4 @@
-"""Packaging: everything about the distribution is here, tool settings are in pyproject.toml."""
+"""States all metadata of the distribution. The settings of tools are in pyproject.toml."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 README = Path(__file__).parent / 'README.md'
 
-# Lower bounds are the versions that the tests run with on the oldest supported Python.
+# The lower bounds are the versions that the tests run with on the oldest supported Python.
 REQUIRES = [
     'absl-py>=2.3.1',
     'chex>=0.1.91',
@@ -24,7 +24,7 @@ REQUIRES = [
     'numpy>=2.0',
     'optax>=0.2.6',
     'orbax-checkpoint>=0.12',
-    'Pillow>=10.3',  # minari imports it to read hdf5, but does not ask for it
+    'Pillow>=10.3',  # minari imports it to read hdf5, and does not require it
 ]
 EXTRAS = {
     # A new minor version of ruff may format differently.
