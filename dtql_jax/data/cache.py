@@ -37,7 +37,7 @@ VERSION = 2  # add one when a reader's result changes
 INDEX = 'entry.json'
 # Fields of a task that no reader uses except in messages.
 NO_LAYOUT = (
-    'name', 'datasets', 'score_range', 'eval_episodes', 'collect', 'source', 'settings', 'caveat',
+    'name', 'datasets', 'score_range', 'eval_episodes', 'collect', 'source', 'group', 'caveat',
 )  # fmt: skip
 COLUMNS = (*ROWS, 'length')
 ABANDONED_S = 86_400  # a hidden folder of this age was left by a killed process

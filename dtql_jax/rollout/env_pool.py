@@ -9,22 +9,16 @@ Worker processes load this module, so it imports no jax.
 
 import atexit
 import contextlib
-import multiprocessing
 import os
-import pickle
-import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import ForkingPickler
-from pathlib import Path
 from typing import NamedTuple, Self
 
 import gymnasium
 import numpy as np
+
+from dtql_jax.rollout.worker import Worker, answering, reaches_workers
 
 MakeEnv = Callable[[], gymnasium.Env]
 
@@ -68,7 +62,7 @@ class EnvPool:
         self._holders: list[_Worker | _Here] = []
         # At exit multiprocessing sends SIGTERM to its children and waits. Workers ignore it.
         atexit.register(self.close)
-        with self._closing_on_error(), signals_blocked() if workers else contextlib.nullcontext():
+        with self._closing_on_error():
             for share in shares:
                 self._holders.append(start(make_env, share.tolist()))
             for holder in self._holders:
@@ -156,59 +150,33 @@ class _Here:
 
 
 class _Worker:
-    """Holds a share of the environments in a spawned process at the other end of a pipe.
-
-    The process ends when this end of the pipe closes, so it ends even where this process is killed.
-    """
+    """Holds a share of the environments in a worker process."""
 
     def __init__(self, make_env: MakeEnv, slots: list[int]):
-        spawn = multiprocessing.get_context('spawn')
-        self._pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(theirs, make_env, slots), daemon=True)
-        self._process.start()
-        theirs.close()
+        cure = "a script that starts workers needs `if __name__ == '__main__':`"
+        self._worker = Worker(_serve, make_env, slots, name='an environment worker', cure=cure)
 
     def ask(self, method: str, slots: np.ndarray, values: np.ndarray) -> None:
         """Sends the request, and does not wait."""
-        # Where the worker is dead, `answer` finds the pipe closed and says so.
-        with contextlib.suppress(OSError):
-            self._pipe.send((method, slots, values))
+        self._worker.send((method, slots, values))
 
     def answer(self) -> tuple[np.ndarray, ...]:
         """Waits for the results; raises RuntimeError where the environment or the worker failed."""
-        try:
-            answer = self._pipe.recv()
-        except (EOFError, OSError):
-            self._process.join(timeout=5)
-            raise RuntimeError(
-                f'an environment worker died (exit code {self._process.exitcode}): read its output '
-                "above; a script that starts workers needs `if __name__ == '__main__':`"
-            ) from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return self._worker.receive()
 
     def close(self) -> None:
         """Ends the process, by force after two seconds."""
-        self._pipe.close()
-        self._process.join(timeout=2)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._worker.close(patience_s=2)
 
 
 def _serve(pipe: Connection, make_env: MakeEnv, slots: list[int]) -> None:
     """Runs in a worker: answers requests until the pipe closes or an environment fails."""
-    with contextlib.suppress(EOFError, OSError):
-        try:
-            here = _Here(make_env, slots)
+    with answering(pipe):
+        here = _Here(make_env, slots)
+        pipe.send(here.answer())
+        while True:
+            here.ask(*pipe.recv())
             pipe.send(here.answer())
-            while True:
-                here.ask(*pipe.recv())
-                pipe.send(here.answer())
-        except RuntimeError as error:
-            error.add_note(f'In the worker: {"".join(traceback.format_exception(error))}')
-            pipe.send(error)
 
 
 @contextlib.contextmanager
@@ -219,22 +187,6 @@ def _naming(what: str, slot: int) -> Iterator[None]:
     except Exception as error:
         text = f'{what} the environment in slot {slot} failed: {type(error).__name__}: {error}'
         raise RuntimeError(text) from error
-
-
-@contextlib.contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Blocks Ctrl-C and SIGTERM for the processes that are started inside.
-
-    Both signals go to the whole process group. The parent alone decides what they mean, and ends
-    its workers by closing their pipes. A child inherits the block from its first instruction on.
-    The parent receives a signal that arrived inside when it leaves.
-    """
-    resource_tracker.ensure_running()  # it unblocks the signals when it starts: not inside
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def cores() -> int:
@@ -255,7 +207,7 @@ def choose_workers(make_env: MakeEnv, num_envs: int, *, steps: int = 50) -> int:
         num_envs: the number of environments.
         steps: the steps to time.
     """
-    if not _loads_elsewhere(make_env):
+    if not reaches_workers(make_env):
         return 0
     with contextlib.closing(make_env()) as env:
         env.action_space.seed(0)
@@ -268,13 +220,3 @@ def choose_workers(make_env: MakeEnv, num_envs: int, *, steps: int = 50) -> int:
         seconds = (time.perf_counter() - begin) / steps
     workers = min(cores(), num_envs, int(num_envs * seconds / WORTH_A_WORKER_S))
     return workers if workers > 1 else 0
-
-
-def _loads_elsewhere(make_env: MakeEnv) -> bool:
-    """Whether a spawned process can load `make_env`: neither a lambda nor defined in a notebook."""
-    try:
-        pickled = bytes(ForkingPickler.dumps(make_env))
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return False
-    main = getattr(sys.modules['__main__'], '__file__', None)
-    return b'__main__' not in pickled or (main is not None and Path(main).is_file())

@@ -8,12 +8,14 @@ This module imports no jax: worker processes load it.
 """
 
 import contextlib
-import multiprocessing
+import multiprocessing.spawn
+import pathlib
 import signal
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 
@@ -53,8 +55,8 @@ class Worker:
         except (EOFError, OSError):
             self._process.join(timeout=5)
             raise RuntimeError(
-                f'{self._name} died (exit code {self._process.exitcode}): see above for its '
-                f'output; {self._cure}'
+                f'{self._name} died (exit code {self._process.exitcode}): read its output above; '
+                f'{self._cure}'
             ) from None
         if isinstance(answer, Exception):
             raise answer
@@ -82,15 +84,34 @@ def answering(pipe: Connection) -> Iterator[None]:
             pipe.send(error)
 
 
+def reaches_workers(argument: Any) -> bool:
+    """Returns whether a worker can receive `argument`.
+
+    It cannot where `argument` refers to a lambda or a class inside a function, or to something of a
+    main module that workers do not import, such as a notebook. A script that Python reads from
+    standard input can have no workers.
+    """
+    main = multiprocessing.spawn.get_preparation_data('')  # says how workers import main
+    path, name = main.get('init_main_from_path'), main.get('init_main_from_name', '__main__')
+    if path is not None and not pathlib.Path(path).is_file():
+        return False
+    try:
+        sent = bytes(ForkingPickler.dumps(argument))
+    except Exception:  # its type depends on the object
+        return False
+    # `python -m package` runs `package.__main__`, which workers do not import.
+    return b'__main__' not in sent or path is not None or not name.endswith('__main__')
+
+
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Processes started within never see Ctrl-C or SIGTERM, which go to a whole process group.
+    """Blocks Ctrl-C and SIGTERM for the processes that are started inside.
 
-    The parent alone decides what a signal means, and ends its workers by closing their pipes. A
-    blocked signal stays blocked in a child from its first instruction on. One that arrives here
-    meanwhile is delivered afterwards.
+    Both signals go to the whole process group. The parent alone decides what they mean, and ends
+    its workers by closing their pipes. A child inherits the block from its first instruction on.
+    The parent receives a signal that arrived inside when it leaves.
     """
-    resource_tracker.ensure_running()  # started later, inside, it would unblock the signals
+    resource_tracker.ensure_running()  # it unblocks the signals when it starts: not inside
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

@@ -6,8 +6,6 @@ Worker processes import this module, so it imports no jax.
 import contextlib
 import dataclasses
 import io
-import multiprocessing.spawn
-import pickle
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -76,26 +74,6 @@ class EnvMaker:
 
     def __call__(self) -> gym.Env:
         return make_env(self.task, spec=self.spec)
-
-    @property
-    def reaches_workers(self) -> bool:
-        """Whether worker processes can receive it and make the environment.
-
-        They cannot where the environment is a lambda or a class inside a function, nor where it
-        belongs to a main module that they do not import, such as a notebook.
-        """
-        main = multiprocessing.spawn.get_preparation_data(
-            ''
-        )  # what a worker learns of this process
-        path, name = main.get('init_main_from_path'), main.get('init_main_from_name', '__main__')
-        if path is not None and not Path(path).is_file():
-            return False  # a script from standard input: no worker starts
-        try:
-            sent = pickle.dumps(self)
-        except Exception:  # its type depends on the object
-            return False
-        # `python -m package` runs `package.__main__`, which workers do not import.
-        return b'__main__' not in sent or path is not None or not name.endswith('__main__')
 
 
 def env_maker(task: Task) -> EnvMaker:

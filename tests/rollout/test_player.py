@@ -20,7 +20,7 @@ MAZE = Task('walk', (), score_range=(0.0, 1.0), scored='success')
 @pytest.fixture
 def walks(monkeypatch):
     """Simulators of a maker that no worker could load."""
-    monkeypatch.setattr(player, 'make_env', lambda task: Walk())
+    monkeypatch.setattr(player, 'env_maker', lambda task: Walk)
 
 
 def test_Player__a_row_has_the_means_over_episodes():

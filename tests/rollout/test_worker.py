@@ -1,11 +1,12 @@
-"""One worker process: answers, errors, death, and its end."""
+"""One worker process: answers, errors, death, its end, and what it can receive."""
 
 import os
 import signal
 
 import pytest
 
-from dtql_jax.rollout.worker import Worker, answering
+from dtql_jax.rollout.worker import Worker, answering, reaches_workers
+from tests.helpers.scripts import run_script
 
 
 def serve(pipe, factor):
@@ -54,3 +55,36 @@ def test_Worker_close__ends_a_worker_by_its_pipe_or_kills_it():
         worker.close(patience_s)
         assert not worker._process.is_alive()
         assert (worker._process.exitcode == 0) == (patience_s == 20)
+
+
+def test_reaches_workers__not_a_lambda_nor_a_local_class():
+    class Local:
+        """Only this function knows it."""
+
+    assert reaches_workers(serve)
+    assert not reaches_workers(lambda: None)
+    assert not reaches_workers(Local)
+
+
+# Prints whether a class of the main module, and one of another module, reach workers.
+MAIN = """
+import pathlib
+from dtql_jax.rollout.worker import reaches_workers
+
+class Mine:
+    pass
+
+print(reaches_workers(Mine), reaches_workers(pathlib.Path))
+"""
+
+
+def test_reaches_workers__depends_on_how_the_script_is_run(tmp_path):
+    (tmp_path / 'package').mkdir()
+    for name in ('script.py', 'package/__main__.py', 'package/__init__.py'):
+        (tmp_path / name).write_text('' if '__init__' in name else MAIN)
+    assert run_script(tmp_path / 'script.py') == 'True True'
+    assert run_script('-m', 'script', cwd=tmp_path) == 'True True'
+    assert run_script('-m', 'package', cwd=tmp_path) == 'False True'
+    assert run_script('-c', MAIN) == 'False True'
+    # The script's file may be called '<stdin>', which no worker can import.
+    assert run_script(None, input=MAIN).split()[0] == 'False'

@@ -6,6 +6,7 @@ import gymnasium as gym
 import pytest
 
 from dtql_jax.rollout.env_pool import cores
+from dtql_jax.rollout.worker import reaches_workers
 from dtql_jax.tasks.env import env_maker
 from dtql_jax.tasks.registry import TASKS
 from dtql_jax.tasks.task import Task
@@ -39,7 +40,7 @@ class Slow(gym.Env):
 def main(entry):
     gym.register('Slow-v0', {'class': Slow, 'lambda': lambda scale: Slow(scale)}[entry])
     make = env_maker(Task('slow', env_id='Slow-v0', env_kwargs={'scale': 3.0}, horizon=5))
-    workers = choose_workers(make, 4) if make.reaches_workers else 0
+    workers = choose_workers(make, 4)
     with EnvPool(make, 4, workers) as pool:
         obs = pool.reset(range(4), range(4))
         steps = pool.step(range(4), np.ones((4, 2), np.float32))
@@ -72,7 +73,7 @@ def registered(request):
 
 @pytest.mark.parametrize('registered', [fake_env.Walk], indirect=True)
 def test_env_maker__makes_the_environment_again_after_pickling(registered):
-    assert registered.reaches_workers
+    assert reaches_workers(registered)
     spec, text = registered.spec, pickle.dumps(registered)
     gym.registry.pop('Own-v0')
     again = pickle.loads(text)
@@ -81,25 +82,12 @@ def test_env_maker__makes_the_environment_again_after_pickling(registered):
     assert isinstance(again().unwrapped, fake_env.Walk)
 
 
-class Outer:
-    """Holds a class that no other process finds by its name."""
-
-    @staticmethod
-    def inside():
-        class Inside(fake_env.Walk):
-            """Local."""
-
-        return Inside
-
-
-@pytest.mark.parametrize(
-    'registered', [Outer.inside(), lambda: fake_env.Walk()], indirect=True, ids=['local', 'lambda']
-)
-def test_EnvMaker_reaches_workers__not_with_a_local_class_or_a_lambda(registered):
-    assert not registered.reaches_workers
-    assert registered().spec.max_episode_steps == 20
-
-
 @pytest.mark.parametrize('name', ['pointmaze-umaze', 'antmaze-umaze-v2', 'kitchen-complete-v0'])
-def test_EnvMaker_reaches_workers__with_published_tasks(name):
-    assert env_maker(TASKS[name]).reaches_workers
+def test_env_maker__of_published_tasks_reaches_workers(name):
+    assert reaches_workers(env_maker(TASKS[name]))
+
+
+@pytest.mark.parametrize('registered', [lambda: fake_env.Walk()], indirect=True, ids=['lambda'])
+def test_env_maker__of_a_lambda_stays_in_this_process(registered):
+    assert not reaches_workers(registered)
+    assert registered().spec.max_episode_steps == 20
