@@ -19,7 +19,7 @@ from dtql_jax.collect.base import Behaviour, Episode, record
 from dtql_jax.rollout.worker import Worker, answering
 from dtql_jax.types import UserError
 
-SHARD_STEPS = 5000  # the most steps in a shard, which a process that is killed loses
+SHARD_STEPS = 5000  # about the most steps in a shard, which a process that is killed loses
 
 OnSteps = Callable[[int], None]  # called with a number of steps
 
