@@ -36,7 +36,7 @@ def leaf_paths(space: gym.Space, keys: tuple[str, ...] = ()) -> list[tuple[str, 
     if missing:
         raise UserError(
             f'the observations lack the key {missing[0]!r} (there are '
-            f'{", ".join(sorted(space.spaces))}): correct Task.obs_keys or the dataset'
+            f'{", ".join(sorted(space.spaces))}): mend Task.obs_keys or the dataset'
         )
     return [
         (key, *rest)

@@ -35,7 +35,7 @@ def test_read__a_missing_field(root):
 def test_read__a_maze_without_goals(root):
     write('me/own-v0', [episode(0, 2)])
     task = dataclasses.replace(TASKS['pointmaze-umaze'], datasets=OWN.datasets)
-    assert 'there must be a Box without, or a Dict with Task.obs_keys' in message(task)
+    assert 'they must be a Box, or a Dict whose keys in Task.obs_keys' in message(task)
 
 
 def test_read__spaces_that_cannot_be_learnt(root):
