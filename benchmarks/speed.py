@@ -1,135 +1,268 @@
-"""Training speed: updates per second of every agent on synthetic transitions, compile time apart.
+"""Speed of training, of acting and of whole runs, one part at a time.
 
-  python benchmarks/training_speed.py                                # a selection, for a CPU
-  python benchmarks/training_speed.py --grid=full --out=speed.json   # every combination, resumable
-  python benchmarks/training_speed.py --agents=dtql --dims=17/6 --batch_sizes=256 --seeds=1,4
+  python benchmarks/speed.py                                         # training, a selection
+  python benchmarks/speed.py --grid=full --out=speed.json            # training, every size
+  python benchmarks/speed.py --agents=dtql --dims=17/6 --batch_sizes=256 --seeds=1,4
+  python benchmarks/speed.py --part=acting
+  python benchmarks/speed.py --part=scaling --axes=seeds --values=1,4,16
+  python benchmarks/speed.py --part=tasks --envs=hopper-medium --agents=dtql,iql
+  python benchmarks/speed.py --part=run --env=hopper-medium --steps=30000 --pretrain_steps=5000
+  python benchmarks/speed.py --part=overlap --num_seeds=8 --steps=20000 --eval_every=2000
 
-Configurations of one size form a group. Each is compiled and warmed up first; then blocks of
-updates of the group take turns, so that a machine that drifts favours none, and the median block
-counts. The result file keeps what is done: started again, the script goes on. A configuration that
-does not fit into the memory is recorded as such.
+Parts:
+  training  updates/s of agents on synthetic data, by phase, and compile time. With --out a case
+            that is in the file is not measured again.
+  acting    milliseconds per call and actions/s for 1 to 1000 observations.
+  scaling   DTQL's updates/s against seeds, batch size and transitions; collectives in the program
+            of one lane per device (emulated on a CPU, where nothing gets faster by them); megabytes
+            per seed, as the compiler predicts and as they are, and how many seeds fit.
+  tasks     updates/s and milliseconds per action on the data of tasks, with their settings.
+  run       where the wall-clock of a whole run goes. With --out it is added to the file.
+  overlap   a run with evaluations between training and one with them beside it; the scores must be
+            equal.
+
+Contenders take turns in blocks and the median block counts: a machine that drifts favours none.
 """
 
 import contextlib
-import dataclasses
 import itertools
-import json
-import pathlib
+import os
+import re
+import sys
 
 import jax
-from absl import app, flags
-from measure import ANTMAZE, PEN, WALKER, TrainingTimer, machine, sizes, synthetic
+import measure
+import numpy as np
+import whole_runs
+from absl import flags
+from measure import ANTMAZE, PEN, WALKER, ActingTimer, Case, Report, TrainingTimer
 
 from dtql_jax.agents.registry import AGENTS
-from dtql_jax.types import Lane, Spec, Transition
+from dtql_jax.cli.flags import run_command
+from dtql_jax.collect.write import collect_missing
+from dtql_jax.data.load import load
+from dtql_jax.runs.plan import make_plan, make_request
+from dtql_jax.training.engine import Engine
+from dtql_jax.types import Phase, UserError
 
-_GRID = flags.DEFINE_enum('grid', 'cpu', ['cpu', 'full'], 'a selection of minutes, or everything')
-_AGENTS = flags.DEFINE_list('agents', None, 'algorithms, in place of the grid')
-_DIMS = flags.DEFINE_list('dims', ['17/6'], 'observation/action sizes, with --agents')
-_BATCHES = flags.DEFINE_list('batch_sizes', ['256'], 'batch sizes, with --agents')
-_SEEDS = flags.DEFINE_list('seeds', ['1'], 'numbers of seeds trained at once, with --agents')
-_BLOCKS = flags.DEFINE_integer('blocks', 5, 'timed blocks per configuration')
-_BLOCK_SECONDS = flags.DEFINE_float('block_seconds', 2.0, 'seconds per block')
-_OUT = flags.DEFINE_string('out', None, 'JSON file to write and to go on with')
+FLAGS = measure.make_flags(blocks=5)
+PARTS = ('training', 'acting', 'scaling', 'tasks', 'run', 'overlap')
+AXES = ('seeds', 'batch', 'data', 'devices', 'memory')
+flags.DEFINE_string('part', 'training', f'what to measure: {", ".join(PARTS)}', FLAGS)
+flags.DEFINE_string('grid', 'cpu', 'training: a selection (cpu) or every size (full)', FLAGS)
+flags.DEFINE_list('agents', [], 'algorithms; training: in place of the grid; others: of all', FLAGS)
+flags.DEFINE_list('dims', [WALKER], 'observation/action sizes, with --agents', FLAGS)
+flags.DEFINE_list(
+    'batch_sizes', ['256'], "batch sizes, with --agents; tasks: not the task's", FLAGS
+)
+flags.DEFINE_list('seeds', ['1'], 'numbers of seeds trained at once, with --agents', FLAGS)
+flags.DEFINE_list('observations', ['1', '10', '100', '1000'], 'acting: observations a call', FLAGS)
+flags.DEFINE_list('axes', list(AXES), 'scaling: what to vary', FLAGS)
+flags.DEFINE_list('values', [], 'scaling: values of an axis, in place of the usual ones', FLAGS)
+flags.DEFINE_list('envs', ['halfcheetah-medium'], 'tasks: their names', FLAGS)
+whole_runs.define_flags(FLAGS)
+flags.DEFINE_string('child', None, 'used by the script itself', FLAGS)
+
+ACTING = [
+    ('dtql', 1024), ('dtql', 1), ('diffusion_ql', 50), ('diffusion_ql', 1), ('idql', 64),
+    ('dql_kl', 1024), ('srpo', None), ('iql', None), ('bc', None),
+]  # fmt: skip
+SCALES = {
+    'seeds': ('1', '2', '4', '8', '16'),
+    'batch': ('128', '256', '512', '1024', '2048'),
+    'data': ('100000', '1000000', '10000000'),
+    'devices': ('1', '2', '4', '8'),
+    'memory': ('1', '16'),
+}
+COLLECTIVE = re.compile(r'\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)')
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One configuration. `variant` names settings that are not the defaults."""
-
-    agent: str
-    dims: str
-    batch_size: int
-    seeds: int
-    variant: str = ''
-
-    @property
-    def size(self) -> tuple[str, int, int]:
-        """What the members of a group share."""
-        return self.dims, self.batch_size, self.seeds
-
-
-def cases() -> list[Case]:
-    """What the flags ask for."""
-    if _AGENTS.value:
-        grid = itertools.product(_AGENTS.value, _DIMS.value, _BATCHES.value, _SEEDS.value)
+def training_cases(asked: flags.FlagValues) -> list[Case]:
+    """The cases that the flags ask for."""
+    if asked.agents:
+        grid = itertools.product(asked.agents, asked.dims, asked.batch_sizes, asked.seeds)
         return [Case(a, d, int(b), int(s)) for a, d, b, s in grid]
-    if _GRID.value == 'full':
+    if asked.grid == 'full':
         groups = itertools.product((WALKER, ANTMAZE, PEN), (256, 2048), (1, 2, 4, 8, 16, 32, 64))
         return [Case(agent, *group) for group in groups for agent in AGENTS]
+    max_q = (('max_q_backup', True),)
     return [
-        *[Case(agent, WALKER, 256, 1) for agent in AGENTS],
-        *[Case(a, WALKER, 256, n) for n in (2, 4) for a in ('dtql', 'diffusion_ql')],
-        Case('dtql', ANTMAZE, 2048, 1),
-        Case('diffusion_ql', ANTMAZE, 2048, 1, 'max_q_backup'),
-        Case('diffusion_ql', ANTMAZE, 256, 1, 'max_q_backup'),
-        Case('dtql', PEN, 256, 1),
+        *[Case(agent) for agent in AGENTS],
+        *[Case(agent, seeds=n) for n in (2, 4) for agent in ('dtql', 'diffusion_ql')],
+        Case('dtql', ANTMAZE, 2048),
+        Case('diffusion_ql', ANTMAZE, 2048, settings=max_q),
+        Case('diffusion_ql', ANTMAZE, 256, settings=max_q),
+        Case('dtql', PEN),
     ]
 
 
-def timer(case: Case, data: Transition) -> TrainingTimer:
-    """The case, compiled and warm."""
-    cls = AGENTS[case.agent].agent
-    fields = {field.name for field in dataclasses.fields(cls.config_class)}
-    settings = {name: case.batch_size for name in fields if name.endswith('batch_size')}
-    config = cls.config_class(**settings, **({case.variant: True} if case.variant else {}))
-    lanes = [Lane(case.agent, seed) for seed in range(case.seeds)]
-    agent = cls(Spec(*sizes(case.dims)), config)
-    return TrainingTimer(agent, data, lanes, _BLOCK_SECONDS.value, all_phases=True)
+def training(asked: flags.FlagValues, report: Report) -> None:
+    """Adds the cases that the file lacks; those of one size take turns."""
+    names = ('agent', 'dims', 'batch_size', 'seeds', 'variant')
+    waiting = {}
+    for case in training_cases(asked):
+        values = (case.agent, case.dims, case.batch_size, case.seeds)
+        row = dict(zip(names, (*values, ' '.join(dict(case.settings))), strict=True))
+        if not any(row.items() <= other.items() for other in report.rows):
+            waiting[case] = row
+    for _, group in itertools.groupby(waiting, lambda c: (c.dims, c.batch_size, c.seeds)):
+        timers: dict[Case, TrainingTimer | None] = dict.fromkeys(group)
+        for case in timers:
+            with contextlib.suppress(jax.errors.JaxRuntimeError):  # out of memory
+                timers[case] = TrainingTimer(case.engine(), asked.block_seconds, all_phases=True)
+        measure.take_turns([timer for timer in timers.values() if timer], asked.blocks)
+        for case, timer in timers.items():
+            if timer is None:
+                report.add({**waiting[case], 'updates_per_s': None})
+                continue
+            spread = {name: [min(rates), max(rates)] for name, rates in timer.rates.items()}
+            rates = {'updates_per_s': timer.medians(), 'range': spread}
+            report.add({**waiting[case], **rates, 'compile_s': timer.compile_s})
 
 
-def measure(group: list[Case]) -> list[dict]:
-    """The figures of cases of one size."""
-    data = synthetic(group[0].dims)
-    timers: dict[Case, TrainingTimer] = {}
-    for case in group:
-        with contextlib.suppress(jax.errors.JaxRuntimeError):  # out of memory
-            timers[case] = timer(case, data)
-    for _ in range(_BLOCKS.value):
-        for one in timers.values():
-            one.block()
-    return [dataclasses.asdict(case) | result(timers.get(case)) for case in group]
+def acting(asked: flags.FlagValues, report: Report) -> None:
+    """Adds a row for each number of observations and policy."""
+    dims = asked.dims[0]
+    for batch in map(int, asked.observations):
+        timers = {}
+        for name, candidates in ACTING:
+            if asked.agents and name not in asked.agents:
+                continue
+            settings = (('candidates', candidates),) if candidates else ()
+            agent = Case(name, dims, settings=settings).make()
+            states = jax.jit(jax.vmap(lambda n, a=agent: a.init(jax.random.key(n))))(
+                np.zeros(1, int)
+            )
+            timer = timers[name, candidates] = ActingTimer(agent, states, batch, calls=2)
+            timer.block()
+            timer.calls = max(1, round(1e3 * asked.block_seconds / timer.ms()))
+            timer.seconds.clear()
+        measure.take_turns(timers.values(), asked.blocks)
+        for (name, candidates), timer in timers.items():
+            row = {'agent': name, 'candidates': candidates, 'dims': dims, 'batch': batch}
+            speed = {'ms_per_call': timer.ms(), 'actions_per_s': 1e3 * batch / timer.ms()}
+            report.add({**row, **speed})
 
 
-def result(timer: TrainingTimer | None) -> dict:
-    """Updates/s of all seeds together by phase: the median block, the slowest and fastest."""
-    if timer is None:
-        return {'updates_per_s': None}
+def scaling(asked: flags.FlagValues, report: Report) -> None:
+    """Puts an entry for each axis."""
+    for axis in asked.axes:
+        values = [int(value) for value in asked.values or SCALES[axis]]
+        if axis == 'devices':
+            report.put(axis, devices(values))
+        elif axis == 'memory':
+            report.put(axis, memory(values[0], values[-1]))
+        else:
+            report.put(axis, along(axis, values, asked.blocks, asked.block_seconds))
+
+
+def along(axis: str, values: list[int], blocks: int, block_s: float) -> list[dict]:
+    """DTQL's updates/s at each value of an axis."""
+    setting = {'seeds': 'seeds', 'batch': 'batch_size', 'data': 'transitions'}[axis]
+    timers = [TrainingTimer(Case(**{setting: value}).engine(), block_s) for value in values]
+    measure.take_turns(timers, blocks)
+    rows = []
+    for value, timer in zip(values, timers, strict=True):
+        rate = timer.medians()['train']
+        all_seeds = rate * len(timer.engine.lanes)
+        rows.append(
+            {'axis': axis, 'value': value, 'updates_per_s': rate, 'seed_updates_per_s': all_seeds}
+        )
+    return rows
+
+
+def devices(counts: list[int]) -> list[dict]:
+    """Communication in the program of one lane on each of so many devices."""
+    if jax.default_backend() != 'cpu':
+        return [collectives(len(jax.local_devices()))]
+    flag = '--xla_force_host_platform_device_count='
+    return [measure.in_child([f'--child=devices={n}'], XLA_FLAGS=f'{flag}{n}') for n in counts]
+
+
+def collectives(lanes: int) -> dict[str, int]:
+    """The devices and the collectives of DTQL's program for so many lanes."""
+    engine = Case(seeds=lanes).engine()
+    text = engine.compile(engine.agent.phases()[-1]).as_text()
+    return {'devices': len(engine.devices), 'collectives': len(COLLECTIVE.findall(text))}
+
+
+def memory(few: int, many: int) -> dict[str, float]:
+    """Megabytes per seed and the seeds that fit, from programs of `few` and of `many` seeds."""
+    predicted = {n: compiled_bytes(Case(seeds=n).engine()) for n in (few, many)}
+    per_seed = (predicted[many] - predicted[few]) / (many - few)
+    true = {n: measure.in_child([f'--child=memory={n}'])['peak'] for n in (few, many)}
+    stats = jax.local_devices()[0].memory_stats()
+    free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    free = stats['bytes_limit'] if stats else free
     return {
-        'updates_per_s': timer.medians(),
-        'range': {name: [min(r), max(r)] for name, r in timer.rates.items()},
-        'compile_s': timer.compile_s,
+        'predicted_mb_per_seed': per_seed / 1e6,
+        'measured_mb_per_seed': (true[many] - true[few]) / (many - few) / 1e6,
+        'available_gb': free / 1e9,
+        'seeds_that_fit': int((free - predicted[few]) / per_seed) + few,
     }
 
 
-def line(row: dict) -> str:
-    """A row as text."""
-    head = f'{row["agent"]:14}{row["variant"]:14}{row["dims"]:>6}{row["batch_size"]:6}'
-    head += f'{row["seeds"]:4} seeds '
-    if row['updates_per_s'] is None:
-        return head + 'does not fit into the memory'
-    rates = [
-        f'{name} {rate:.1f} ({row["range"][name][0]:.1f} to {row["range"][name][1]:.1f})'
-        for name, rate in row['updates_per_s'].items()
-    ]
-    return head + 'updates/s: ' + ', '.join(rates) + f'; compiled in {row["compile_s"]:.1f} s'
+def compiled_bytes(engine: Engine) -> int:
+    """What training takes by the compiler's count, with the data and two copies of the states.
+
+    `Engine.advance` keeps the states from before a dispatch.
+    """
+    program = engine.compile(engine.agent.phases()[-1])
+    state = sum(x.nbytes for x in jax.tree.leaves(engine.init()))
+    data = sum(x.nbytes for x in jax.tree.leaves(engine.data))
+    return data + 2 * state + program.memory_analysis().temp_size_in_bytes
 
 
-def main(_: list[str]) -> None:
-    out = pathlib.Path(_OUT.value) if _OUT.value else None
-    report = {**machine(), 'results': []}
-    if out and out.exists():
-        report = json.loads(out.read_text()) | machine()
-    names = [field.name for field in dataclasses.fields(Case)]
-    done = {Case(*(row[name] for name in names)) for row in report['results']}
-    waiting = [case for case in cases() if case not in done]
-    for _, group in itertools.groupby(waiting, key=lambda case: case.size):
-        rows = measure(list(group))
-        report['results'] += rows
-        print('\n'.join(line(row) for row in rows), flush=True)
-        if out:
-            out.write_text(json.dumps(report, indent=2) + '\n')
+def peak_of_training(seeds: int) -> dict[str, int]:
+    """The most bytes while training: of the device where it tells, else of this process."""
+    engine = Case(seeds=seeds).engine()
+    phase = engine.agent.phases()[-1]
+    engine.compile(phase)
+    measure.forget_peak()  # compiling takes memory of its own
+    state, sums = engine.init(), measure.zero_sums(engine, phase)
+    jax.block_until_ready(engine.advance(phase, state, sums, 2, np.ones(seeds, bool)))
+    stats = jax.local_devices()[0].memory_stats()
+    return {'peak': stats['peak_bytes_in_use'] if stats else measure.resident('VmHWM')}
+
+
+def tasks(asked: flags.FlagValues, report: Report) -> None:
+    """Adds the tasks and agents that the file lacks."""
+    for env, name in itertools.product(asked.envs, asked.agents or AGENTS):
+        if any((row['env'], row['agent']) == (env, name) for row in report.rows):
+            continue
+        settings = {'clone_seeds': 0}
+        if asked['batch_sizes'].present:
+            settings |= measure.batches_of(name, int(asked.batch_sizes[0]))
+        request = {'env': env, 'agent': name, 'num_seeds': asked.num_seeds, 'settings': settings}
+        plan = make_plan(make_request(request))
+        dataset = load(plan.task, reward=plan.config.reward, collect=collect_missing)
+        agent = plan.agent(dataset.spec, plan.config)
+        engine = Engine(agent, dataset.transitions, plan.lanes)
+        timer = TrainingTimer(engine, asked.block_seconds, all_phases=True)
+        measure.take_turns([timer], asked.blocks)
+        actor = ActingTimer(agent, timer.state)
+        actor.block()
+        rates = {setting_of(p, timer.phases): timer.medians()[p.name] for p in timer.phases}
+        report.add({'env': env, 'agent': name, 'updates_per_s': rates, 'ms_per_action': actor.ms()})
+
+
+def setting_of(phase: Phase, phases: list[Phase]) -> str:
+    """The setting with a phase's number of updates."""
+    return 'steps' if phase.name == phases[-1].name else f'{phase.name}_steps'
+
+
+def main(asked: flags.FlagValues) -> None:
+    if asked.child:
+        what, value = asked.child.split('=')
+        measure.answer({'devices': collectives, 'memory': peak_of_training}[what](int(value)))
+        return
+    parts = {'training': training, 'acting': acting, 'scaling': scaling, 'tasks': tasks}
+    parts |= {'run': whole_runs.run_parts, 'overlap': whole_runs.overlap}
+    if asked.part not in PARTS:
+        raise UserError(f'--part={asked.part}: choose one of {", ".join(PARTS)}')
+    keep = asked.part not in ('acting', 'overlap')
+    parts[asked.part](asked, Report(asked.out, keep, part=asked.part))
 
 
 if __name__ == '__main__':
-    app.run(main)
+    sys.exit(run_command(main, FLAGS, __doc__))
