@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,9 @@ from dtql_jax.cli.flags import define_whole
 from dtql_jax.rollout.actor import Actor
 from dtql_jax.training.engine import Engine
 from dtql_jax.types import Lane, Spec, Transition
+
+# A script's child processes use the same accelerator. Read when jax's backend starts.
+os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
 
 # Observation and action sizes of tasks, as 'O/A'.
 WALKER, ANTMAZE, PEN = '17/6', '29/8', '45/24'
@@ -78,16 +81,9 @@ class Report:
 
 
 def brief(value: Any) -> str:
-    """A result as text, numbers to four digits."""
-    if isinstance(value, dict):
-        return ', '.join(
-            f'{key} ({brief(x)})' if isinstance(x, dict) else f'{key} {brief(x)}'
-            for key, x in value.items()
-        )
-    if isinstance(value, list):
-        rows = any(isinstance(x, dict) for x in value)
-        return ''.join(f'\n  {brief(x)}' for x in value) if rows else ' '.join(map(brief, value))
-    return f'{value:.4g}' if isinstance(value, float) else str(value)
+    """A result as JSON in one line, its floats to four digits."""
+    rounded = json.loads(json.dumps(value), parse_float=lambda text: float(f'{float(text):.4g}'))
+    return json.dumps(rounded)
 
 
 @functools.cache
@@ -159,15 +155,8 @@ def batches_of(agent: str, size: int) -> dict[str, int]:
     return {field.name: size for field in fields if field.name.endswith('batch_size')}
 
 
-class Timer(Protocol):
-    """What takes turns with others."""
-
-    def block(self) -> object:
-        """Times some of its work."""
-
-
-def take_turns(timers: Iterable[Timer], blocks: int) -> None:
-    """Blocks of all timers in turn, so that a machine that drifts favours none."""
+def take_turns(timers: Iterable[Any], blocks: int) -> None:
+    """Calls `block()` of all timers in turn, so that a machine that drifts favours none."""
     timers = list(timers)
     for _ in range(blocks):
         for timer in timers:

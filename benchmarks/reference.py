@@ -1,51 +1,59 @@
 """DTQL against Diffusion-QL, and both against the released torch code: training and acting.
 
-  python benchmarks/against_diffusion_ql.py                           # this package's two agents
-  python benchmarks/against_diffusion_ql.py \\
-    --reference_dtql=DIR --reference_dql=DIR                          # and the released code
+  python benchmarks/reference.py                                       # this package's two agents
+  python benchmarks/reference.py --reference_dtql=DIR --reference_dql=DIR    # and the released code
 
 DIR are checkouts of TianyuCodings/Diffusion_Trusted_Q_Learning and of
 Zhendong-Wang/Diffusion-Policies-for-Offline-RL; they need torch, einops, tabulate and
 python-dateutil beside this package. Every contender gets the same synthetic transitions on the same
-device, and blocks of updates (or actions) of all of them take turns, so that a machine that drifts
-favours none. Medians of the blocks are compared; compilation is apart.
+device. Blocks of updates and actions of all contenders take turns, and medians are compared;
+compilation is apart.
 """
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
-from measure import ANTMAZE, WALKER, ActingTimer, TrainingTimer, machine, sizes, synthetic
+from absl import flags
+from measure import (
+    ANTMAZE,
+    WALKER,
+    ActingTimer,
+    Case,
+    Report,
+    TrainingTimer,
+    make_flags,
+    synthetic,
+    take_turns,
+)
 
-from dtql_jax.agents.registry import AGENTS
-from dtql_jax.types import Lane, Spec, Transition, UserError
+from dtql_jax.cli.flags import run_command
+from dtql_jax.types import UserError
 
-_DTQL = flags.DEFINE_string('reference_dtql', None, 'checkout of the released DTQL')
-_DQL = flags.DEFINE_string('reference_dql', None, 'checkout of the released Diffusion-QL')
-_SEEDS = flags.DEFINE_list('seeds', ['1', '4'], 'numbers of seeds of our DTQL at the first size')
-_BLOCKS = flags.DEFINE_integer('blocks', 7, 'timed blocks per contender')
-_BLOCK_SECONDS = flags.DEFINE_float('block_seconds', 3.0, 'seconds per block')
-_OUT = flags.DEFINE_string('out', None, 'JSON file to write')
+FLAGS = make_flags(blocks=7, block_seconds=3.0)
+flags.DEFINE_list('dims', [WALKER, ANTMAZE], 'observation/action sizes', FLAGS)
+flags.DEFINE_string('reference_dtql', None, 'checkout of the released DTQL', FLAGS)
+flags.DEFINE_string('reference_dql', None, 'checkout of the released Diffusion-QL', FLAGS)
+flags.DEFINE_list('seeds', ['1', '4'], 'numbers of seeds of our DTQL, except for antmaze', FLAGS)
 
 WORKER = pathlib.Path(__file__).with_name('reference_worker.py')
 CALLS = 30  # actions per block
 WARM_UP = 3  # updates, and actions
+REST_S = 0.2  # before a block, for the threads of the contender before it
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """Who is timed: ours or the released code of a method, at a batch size."""
+    """Who is timed: this package's or the released code of a method, 'dtql' or 'dql'."""
 
-    method: str  # 'dtql' or 'dql'
+    method: str
     batch_size: int
     seeds: int = 1
     max_q_backup: bool = False
@@ -59,163 +67,123 @@ class Contender:
 
 
 class Ours:
-    """A contender of this package."""
+    """Times a contender of this package."""
 
-    def __init__(self, contender: Contender, dims: str, gamma: float, data: Transition):
-        cls = AGENTS['dtql' if contender.method == 'dtql' else 'diffusion_ql'].agent
-        own = {'gamma': gamma} if contender.method == 'dtql' else {
-            'max_q_backup': contender.max_q_backup
-        }  # fmt: skip
-        agent = cls(Spec(*sizes(dims)), cls.config_class(batch_size=contender.batch_size, **own))
-        lanes = [Lane(contender.method, seed) for seed in range(contender.seeds)]
-        self.training = TrainingTimer(agent, data, lanes, _BLOCK_SECONDS.value)
-        self.acting = ActingTimer(agent, self.training.state, batch=1, calls=CALLS)
+    torch = None
 
-    def train(self) -> float:
-        """Updates/s of a block of the last phase, of all seeds together."""
-        self.training.block()
-        return self.training.rates[self.training.phases[-1].name][-1]
+    def __init__(self, one: Contender, dims: str, gamma: float, block_s: float):
+        own = (('gamma', gamma),) if one.method == 'dtql' else (('max_q_backup', one.max_q_backup),)
+        agent = 'dtql' if one.method == 'dtql' else 'diffusion_ql'
+        engine = Case(agent, dims, one.batch_size, one.seeds, settings=own).engine()
+        self._training = TrainingTimer(engine, block_s)
+        self._acting = ActingTimer(engine.agent, self._training.state, calls=CALLS)
+        self.compile_s = self._training.compile_s
+        self.rates = self._training.rates['train']  # updates/s of all seeds together, by block
+        self.ms: list[float] = []  # per action, by block
 
-    def act(self) -> float:
-        """Milliseconds per action of a block."""
-        self.acting.seconds.clear()
-        self.acting.block()
-        return self.acting.ms()
+    def block(self) -> None:
+        time.sleep(REST_S)
+        self._training.block()
+        self._acting.seconds.clear()
+        self._acting.block()
+        self.ms.append(self._acting.ms())
 
 
 class Released:
-    """A contender in a process of its own, see `reference_worker`."""
+    """Times a contender in a process of its own, see `reference_worker`."""
 
-    def __init__(self, process: subprocess.Popen, torch: str):
-        self.process, self.torch = process, torch
-        self.ask('train', WARM_UP)
-        self.ask('act', WARM_UP)
-        self.updates = max(1, round(WARM_UP * _BLOCK_SECONDS.value / self.ask('train', WARM_UP)))
+    compile_s = None
 
-    @classmethod
-    @contextlib.contextmanager
-    def started(
-        cls, contender: Contender, checkout: str, data: pathlib.Path, gamma: float
-    ) -> Iterator['Released']:
-        """The process, which ends with the block."""
-        command = [
-            *(sys.executable, str(WORKER), f'--method={contender.method}'),
-            *(f'--checkout={checkout}', f'--data={data}', f'--batch_size={contender.batch_size}'),
-            *(f'--gamma={gamma}', f'--device={"cpu" if on_cpu() else "cuda"}'),
-            *(['--max_q_backup'] if contender.max_q_backup else []),
-        ]
-        pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
-        with subprocess.Popen(command, **pipes) as process:
-            if not (torch := process.stdout.readline()):
-                raise UserError(f'{checkout}: the released code did not start, see above')
-            yield cls(process, torch.strip())
-            process.stdin.close()
+    def __init__(self, process: subprocess.Popen, block_s: float):
+        self._process = process
+        self.torch = process.stdout.readline().strip()
+        if not self.torch:
+            raise UserError('the released code did not start: see above')
+        self._ask('train', WARM_UP)
+        self._ask('act', WARM_UP)
+        self._updates = max(1, round(WARM_UP * block_s / self._ask('train', WARM_UP)))
+        self.rates: list[float] = []
+        self.ms: list[float] = []
 
-    def ask(self, job: str, n: int) -> float:
+    def block(self) -> None:
+        time.sleep(REST_S)
+        self.rates.append(self._updates / self._ask('train', self._updates))
+        self.ms.append(1e3 * self._ask('act', CALLS) / CALLS)
+
+    def _ask(self, job: str, n: int) -> float:
         """Seconds of `n` updates or actions."""
-        print(job, n, file=self.process.stdin, flush=True)
-        return float(self.process.stdout.readline())
-
-    def train(self) -> float:
-        """Updates/s of a block."""
-        return self.updates / self.ask('train', self.updates)
-
-    def act(self) -> float:
-        """Milliseconds per action of a block."""
-        return 1e3 * self.ask('act', CALLS) / CALLS
+        print(job, n, file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
 
 
-def on_cpu() -> bool:
-    """Whether this package runs on a CPU, and so the released code too."""
-    return jax.default_backend() == 'cpu'
-
-
-def contenders(dims: str) -> list[Contender]:
+def contenders(dims: str, seeds: list[str], released: dict[str, str | None]) -> list[Contender]:
     """Who is compared at one size of task."""
-    references = {'dtql': _DTQL.value, 'dql': _DQL.value}
-    released = [method for method, checkout in references.items() if checkout]
-    if dims == WALKER:
-        ours = [Contender('dtql', 256, int(seeds)) for seeds in _SEEDS.value]
-        ours += [Contender('dql', 256)]
-        return ours + [Contender(method, 256, released=True) for method in released]
-    ours = [
-        Contender('dtql', 2048),
-        Contender('dql', 2048, max_q_backup=True),
-        Contender('dql', 256, max_q_backup=True),  # the batch of its own antmaze runs
+    ours = [Contender('dtql', 256), Contender('dql', 256)]
+    if dims == ANTMAZE:
+        ours = [
+            Contender('dtql', 2048),
+            Contender('dql', 2048, max_q_backup=True),
+            Contender('dql', 256, max_q_backup=True),  # the batch of its own antmaze runs
+        ]
+    theirs = [dataclasses.replace(one, released=True) for one in ours if released[one.method]]
+    many = [] if dims == ANTMAZE else [Contender('dtql', 256, int(n)) for n in seeds if n != '1']
+    return [ours[0], *many, *ours[1:], *theirs]
+
+
+def command(one: Contender, checkout: str, data: pathlib.Path, gamma: float) -> list[str]:
+    """How to start the worker of a released contender."""
+    return [
+        *(sys.executable, str(WORKER), f'--method={one.method}', f'--checkout={checkout}'),
+        *(f'--data={data}', f'--batch_size={one.batch_size}', f'--gamma={gamma}'),
+        f'--device={"cpu" if jax.default_backend() == "cpu" else "cuda"}',
+        *(['--max_q_backup'] if one.max_q_backup else []),
     ]
-    theirs = [dataclasses.replace(one, released=True) for one in ours if one.method in released]
-    return ours + theirs
 
 
-def measure(dims: str) -> list[dict]:
-    """A row for each contender at one size of task."""
-    gamma = 1.0 if dims == ANTMAZE else 0.0
+def write(dims: str, path: pathlib.Path) -> None:
+    """The synthetic transitions as the released samplers name them."""
     data = synthetic(dims)
-    who = contenders(dims)
+    columns = {'observations': data.obs, 'actions': data.action, 'rewards': data.reward}
+    np.savez(path, **columns, terminals=1 - data.mask, next_observations=data.next_obs)
+
+
+def compare(dims: str, asked: flags.FlagValues, report: Report) -> None:
+    """Adds a row for each contender at one size of task; prints DTQL's ratios to them."""
+    gamma = 1.0 if dims == ANTMAZE else 0.0
+    checkouts = {'dtql': asked.reference_dtql, 'dql': asked.reference_dql}
+    timers: dict[Contender, Ours | Released] = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = pathlib.Path(folder, 'data.npz')
-        np.savez(
-            path,
-            observations=data.obs,
-            actions=data.action,
-            rewards=data.reward,
-            terminals=1.0 - data.mask,
-            next_observations=data.next_obs,
-        )
-        timed = {}
-        for one in who:
-            checkout = {'dtql': _DTQL.value, 'dql': _DQL.value}[one.method]
-            timed[one] = (
-                stack.enter_context(Released.started(one, checkout, path, gamma))
-                if one.released
-                else Ours(one, dims, gamma, data)
-            )
-        rates = {one: [] for one in who}
-        actions = {one: [] for one in who}
-        for _ in range(_BLOCKS.value):
-            for one, timer in timed.items():
-                time.sleep(0.2)  # what ran before comes to rest
-                rates[one].append(timer.train())
-                if one.seeds == 1:
-                    actions[one].append(timer.act())
-    return [
-        {
-            'name': one.name,
-            'dims': dims,
-            **dataclasses.asdict(one),
-            'updates_per_s': float(np.median(rates[one])),
-            'range': [min(rates[one]), max(rates[one])],
-            'ms_per_action': float(np.median(actions[one])) if actions[one] else None,
-            'compile_s': None if one.released else timed[one].training.compile_s,
-            'torch': timed[one].torch if one.released else None,
-        }
-        for one in who
-    ]
-
-
-def text(rows: list[dict]) -> str:
-    """The rows and our DTQL's ratios to each of them."""
-    ours = next(r for r in rows if (r['method'], r['released'], r['seeds']) == ('dtql', False, 1))
-    lines = [f'obs/action {rows[0]["dims"]}', f'{"":40}updates/s  DTQL is   ms/action  DTQL takes']
-    for row in rows:
-        ratio = ours['updates_per_s'] / row['updates_per_s']
-        line = f'{row["name"]:40}{row["updates_per_s"]:9.1f}{ratio:8.2f} x'
+        write(dims, path)
+        for one in contenders(dims, asked.seeds, checkouts):
+            if not one.released:
+                timers[one] = Ours(one, dims, gamma, asked.block_seconds)
+                continue
+            pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
+            worker = command(one, checkouts[one.method], path, gamma)
+            process = stack.enter_context(subprocess.Popen(worker, **pipes))
+            stack.callback(process.stdin.close)  # which ends the worker
+            timers[one] = Released(process, asked.block_seconds)
+        take_turns(timers.values(), asked.blocks)
+    first: dict[str, Any] = {}
+    for one, timer in timers.items():
+        row = {'name': one.name, 'dims': dims, **dataclasses.asdict(one)}
+        row |= {'updates_per_s': float(np.median(timer.rates))}
+        row |= {'range': [min(timer.rates), max(timer.rates)]}
+        row |= {'ms_per_action': float(np.median(timer.ms)) if one.seeds == 1 else None}
+        report.add({**row, 'compile_s': timer.compile_s, 'torch': timer.torch})
+        first = first or row
+        print(f'  DTQL makes {first["updates_per_s"] / row["updates_per_s"]:.2f} x its updates/s')
         if row['ms_per_action']:
-            share = ours['ms_per_action'] / row['ms_per_action']
-            line += f'{row["ms_per_action"]:11.2f}{share:10.2f} x'
-        lines.append(line)
-    return '\n'.join(lines)
+            share = first['ms_per_action'] / row['ms_per_action']
+            print(f'  DTQL takes {share:.2f} x its time per action', flush=True)
 
 
-def main(_: list[str]) -> None:
-    report = {**machine(), 'results': []}
-    for dims in (WALKER, ANTMAZE):
-        rows = measure(dims)
-        print(text(rows) + '\n', flush=True)
-        report['results'] += rows
-        if _OUT.value:
-            pathlib.Path(_OUT.value).write_text(json.dumps(report, indent=2) + '\n')
+def main(asked: flags.FlagValues) -> None:
+    report = Report(asked.out)
+    for dims in asked.dims:
+        compare(dims, asked, report)
 
 
 if __name__ == '__main__':
-    app.run(main)
+    sys.exit(run_command(main, FLAGS, __doc__))

@@ -188,41 +188,36 @@ def collectives(lanes: int) -> dict[str, int]:
 
 def memory(few: int, many: int) -> dict[str, float]:
     """Megabytes per seed and the seeds that fit, from programs of `few` and of `many` seeds."""
-    predicted = {n: compiled_bytes(Case(seeds=n).engine()) for n in (few, many)}
-    per_seed = (predicted[many] - predicted[few]) / (many - few)
-    true = {n: measure.in_child([f'--child=memory={n}'])['peak'] for n in (few, many)}
+    small, large = (measure.in_child([f'--child=memory={n}']) for n in (few, many))
+    predicted, measured = ((large[k] - small[k]) / (many - few) for k in ('predicted', 'peak'))
     stats = jax.local_devices()[0].memory_stats()
     free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     free = stats['bytes_limit'] if stats else free
     return {
-        'predicted_mb_per_seed': per_seed / 1e6,
-        'measured_mb_per_seed': (true[many] - true[few]) / (many - few) / 1e6,
+        'predicted_mb_per_seed': predicted / 1e6,
+        'measured_mb_per_seed': measured / 1e6,
         'available_gb': free / 1e9,
-        'seeds_that_fit': int((free - predicted[few]) / per_seed) + few,
+        'seeds_that_fit': int((free - small['predicted']) / predicted) + few,
     }
 
 
-def compiled_bytes(engine: Engine) -> int:
-    """What training takes by the compiler's count, with the data and two copies of the states.
+def bytes_of_training(seeds: int) -> dict[str, int]:
+    """The most bytes while training in this fresh process, as predicted and as they are.
 
-    `Engine.advance` keeps the states from before a dispatch.
+    Predicted by the compiler: the program, the data, and two copies of the states, of which
+    `Engine.advance` keeps one from before a dispatch. Measured on the device where it tells, else
+    in this process.
     """
-    program = engine.compile(engine.agent.phases()[-1])
-    state = sum(x.nbytes for x in jax.tree.leaves(engine.init()))
-    data = sum(x.nbytes for x in jax.tree.leaves(engine.data))
-    return data + 2 * state + program.memory_analysis().temp_size_in_bytes
-
-
-def peak_of_training(seeds: int) -> dict[str, int]:
-    """The most bytes while training: of the device where it tells, else of this process."""
     engine = Case(seeds=seeds).engine()
     phase = engine.agent.phases()[-1]
-    engine.compile(phase)
+    program = engine.compile(phase).memory_analysis()
     measure.forget_peak()  # compiling takes memory of its own
     state, sums = engine.init(), measure.zero_sums(engine, phase)
+    data, states = (sum(x.nbytes for x in jax.tree.leaves(t)) for t in (engine.data, state))
     jax.block_until_ready(engine.advance(phase, state, sums, 2, np.ones(seeds, bool)))
     stats = jax.local_devices()[0].memory_stats()
-    return {'peak': stats['peak_bytes_in_use'] if stats else measure.resident('VmHWM')}
+    peak = stats['peak_bytes_in_use'] if stats else measure.resident('VmHWM')
+    return {'predicted': data + 2 * states + program.temp_size_in_bytes, 'peak': peak}
 
 
 def tasks(asked: flags.FlagValues, report: Report) -> None:
@@ -254,7 +249,7 @@ def setting_of(phase: Phase, phases: list[Phase]) -> str:
 def main(asked: flags.FlagValues) -> None:
     if asked.child:
         what, value = asked.child.split('=')
-        measure.answer({'devices': collectives, 'memory': peak_of_training}[what](int(value)))
+        measure.answer({'devices': collectives, 'memory': bytes_of_training}[what](int(value)))
         return
     parts = {'training': training, 'acting': acting, 'scaling': scaling, 'tasks': tasks}
     parts |= {'run': whole_runs.run_parts, 'overlap': whole_runs.overlap}
