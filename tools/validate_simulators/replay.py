@@ -1,23 +1,24 @@
-"""Is it the simulator that made the data? The one-step error of replayed rows.
+"""Did this simulator make the data? The one-step error of replayed rows.
 
-  python benchmarks/replay.py [--rows=1000 --minari_root=DIR --ogbench_dir=DIR --only=NAMES]
+  python -m tools.validate_simulators.replay
+  python -m tools.validate_simulators.replay --minari_root=DIR --ogbench_dir=DIR --only=pen,cube
 
-Puts a simulator into the state of a recorded row, applies the recorded action, and compares what it
-shows next with the recorded next row. Sizes that agree prove nothing: each case has a simulator
-that should fit and, where there is one, a lookalike of the same sizes that should not.
+Sets a simulator to the state of a recorded row, applies the recorded action, and compares its next
+observation with the recorded one. Equal sizes prove nothing: each case has a simulator that should
+fit and, where one exists, a lookalike of the same sizes that should not.
 
 A row's error is its largest component; `relative` errors are in standard deviations of the
-component over the episodes read. Some states are not in the rows. Then only an episode's start can
-be rebuilt, and its actions are replayed from there, errors adding up (`rebuilt: start`). Families
+component over the episodes read. Some states are not in the rows: then only the start of an episode
+can be rebuilt, its actions are replayed from there, and errors add up (`rebuilt: start`). Families
 without data at hand replay a rollout of random actions that is recorded on the spot (`source:
-self`): that shows what of the state the rows hold, and nothing about any dataset.
+self`). It shows whether rows hold the state, and nothing about any dataset.
 
-What no row holds: the root's x of Hopper, HalfCheetah and Walker2d, which nothing depends on; a
-velocity clipped at 10 (such rows are left out); digits beyond float32; `qacc_warmstart`, where
-MuJoCo's solver starts, which is set to 0.
+No row holds the root's x of Hopper, HalfCheetah and Walker2d, which nothing depends on; a velocity
+clipped at 10 (such rows are left out); digits beyond float32; or `qacc_warmstart`, where MuJoCo's
+solver starts, which is set to 0.
 
-The ant's errors on OGBench's rows are larger than float32's rounding makes them, in rows that touch
-something, and the same in OGBench's own environment.
+The ant's errors on OGBench's rows in contact are larger than rounding to float32 makes them, in
+OGBench's own environment too.
 """
 
 import contextlib
@@ -27,6 +28,8 @@ import io
 import json
 import os
 import pathlib
+import platform
+import sys
 import tempfile
 import time
 import warnings
@@ -37,20 +40,27 @@ from unittest import mock
 import gymnasium as gym
 import mujoco
 import numpy as np
-from absl import app, flags, logging
-from measure import machine
-from rebuild import FAMILIES, flat, start_anew
-from recordings import Episode, minari, ogbench, rollout, spread, wandering
+from absl import flags
 
+from dtql_jax.cli.flags import define_whole, run_command
 from dtql_jax.tasks.mazes import MAPS
-
-_ROWS = flags.DEFINE_integer('rows', 1000, 'rows per case')
-_MINARI = flags.DEFINE_string(
-    'minari_root', os.environ.get('MINARI_DATASETS_PATH'), 'folder of Minari sets'
+from tools.validate_simulators.rebuild import FAMILIES, flat, start_anew
+from tools.validate_simulators.recordings import (
+    Episode,
+    minari,
+    ogbench,
+    rollout,
+    spread,
+    wandering,
 )
-_OGBENCH = flags.DEFINE_string('ogbench_dir', None, "folder of OGBench's npz files")
-_ONLY = flags.DEFINE_list('only', None, 'these cases, by name')
-_OUT = flags.DEFINE_string('out', None, 'JSON file to write')
+
+FLAGS = flags.FlagValues()
+define_whole('rows', 1000, 'rows per case', FLAGS)
+ROOT = os.environ.get('MINARI_DATASETS_PATH')
+flags.DEFINE_string('minari_root', ROOT, 'folder of Minari sets', FLAGS)
+flags.DEFINE_string('ogbench_dir', None, "folder of OGBench's npz files", FLAGS)
+flags.DEFINE_list('only', [], 'these cases, by name', FLAGS)
+flags.DEFINE_string('out', None, 'JSON file to write', FLAGS)
 
 SUMMARY = ('median', 'p99', 'max')
 KITCHEN_TASKS = ('microwave', 'kettle', 'light switch', 'slide cabinet')
@@ -58,7 +68,7 @@ KITCHEN_TASKS = ('microwave', 'kettle', 'light switch', 'slide cabinet')
 
 @dataclasses.dataclass(frozen=True)
 class Simulator:
-    """An environment, made by `make`; `fits` says whether the data are meant to be its own."""
+    """An environment, made by `make`. `fits` says whether it should have made the data."""
 
     name: str
     make: Callable[[], gym.Env]
@@ -67,7 +77,7 @@ class Simulator:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Rows, how to rebuild a state from one, and the simulators to try. `read=None`: a rollout."""
+    """Rows, the family that rebuilds their states, and simulators. Without `read`: a rollout."""
 
     name: str
     family: str
@@ -80,13 +90,13 @@ def env_of(env_id: str, **kwargs: Any) -> Callable[[], gym.Env]:
     """How to make an environment."""
 
     def make() -> gym.Env:
-        with contextlib.redirect_stderr(io.StringIO()):  # it greets with a note on other tasks
+        with contextlib.redirect_stderr(io.StringIO()):  # it prints a note on other tasks
             import gymnasium_robotics
 
             gym.register_envs(gymnasium_robotics)
             if 'singletask' in env_id:
                 import ogbench  # noqa: F401 (registers its environments)
-            # Mazes write their model to a temporary file, and leave it there.
+            # Mazes leave a temporary file with their model behind.
             with (
                 tempfile.TemporaryDirectory() as folder,
                 mock.patch.object(tempfile, 'tempdir', folder),
@@ -98,93 +108,63 @@ def env_of(env_id: str, **kwargs: Any) -> Callable[[], gym.Env]:
     return make
 
 
-def cases() -> tuple[Case, ...]:
-    """Every family of tasks, with data where some are at hand."""
+def versions(robot: str, same: bool = True) -> tuple[Simulator, ...]:
+    """A robot's v5, which fits, and its v4, which does where both are the `same`."""
+    right, other = f'{robot}-v5', f'{robot}-v4'
+    return Simulator(right, env_of(right)), Simulator(other, env_of(other), fits=same)
 
-    def versions(robot: str, same: bool = True) -> tuple[Simulator, ...]:
-        right, other = f'{robot}-v5', f'{robot}-v4'
-        return Simulator(right, env_of(right)), Simulator(other, env_of(other), fits=same)
 
-    def recorded(name: str) -> Callable[[], Iterator[Episode] | None]:
-        return functools.partial(minari, _MINARI.value, name)
-
-    d4rl_ant = Simulator(
-        'D4RLAntMaze-v0', env_of('dtql_jax.tasks.simulators:D4RLAntMaze-v0', maze_map=MAPS['large'])
-    )
-    robotics_ant = Simulator('AntMaze_Large-v4', env_of('AntMaze_Large_Diverse_GR-v4'))
+def ants() -> dict[str, Simulator]:
+    """The simulators of a large ant maze."""
+    d4rl = 'dtql_jax.tasks.simulators:D4RLAntMaze-v0'
     bare = {'exclude_current_positions_from_observation': False}
     bare |= {'include_cfrc_ext_in_observation': False}
-    gymnasium_ant = Simulator('Ant-v5 without walls', env_of('Ant-v5', **bare), fits=False)
-    own_ant = Simulator('OGBench antmaze-large', env_of('antmaze-large-singletask-task1-v0'))
-    door, pen = (
-        Simulator(name, env_of(name)) for name in ('AdroitHandDoor-v1', 'AdroitHandPen-v1')
-    )
-    cube = Simulator('OGBench cube-single', env_of('cube-single-singletask-v0'))
-    kitchen = Simulator(
-        'D4RLKitchen-v0', env_of('dtql_jax.tasks.simulators:D4RLKitchen-v0', tasks=KITCHEN_TASKS)
-    )
-    point = Simulator('PointMaze_UMaze-v3', env_of('PointMaze_UMaze-v3', maze_map=MAPS['umaze']))
-    wrong = dataclasses.replace
+    large = env_of('antmaze-large-singletask-task1-v0')
+    return {
+        'd4rl': Simulator('D4RLAntMaze-v0', env_of(d4rl, maze_map=MAPS['large'])),
+        'robotics': Simulator('AntMaze_Large-v4', env_of('AntMaze_Large_Diverse_GR-v4')),
+        'gymnasium': Simulator('Ant-v5 without walls', env_of('Ant-v5', **bare), fits=False),
+        'ogbench': Simulator('OGBench antmaze-large', large),
+    }
+
+
+def cases(minari_root: str | None, ogbench_dir: str | None) -> tuple[Case, ...]:
+    """Every family of tasks, with data where some are at hand."""
+
+    def recorded(name: str) -> Callable[[], Iterator[Episode] | None]:
+        return functools.partial(minari, minari_root, name)
+
+    def one(name: str, env_id: str, **kwargs: Any) -> tuple[Simulator, ...]:
+        return (Simulator(name, env_of(env_id, **kwargs)),)
+
+    navigate = functools.partial(ogbench, ogbench_dir, 'antmaze-large-navigate-v0')
+    ant, wrong = ants(), functools.partial(dataclasses.replace, fits=False)
+    robotics = ant['robotics'], wrong(ant['d4rl'])
+    own = ant['ogbench'], ant['d4rl'], ant['gymnasium'], wrong(ant['robotics'])
+    hopper, cheetah = versions('Hopper'), versions('HalfCheetah')
+    walker = versions('Walker2d', same=False)
+    point = one('PointMaze_UMaze-v3', 'PointMaze_UMaze-v3', maze_map=MAPS['umaze'])
+    door, pen = (one(name, name) for name in ('AdroitHandDoor-v1', 'AdroitHandPen-v1'))
+    kitchen_id = 'dtql_jax.tasks.simulators:D4RLKitchen-v0'
+    kitchen = one('D4RLKitchen-v0', kitchen_id, tasks=KITCHEN_TASKS)
+    cube = one('OGBench cube-single', 'cube-single-singletask-v0')
     return (
-        Case(
-            'hopper-medium',
-            'planar',
-            versions('Hopper'),
-            recorded('mujoco/hopper/medium-v0'),
-        ),
-        Case(
-            'hopper-expert',
-            'planar',
-            versions('Hopper'),
-            recorded('mujoco/hopper/expert-v0'),
-        ),
-        Case(
-            'halfcheetah-medium',
-            'planar',
-            versions('HalfCheetah'),
-            recorded('mujoco/halfcheetah/medium-v0'),
-        ),
-        Case(
-            'walker2d',
-            'planar',
-            versions('Walker2d', same=False),
-            None,
-            'v4: less friction on the right foot',
-        ),
-        Case(
-            'antmaze-large-diverse',
-            'all',
-            (robotics_ant, wrong(d4rl_ant, fits=False)),
-            recorded('D4RL/antmaze/large-diverse-v1'),
-        ),
-        Case(
-            'ogbench-antmaze-large',
-            'all',
-            (own_ant, d4rl_ant, gymnasium_ant, wrong(robotics_ant, fits=False)),
-            functools.partial(ogbench, _OGBENCH.value, 'antmaze-large-navigate-v0'),
-        ),
-        Case('pointmaze-umaze', 'all', (point,), wandering, 'collected for the occasion'),
-        Case(
-            'door-human',
-            'door',
-            (door,),
-            recorded('D4RL/door/human-v2'),
-            'rows lack velocities',
-        ),
-        Case('pen', 'pen', (pen,), None, 'rows lack the velocities of the hand'),
-        Case(
-            'kitchen',
-            'kitchen',
-            (kitchen,),
-            None,
-            'rows lack velocities; other noise',
-        ),
-        Case('cube', 'lagging', (cube,), None, 'from qpos and qvel, which the files hold'),
+        Case('hopper-medium', 'planar', hopper, recorded('mujoco/hopper/medium-v0')),
+        Case('hopper-expert', 'planar', hopper, recorded('mujoco/hopper/expert-v0')),
+        Case('halfcheetah-medium', 'planar', cheetah, recorded('mujoco/halfcheetah/medium-v0')),
+        Case('walker2d', 'planar', walker, note='v4: less friction on the right foot'),
+        Case('antmaze-large-diverse', 'all', robotics, recorded('D4RL/antmaze/large-diverse-v1')),
+        Case('ogbench-antmaze-large', 'all', own, navigate),
+        Case('pointmaze-umaze', 'all', point, wandering, 'collected for this call'),
+        Case('door-human', 'door', door, recorded('D4RL/door/human-v2'), 'rows lack velocities'),
+        Case('pen', 'pen', pen, note='rows lack the velocities of the hand'),
+        Case('kitchen', 'kitchen', kitchen, note='rows lack velocities; other noise'),
+        Case('cube', 'lagging', cube, note='from qpos and qvel, which the files hold'),
     )
 
 
 def clipped(state: np.ndarray) -> bool:
-    """Whether a velocity was cut off at 10, so that it is not known."""
+    """Whether the observation clips a velocity at 10, so that the state is unknown."""
     return bool((np.abs(state) == 10).any())
 
 
@@ -206,13 +186,13 @@ def replay(env: gym.Env, family: str, episodes: list[Episode], rows: int) -> np.
 
 
 def summary(errors: np.ndarray) -> dict[str, float]:
-    """Median, 99 % and largest of each row's largest component."""
+    """Median, 99th percentile and maximum over rows of a row's largest component."""
     largest = np.abs(errors).max(axis=1)
     median, most = np.percentile(largest, [50, 99])
     return {'median': float(median), 'p99': float(most), 'max': float(largest.max())}
 
 
-def measure(case: Case, rows: int) -> Iterator[dict[str, Any]]:
+def measured(case: Case, rows: int) -> Iterator[dict[str, Any]]:
     """One result per simulator of the case."""
     if case.read is None:
         episodes = list(rollout(case.simulators[0].make(), case.family, rows))
@@ -249,7 +229,7 @@ def measure(case: Case, rows: int) -> Iterator[dict[str, Any]]:
 
 
 def line(result: dict[str, Any]) -> str:
-    """A result as one row of the table that is printed."""
+    """A result as a line of the printed table."""
     if result['source'] == 'absent':
         return f'{result["case"]:22} absent'
     numbers = [result[kind][key] for kind in ('absolute', 'relative') for key in SUMMARY]
@@ -262,28 +242,28 @@ def line(result: dict[str, Any]) -> str:
     )
 
 
-def main(_: list[str]) -> None:
+def main(asked: flags.FlagValues) -> None:
     results = []
     warnings.simplefilter('ignore')  # "a newer version exists": the data's version counts
-    logging.set_verbosity(logging.WARNING)
     print(
         f'{"case":22} {"rows":5} {"from":6}{"simulator":33}{"dims":7}{"N":>5} '
         + ' '.join(f'{name:>8}' for name in (*SUMMARY, 'rel.', 'rel.99%', 'rel.max'))
     )
-    for case in cases():
-        if _ONLY.value and case.name not in _ONLY.value:
+    for case in cases(asked.minari_root, asked.ogbench_dir):
+        if asked.only and case.name not in asked.only:
             continue
-        for result in measure(case, _ROWS.value):
+        for result in measured(case, asked.rows):
             results.append(result)
             print(line(result), flush=True)
             dims = result.get('obs_action_dims')
             if dims and dims['simulator'] != dims['data']:
                 raise SystemExit(f'{case.name}: sizes differ: {dims}')
-    if _OUT.value:
+    if asked.out:
         versions = {'mujoco': mujoco.__version__, 'gymnasium': gym.__version__}
-        report = {**machine(), **versions, 'results': results}
-        pathlib.Path(_OUT.value).write_text(json.dumps(report, indent=2) + '\n')
+        when = {'python': platform.python_version(), 'date': time.strftime('%Y-%m-%d')}
+        report = {**versions, **when, 'results': results}
+        pathlib.Path(asked.out).write_text(json.dumps(report, indent=2) + '\n')
 
 
 if __name__ == '__main__':
-    app.run(main)
+    sys.exit(run_command(main, FLAGS, __doc__))
