@@ -48,7 +48,7 @@ def main(asked: flags.FlagValues) -> None:
         with jax.profiler.trace(folder):
             take_turns([timer], asked.blocks)
         by_name = times(folder)
-    updates, together = asked.blocks * timer.updates['train'], sum(by_name.values())
+    updates, together = asked.blocks * timer.timers['train'].length, sum(by_name.values())
     head = {'dims': asked.dims, 'batch_size': asked.batch_size, 'seeds': asked.seeds}
     report = Report(asked.out, **head)
     for name, ns in by_name.most_common(asked.top):

@@ -12,7 +12,6 @@ limit; a sum over memory; and the update's own products and nothing else. The sh
 explain what lies between the last and the limit, everything else what lies between it and training.
 """
 
-import functools
 import sys
 import time
 from collections.abc import Callable
@@ -20,15 +19,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import measure
 import numpy as np
 from absl import flags
-from measure import ANTMAZE, PEN, WALKER, Case, Report, TrainingTimer, make_flags, take_turns
+from measure import ANTMAZE, PEN, WALKER, Case, Report, Timer, TrainingTimer
 
 from dtql_jax.agents.base import State
 from dtql_jax.cli.flags import define_whole, run_command
 from dtql_jax.types import Params, Spec
 
-FLAGS = make_flags(blocks=7, block_seconds=3.0)
+FLAGS = measure.make_flags(blocks=7, block_seconds=3.0)
 SIZES = [f'{WALKER}/256', f'{ANTMAZE}/2048', f'{PEN}/256']
 flags.DEFINE_list('sizes', SIZES, 'observation/action/batch', FLAGS)
 define_whole('seeds', 1, 'seeds trained at once', FLAGS)
@@ -83,7 +83,7 @@ def operations(made: list[Product], batch_size: int) -> int:
     return sum(2 * batch_size * i * o for _, i, o in made)
 
 
-def alone(made: list[Product], batch_size: int) -> Callable[[int], jax.Array]:
+def alone(made: list[Product], batch_size: int) -> Callable[[int], object]:
     """A program that makes these products `n` times and nothing else.
 
     Each product writes one of its numbers into its left factor, so that no repetition is the same.
@@ -109,7 +109,8 @@ def alone(made: list[Product], batch_size: int) -> Callable[[int], jax.Array]:
 
         return jax.lax.fori_loop(0, n, body, arrays)
 
-    return functools.partial(run, {product: factors(*product) for product in set(made)})
+    arrays = {product: factors(*product) for product in set(made)}
+    return lambda n: jax.block_until_ready(run(arrays, n))
 
 
 def traffic(state: State, spec: Spec, batch_size: int) -> int:
@@ -121,32 +122,25 @@ def traffic(state: State, spec: Spec, batch_size: int) -> int:
     return 4 * (floats + batch_size * (2 * spec.obs_dim + spec.action_dim + 2))
 
 
-class Rates:
-    """The machine's rates by block: FLOP/s by side of the square, bytes/s, `alone` updates/s."""
+class Limits:
+    """Times products of squares, in FLOP/s by side, and sums over memory, in bytes/s."""
 
-    def __init__(self, made: list[Product], batch_size: int, block_s: float) -> None:
+    def __init__(self) -> None:
         rng = np.random.default_rng(0)
         self._squares = {n: jnp.asarray(rng.normal(size=(n, n)), jnp.float32) for n in SQUARES}
         self._product = jax.jit(jnp.matmul)
         self._x = jnp.ones(STREAM_FLOATS, jnp.float32)
         self._add = jax.jit(lambda x: x + 2.0, donate_argnums=0)  # in place: no page is new
-        self._alone, self._updates = alone(made, batch_size), 2
         self.flops: dict[int, list[float]] = {n: [] for n in SQUARES}
         self.bandwidth: list[float] = []
-        self.products: list[float] = []
-        take_turns([self], blocks=2)
-        self._updates = max(1, round(self.products[-1] * block_s))
-        for rates in [*self.flops.values(), self.bandwidth, self.products]:
-            rates.clear()
 
     def block(self) -> None:
-        """The best of a few products and of a few sums; some updates' products."""
+        """The best of a few products and of a few sums."""
         for n, x in self._squares.items():
             repeats = max(2, int(2e10 / (2 * n**3)) if n < 2048 else 2)
             self.flops[n].append(2 * n**3 / fastest(self._product, x, x, repeats=min(repeats, 50)))
         seconds = fastest(self._sum, repeats=3)
         self.bandwidth.append(2 * 4 * STREAM_FLOATS / seconds)  # read and written
-        self.products.append(self._updates / fastest(self._alone, self._updates, repeats=1))
 
     def _sum(self) -> jax.Array:
         self._x = self._add(self._x)
@@ -154,7 +148,8 @@ class Rates:
 
 
 def fastest(function: Callable, *args: Any, repeats: int) -> float:
-    """Seconds of the fastest of `repeats` calls."""
+    """Seconds of the fastest of `repeats` calls, after one that may compile."""
+    jax.block_until_ready(function(*args))
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -172,13 +167,14 @@ def measured(size: str, seeds: int, blocks: int, block_s: float) -> dict[str, An
     state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
     by_term = terms(state, agent.spec)
     made = [product for products in by_term.values() for product in products]
-    training, rates = TrainingTimer(engine, block_s), Rates(made, batch_size, block_s)
-    take_turns([training, rates], blocks)
-    squares = {n: float(np.median(r)) for n, r in rates.flops.items()}
-    bandwidth, best = float(np.median(rates.bandwidth)), max(squares.values())
-    updates = training.medians()['train'] * seeds
+    training, limits = TrainingTimer(engine, block_s), Limits()
+    its_products = Timer(alone(made, batch_size), block_s)
+    measure.take_turns([training, limits, its_products], blocks)
+    squares = {n: float(np.median(r)) for n, r in limits.flops.items()}
+    bandwidth, best = float(np.median(limits.bandwidth)), max(squares.values())
+    updates = training.rates()['train'] * seeds
     flops, transferred = operations(made, batch_size), traffic(state, agent.spec, batch_size)
-    products = float(np.median(rates.products))
+    products = its_products.rate
     compiled = engine.compile(training.phases[-1]).cost_analysis() or {}
     return {
         'size': size,

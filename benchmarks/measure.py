@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ from dtql_jax.agents.registry import AGENTS
 from dtql_jax.cli.flags import define_whole
 from dtql_jax.rollout.actor import Actor
 from dtql_jax.training.engine import Engine
-from dtql_jax.types import Lane, Spec, Transition
+from dtql_jax.types import Lane, Phase, Spec, Transition
 
 # A script's child processes use the same accelerator. Read when jax's backend starts.
 os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
@@ -163,11 +163,36 @@ def take_turns(timers: Iterable[Any], blocks: int) -> None:
             timer.block()
 
 
+class Timer:
+    """Times blocks of `work(n)`, which does something `n` times and waits for the end.
+
+    `rates` are the repetitions/s of each block of some `block_s` seconds. Two blocks that do not
+    count warm up and find how many repetitions that is (`length`).
+    """
+
+    def __init__(self, work: Callable[[int], object], block_s: float):
+        self._work, self.length = work, 2
+        self.rates: list[float] = []
+        take_turns([self], blocks=2)
+        self.length = max(1, round(self.rates[-1] * block_s))
+        self.rates.clear()
+
+    def block(self) -> None:
+        """Times a block."""
+        began = time.perf_counter()
+        self._work(self.length)
+        self.rates.append(self.length / (time.perf_counter() - began))
+
+    @property
+    def rate(self) -> float:
+        """Repetitions/s of the median block."""
+        return float(np.median(self.rates))
+
+
 class TrainingTimer:
     """Times updates of an engine's last phase or, with `all_phases`, of each.
 
-    `rates` are the updates/s of each block by phase, all seeds advancing together. Compilation
-    (`compile_s`) and the first dispatches, which are slower, are apart from them.
+    All seeds advance together. Compilation (`compile_s`) is apart.
     """
 
     def __init__(self, engine: Engine, block_s: float, all_phases: bool = False):
@@ -176,69 +201,52 @@ class TrainingTimer:
         self.phases = self.phases if all_phases else self.phases[-1:]
         began = time.perf_counter()
         for phase in self.phases:
-            self.engine.compile(phase)
+            engine.compile(phase)
         self.compile_s = time.perf_counter() - began
-        self.state = self.engine.init()
-        self.updates = {phase.name: 2 for phase in self.phases}
-        self.rates: dict[str, list[float]] = {phase.name: [] for phase in self.phases}
-        take_turns([self], blocks=2)
-        for name, rates in self.rates.items():
-            self.updates[name] = max(1, round(rates[-1] * block_s))
-            rates.clear()
+        self.state = engine.init()
+        self.timers = {
+            p.name: Timer(functools.partial(self._train, p), block_s) for p in self.phases
+        }
 
     def block(self) -> None:
-        """Times `updates` of each phase."""
-        for phase in self.phases:
-            sums = zero_sums(self.engine, phase)
-            n = self.updates[phase.name]
-            jax.block_until_ready((self.state, sums))
-            began = time.perf_counter()
-            self.state, *rest = self.engine.dispatch(phase, self.state, sums, n)
-            jax.block_until_ready((self.state, rest))
-            self.rates[phase.name].append(n / (time.perf_counter() - began))
+        """Times a block of each phase."""
+        for timer in self.timers.values():
+            timer.block()
 
-    def medians(self) -> dict[str, float]:
+    def rates(self) -> dict[str, float]:
         """Updates/s of the median block of each phase."""
-        return {name: float(np.median(rates)) for name, rates in self.rates.items()}
+        return {name: timer.rate for name, timer in self.timers.items()}
+
+    def _train(self, phase: Phase, n: int) -> None:
+        sums = zero_sums(self.engine, phase)
+        self.state, *rest = self.engine.dispatch(phase, self.state, sums, n)
+        jax.block_until_ready((self.state, rest))
 
 
-def zero_sums(engine: Engine, phase: Any) -> Any:
+def zero_sums(engine: Engine, phase: Phase) -> Any:
     """Sums of a phase's metrics before its first update."""
     shapes = engine.metrics(phase)
     return engine.place(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
 
 
-class ActingTimer:
-    """Times a policy in the evaluation's `Actor`: observations to the device, actions back.
+def acting_timer(agent: Agent, states: State, batch: int, block_s: float) -> Timer:
+    """Times calls of a policy in the evaluation's `Actor`: observations in, actions back.
 
     On a CPU an `Actor` works through a batch one observation after the other, on an accelerator in
-    blocks. `calls` are those of a block.
+    blocks.
     """
+    actor = Actor(agent.precise(agent.act), num_slots=batch)
+    # A copy, since training may go on and donate its buffers.
+    params = actor.place(jax.tree.map(jnp.copy, jax.vmap(agent.acting)(states)))
+    shape = (batch, agent.spec.obs_dim)
+    obs = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    zeros, index = np.zeros(batch, np.uint32), np.arange(batch)
 
-    def __init__(self, agent: Agent, states: State, batch: int = 1, calls: int = 50):
-        rng = np.random.default_rng(0)
-        self.actor = Actor(agent.precise(agent.act), num_slots=batch)
-        # A copy, since training may go on and donate its buffers.
-        params = jax.tree.map(jnp.copy, jax.vmap(agent.acting)(states))
-        self.params = self.actor.place(params)
-        self.obs = rng.uniform(-1, 1, (batch, agent.spec.obs_dim)).astype(np.float32)
-        self.calls, self.seconds = calls, []
-        self._call(0)  # compiles
+    def act(n: int) -> None:
+        for step in range(n):
+            actor(params, zeros, zeros, index, zeros + step, obs)
 
-    def block(self) -> None:
-        """Times `calls` actions or batches of actions."""
-        for step in range(self.calls):
-            began = time.perf_counter()
-            self._call(step)
-            self.seconds.append(time.perf_counter() - began)
-
-    def ms(self) -> float:
-        """Milliseconds of the median call."""
-        return 1e3 * float(np.median(self.seconds))
-
-    def _call(self, step: int) -> None:
-        zeros = np.zeros(len(self.obs), np.uint32)
-        self.actor(self.params, zeros, zeros, np.arange(len(self.obs)), zeros + step, self.obs)
+    return Timer(act, block_s)
 
 
 def in_child(arguments: Sequence[str], **environment: str) -> dict[str, Any]:

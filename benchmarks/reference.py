@@ -12,6 +12,7 @@ compilation is apart.
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import subprocess
 import sys
@@ -20,32 +21,22 @@ import time
 from typing import Any
 
 import jax
+import measure
 import numpy as np
 from absl import flags
-from measure import (
-    ANTMAZE,
-    WALKER,
-    ActingTimer,
-    Case,
-    Report,
-    TrainingTimer,
-    make_flags,
-    synthetic,
-    take_turns,
-)
+from measure import ANTMAZE, WALKER, Case, Report, Timer, TrainingTimer
 
 from dtql_jax.cli.flags import run_command
 from dtql_jax.types import UserError
 
-FLAGS = make_flags(blocks=7, block_seconds=3.0)
+FLAGS = measure.make_flags(blocks=7, block_seconds=3.0)
 flags.DEFINE_list('dims', [WALKER, ANTMAZE], 'observation/action sizes', FLAGS)
 flags.DEFINE_string('reference_dtql', None, 'checkout of the released DTQL', FLAGS)
 flags.DEFINE_string('reference_dql', None, 'checkout of the released Diffusion-QL', FLAGS)
 flags.DEFINE_list('seeds', ['1', '4'], 'numbers of seeds of our DTQL, except for antmaze', FLAGS)
 
 WORKER = pathlib.Path(__file__).with_name('reference_worker.py')
-CALLS = 30  # actions per block
-WARM_UP = 3  # updates, and actions
+ACTING_S = 0.2  # seconds of a block of actions
 REST_S = 0.2  # before a block, for the threads of the contender before it
 
 
@@ -66,68 +57,58 @@ class Contender:
         return ', '.join([*parts, f'{self.seeds} seeds'] if self.seeds > 1 else parts)
 
 
-class Ours:
-    """Times a contender of this package."""
+@dataclasses.dataclass
+class Timed:
+    """The timers of a contender; the released code tells its version of torch and its threads."""
 
-    torch = None
-
-    def __init__(self, one: Contender, dims: str, gamma: float, block_s: float):
-        own = (('gamma', gamma),) if one.method == 'dtql' else (('max_q_backup', one.max_q_backup),)
-        agent = 'dtql' if one.method == 'dtql' else 'diffusion_ql'
-        engine = Case(agent, dims, one.batch_size, one.seeds, settings=own).engine()
-        self._training = TrainingTimer(engine, block_s)
-        self._acting = ActingTimer(engine.agent, self._training.state, calls=CALLS)
-        self.compile_s = self._training.compile_s
-        self.rates = self._training.rates['train']  # updates/s of all seeds together, by block
-        self.ms: list[float] = []  # per action, by block
+    training: Timer
+    acting: Timer
+    compile_s: float | None = None
+    torch: str | None = None
 
     def block(self) -> None:
+        """Times a block of updates and one of actions."""
         time.sleep(REST_S)
-        self._training.block()
-        self._acting.seconds.clear()
-        self._acting.block()
-        self.ms.append(self._acting.ms())
+        self.training.block()
+        self.acting.block()
 
 
-class Released:
-    """Times a contender in a process of its own, see `reference_worker`."""
-
-    compile_s = None
-
-    def __init__(self, process: subprocess.Popen, block_s: float):
-        self._process = process
-        self.torch = process.stdout.readline().strip()
-        if not self.torch:
-            raise UserError('the released code did not start: see above')
-        self._ask('train', WARM_UP)
-        self._ask('act', WARM_UP)
-        self._updates = max(1, round(WARM_UP * block_s / self._ask('train', WARM_UP)))
-        self.rates: list[float] = []
-        self.ms: list[float] = []
-
-    def block(self) -> None:
-        time.sleep(REST_S)
-        self.rates.append(self._updates / self._ask('train', self._updates))
-        self.ms.append(1e3 * self._ask('act', CALLS) / CALLS)
-
-    def _ask(self, job: str, n: int) -> float:
-        """Seconds of `n` updates or actions."""
-        print(job, n, file=self._process.stdin, flush=True)
-        return float(self._process.stdout.readline())
+def ours(one: Contender, dims: str, gamma: float, block_s: float) -> Timed:
+    """A contender of this package, compiled and warm."""
+    own = (('gamma', gamma),) if one.method == 'dtql' else (('max_q_backup', one.max_q_backup),)
+    agent = 'dtql' if one.method == 'dtql' else 'diffusion_ql'
+    engine = Case(agent, dims, one.batch_size, one.seeds, settings=own).engine()
+    training = TrainingTimer(engine, block_s)
+    acting = measure.acting_timer(engine.agent, training.state, 1, ACTING_S)
+    return Timed(training.timers['train'], acting, training.compile_s)
 
 
-def contenders(dims: str, seeds: list[str], released: dict[str, str | None]) -> list[Contender]:
+def released(process: subprocess.Popen, block_s: float) -> Timed:
+    """A contender in a process of its own, see `reference_worker`."""
+    torch = process.stdout.readline().strip()
+    if not torch:
+        raise UserError('the released code did not start: see above')
+
+    def ask(job: str, n: int) -> None:
+        print(job, n, file=process.stdin, flush=True)
+        process.stdout.readline()  # once it is done
+
+    train, act = (functools.partial(ask, job) for job in ('train', 'act'))
+    return Timed(Timer(train, block_s), Timer(act, ACTING_S), torch=torch)
+
+
+def contenders(dims: str, seeds: list[str], checkouts: dict[str, str | None]) -> list[Contender]:
     """Who is compared at one size of task."""
-    ours = [Contender('dtql', 256), Contender('dql', 256)]
+    own = [Contender('dtql', 256), Contender('dql', 256)]
     if dims == ANTMAZE:
-        ours = [
+        own = [
             Contender('dtql', 2048),
             Contender('dql', 2048, max_q_backup=True),
             Contender('dql', 256, max_q_backup=True),  # the batch of its own antmaze runs
         ]
-    theirs = [dataclasses.replace(one, released=True) for one in ours if released[one.method]]
+    theirs = [dataclasses.replace(one, released=True) for one in own if checkouts[one.method]]
     many = [] if dims == ANTMAZE else [Contender('dtql', 256, int(n)) for n in seeds if n != '1']
-    return [ours[0], *many, *ours[1:], *theirs]
+    return [own[0], *many, *own[1:], *theirs]
 
 
 def command(one: Contender, checkout: str, data: pathlib.Path, gamma: float) -> list[str]:
@@ -142,7 +123,7 @@ def command(one: Contender, checkout: str, data: pathlib.Path, gamma: float) -> 
 
 def write(dims: str, path: pathlib.Path) -> None:
     """The synthetic transitions as the released samplers name them."""
-    data = synthetic(dims)
+    data = measure.synthetic(dims)
     columns = {'observations': data.obs, 'actions': data.action, 'rewards': data.reward}
     np.savez(path, **columns, terminals=1 - data.mask, next_observations=data.next_obs)
 
@@ -151,26 +132,26 @@ def compare(dims: str, asked: flags.FlagValues, report: Report) -> None:
     """Adds a row for each contender at one size of task; prints DTQL's ratios to them."""
     gamma = 1.0 if dims == ANTMAZE else 0.0
     checkouts = {'dtql': asked.reference_dtql, 'dql': asked.reference_dql}
-    timers: dict[Contender, Ours | Released] = {}
+    timers: dict[Contender, Timed] = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = pathlib.Path(folder, 'data.npz')
         write(dims, path)
         for one in contenders(dims, asked.seeds, checkouts):
             if not one.released:
-                timers[one] = Ours(one, dims, gamma, asked.block_seconds)
+                timers[one] = ours(one, dims, gamma, asked.block_seconds)
                 continue
             pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
             worker = command(one, checkouts[one.method], path, gamma)
             process = stack.enter_context(subprocess.Popen(worker, **pipes))
             stack.callback(process.stdin.close)  # which ends the worker
-            timers[one] = Released(process, asked.block_seconds)
-        take_turns(timers.values(), asked.blocks)
+            timers[one] = released(process, asked.block_seconds)
+        measure.take_turns(timers.values(), asked.blocks)
     first: dict[str, Any] = {}
     for one, timer in timers.items():
         row = {'name': one.name, 'dims': dims, **dataclasses.asdict(one)}
-        row |= {'updates_per_s': float(np.median(timer.rates))}
-        row |= {'range': [min(timer.rates), max(timer.rates)]}
-        row |= {'ms_per_action': float(np.median(timer.ms)) if one.seeds == 1 else None}
+        row |= {'updates_per_s': timer.training.rate}
+        row |= {'range': [min(timer.training.rates), max(timer.training.rates)]}
+        row |= {'ms_per_action': 1e3 / timer.acting.rate if one.seeds == 1 else None}
         report.add({**row, 'compile_s': timer.compile_s, 'torch': timer.torch})
         first = first or row
         print(f'  DTQL makes {first["updates_per_s"] / row["updates_per_s"]:.2f} x its updates/s')

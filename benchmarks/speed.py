@@ -35,7 +35,7 @@ import measure
 import numpy as np
 import whole_runs
 from absl import flags
-from measure import ANTMAZE, PEN, WALKER, ActingTimer, Case, Report, TrainingTimer
+from measure import ANTMAZE, PEN, WALKER, Case, Report, TrainingTimer
 
 from dtql_jax.agents.registry import AGENTS
 from dtql_jax.cli.flags import run_command
@@ -43,7 +43,7 @@ from dtql_jax.collect.write import collect_missing
 from dtql_jax.data.load import load
 from dtql_jax.runs.plan import make_plan, make_request
 from dtql_jax.training.engine import Engine
-from dtql_jax.types import Phase, UserError
+from dtql_jax.types import UserError
 
 FLAGS = measure.make_flags(blocks=5)
 PARTS = ('training', 'acting', 'scaling', 'tasks', 'run', 'overlap')
@@ -115,8 +115,8 @@ def training(asked: flags.FlagValues, report: Report) -> None:
             if timer is None:
                 report.add({**waiting[case], 'updates_per_s': None})
                 continue
-            spread = {name: [min(rates), max(rates)] for name, rates in timer.rates.items()}
-            rates = {'updates_per_s': timer.medians(), 'range': spread}
+            spread = {name: [min(t.rates), max(t.rates)] for name, t in timer.timers.items()}
+            rates = {'updates_per_s': timer.rates(), 'range': spread}
             report.add({**waiting[case], **rates, 'compile_s': timer.compile_s})
 
 
@@ -133,14 +133,12 @@ def acting(asked: flags.FlagValues, report: Report) -> None:
             states = jax.jit(jax.vmap(lambda n, a=agent: a.init(jax.random.key(n))))(
                 np.zeros(1, int)
             )
-            timer = timers[name, candidates] = ActingTimer(agent, states, batch, calls=2)
-            timer.block()
-            timer.calls = max(1, round(1e3 * asked.block_seconds / timer.ms()))
-            timer.seconds.clear()
+            timer = measure.acting_timer(agent, states, batch, asked.block_seconds)
+            timers[name, candidates] = timer
         measure.take_turns(timers.values(), asked.blocks)
         for (name, candidates), timer in timers.items():
             row = {'agent': name, 'candidates': candidates, 'dims': dims, 'batch': batch}
-            speed = {'ms_per_call': timer.ms(), 'actions_per_s': 1e3 * batch / timer.ms()}
+            speed = {'ms_per_call': 1e3 / timer.rate, 'actions_per_s': batch * timer.rate}
             report.add({**row, **speed})
 
 
@@ -163,7 +161,7 @@ def along(axis: str, values: list[int], blocks: int, block_s: float) -> list[dic
     measure.take_turns(timers, blocks)
     rows = []
     for value, timer in zip(values, timers, strict=True):
-        rate = timer.medians()['train']
+        rate = timer.rates()['train']
         all_seeds = rate * len(timer.engine.lanes)
         rows.append(
             {'axis': axis, 'value': value, 'updates_per_s': rate, 'seed_updates_per_s': all_seeds}
@@ -234,16 +232,13 @@ def tasks(asked: flags.FlagValues, report: Report) -> None:
         agent = plan.agent(dataset.spec, plan.config)
         engine = Engine(agent, dataset.transitions, plan.lanes)
         timer = TrainingTimer(engine, asked.block_seconds, all_phases=True)
-        measure.take_turns([timer], asked.blocks)
-        actor = ActingTimer(agent, timer.state)
-        actor.block()
-        rates = {setting_of(p, timer.phases): timer.medians()[p.name] for p in timer.phases}
-        report.add({'env': env, 'agent': name, 'updates_per_s': rates, 'ms_per_action': actor.ms()})
-
-
-def setting_of(phase: Phase, phases: list[Phase]) -> str:
-    """The setting with a phase's number of updates."""
-    return 'steps' if phase.name == phases[-1].name else f'{phase.name}_steps'
+        actor = measure.acting_timer(agent, timer.state, 1, asked.block_seconds)
+        measure.take_turns([timer, actor], asked.blocks)
+        rates = timer.rates()
+        *earlier, last = rates  # phases, each with the setting that holds its number of updates
+        updates = {f'{phase}_steps': rates[phase] for phase in earlier} | {'steps': rates[last]}
+        speed = {'updates_per_s': updates, 'ms_per_action': 1e3 / actor.rate}
+        report.add({'env': env, 'agent': name, **speed})
 
 
 def main(asked: flags.FlagValues) -> None:
