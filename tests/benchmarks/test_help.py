@@ -1,5 +1,6 @@
 """Every script has a help page: its docstring and its flags."""
 
+import re
 import runpy
 import sys
 
@@ -38,6 +39,7 @@ def test_help__shows_the_docstring_and_the_flags(script, monkeypatch, capsys):
     'module', ['tools.validate_simulators.replay', 'tools.record_golden.__main__']
 )
 def test_help__of_a_tool(module, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, module, raising=False)  # another test may have imported it
     monkeypatch.setattr(sys, 'argv', [module, '--help'])
     with pytest.raises(SystemExit) as stopped:
         runpy.run_module(module, run_name='__main__')
@@ -45,3 +47,11 @@ def test_help__of_a_tool(module, monkeypatch, capsys):
     page = capsys.readouterr().out
     assert f'python -m {module.removesuffix(".__main__")}' in page
     assert '--out' in page
+
+
+def test_readme__names_every_script_and_result():
+    readme = (ROOT / 'benchmarks' / 'README.md').read_text()
+    for script in SCRIPTS:
+        assert script.rpartition('/')[2] in readme, script
+    results = {path.name for path in (ROOT / 'benchmarks' / 'results').glob('*.json')}
+    assert set(re.findall(r'`(\w+\.json)`', readme)) == results
