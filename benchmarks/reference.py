@@ -85,13 +85,16 @@ def ours(one: Contender, dims: str, gamma: float, block_s: float) -> Timed:
 
 def released(process: subprocess.Popen, block_s: float) -> Timed:
     """A contender in a process of its own, see `reference_worker`."""
-    torch = process.stdout.readline().strip()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    requests, answers = process.stdin, process.stdout
+    torch = answers.readline().strip()
     if not torch:
         raise UserError('the released code did not start: see above')
 
     def ask(job: str, n: int) -> None:
-        print(job, n, file=process.stdin, flush=True)
-        process.stdout.readline()  # once it is done
+        print(job, n, file=requests, flush=True)
+        answers.readline()  # once it is done
 
     train, act = (functools.partial(ask, job) for job in ('train', 'act'))
     return Timed(Timer(train, block_s), Timer(act, ACTING_S), torch=torch)
@@ -140,9 +143,10 @@ def compare(dims: str, asked: flags.FlagValues, report: Report) -> None:
             if not one.released:
                 timers[one] = ours(one, dims, gamma, asked.block_seconds)
                 continue
-            pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
             worker = command(one, checkouts[one.method], path, gamma)
-            process = stack.enter_context(subprocess.Popen(worker, **pipes))
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(worker, stdin=pipe, stdout=pipe, text=True)
+            stack.enter_context(process)
             stack.callback(process.stdin.close)  # which ends the worker
             timers[one] = released(process, asked.block_seconds)
         measure.take_turns(timers.values(), asked.blocks)

@@ -67,6 +67,8 @@ def timed(asked: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as folder:
         result = run(asked, out=pathlib.Path(folder, 'run'), console=console)
         total = time.monotonic() - began
+        assert result is not None  # it is no dry run
+        assert console.began_training is not None
         evaluations = read_jsonl(result.run_dir / 'eval.jsonl')
     parts = {'data and set-up': console.began_training - began, **console.parts}
     parts['logs, checkpoints, report'] = total - sum(parts.values())

@@ -48,7 +48,7 @@ class Case:
                 'reward': rng.standard_normal((self.batch_size, 1)),
                 'not_done': rng.random((self.batch_size, 1)) > 0.2,
             }
-            made.append({name: x.astype(np.float32) for name, x in batch.items()})
+            made.append({name: np.asarray(x, np.float32) for name, x in batch.items()})
         return made
 
 

@@ -74,22 +74,25 @@ def wandering() -> list[Episode]:
         mock.patch.dict(os.environ, MINARI_DATASETS_PATH=root),
     ):
         collected = collect(Wander(TASKS['pointmaze-umaze']), 'validate/wandering-v0', steps=6000)
+        assert collected is not None  # the folder is new
         return list(_minari(collected.path / 'data'))
 
 
 def rollout(env: gym.Env, family: str, rows: int) -> Iterator[Episode]:
     """Episodes of random actions, at least `rows` in all, in float32 as datasets are."""
     rng, sim, done = np.random.default_rng(0), physics(env), 0
+    shape = env.action_space.shape
     while done < rows:
-        obs, ended = [flat(env.reset(seed=done)[0])], False
-        actions, states = [], []
+        shown, ended = [flat(env.reset(seed=done)[0])], False
+        actions: list[np.ndarray] = []
+        states: list[np.ndarray] = []
         while not ended and len(actions) < 100:
             states.append(np.concatenate([sim.data.qpos, sim.data.qvel]))
-            actions.append(rng.uniform(-1, 1, env.action_space.shape).astype(np.float32))
+            actions.append(rng.uniform(-1, 1, shape).astype(np.float32))
             after, _, terminated, truncated, _ = env.step(actions[-1])
-            obs.append(flat(after))
+            shown.append(flat(after))
             ended = terminated or truncated
         done += len(actions)
-        obs = np.array(obs, np.float32)
+        obs = np.array(shown, np.float32)
         state = np.array(states, np.float32) if family in ('all', 'lagging') else obs[:-1]
         yield Episode(obs, np.array(actions), state)
