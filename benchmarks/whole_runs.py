@@ -10,6 +10,8 @@ import numpy as np
 from absl import flags
 from measure import Report
 
+from dtql_jax.agents.registry import find_agent
+from dtql_jax.agents.settings import kinds
 from dtql_jax.cli.flags import define_whole, given
 from dtql_jax.report.console import Console
 from dtql_jax.report.loggers import read_jsonl
@@ -17,7 +19,7 @@ from dtql_jax.runs.run import run
 from dtql_jax.types import Lane, Phase
 
 ASKED = ('steps', 'pretrain_steps', 'eval_every', 'eval_episodes', 'dataset_path')
-SHORT = {'steps': 1000, 'pretrain_steps': 0, 'eval_every': 250, 'eval_episodes': 10}
+SHORT = {'steps': 1000, 'eval_every': 250, 'eval_episodes': 10}
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -85,9 +87,11 @@ def run_parts(asked: flags.FlagValues, report: Report) -> None:
 
 def overlap(asked: flags.FlagValues, report: Report) -> None:
     """Adds a row without and one with overlap. A share is of the seconds after compilation."""
+    has_phase = 'pretrain_steps' in kinds(find_agent(asked.agent).agent.config_class)
+    short = {**SHORT, **({'pretrain_steps': 0} if has_phase else {})}
     evaluations = []
     for beside in (False, True):
-        row, scores = timed({**SHORT, **request(asked), 'overlap': beside})
+        row, scores = timed({**short, **request(asked), 'overlap': beside})
         evaluations.append(scores)
         parts = row['parts_s']
         seconds = row['total_s'] - parts['data and set-up'] - parts['compilation']

@@ -38,9 +38,10 @@ def test_acting__times_calls(tmp_path):
 
 
 def test_scaling__counts_seeds_devices_and_bytes(tmp_path):
-    report = measured(tmp_path, '--part=scaling', '--axes=batch,devices,memory', '--values=1,2')
+    # The programs of one and two seeds are compiled once for all three.
+    report = measured(tmp_path, '--part=scaling', '--axes=seeds,devices,memory', '--values=1,2')
     before = recorded('scaling')
-    assert report['batch'][0].keys() == before['batch'][0].keys()
+    assert report['seeds'][0].keys() == before['seeds'][0].keys()
     assert report['devices'] == [{'devices': n, 'collectives': 0} for n in (1, 2)]
     assert report['memory'].keys() == before['memory'].keys()
     assert report['memory']['predicted_mb_per_seed'] > 0
@@ -49,11 +50,19 @@ def test_scaling__counts_seeds_devices_and_bytes(tmp_path):
 def test_run_and_overlap__tell_the_parts_of_a_run(tmp_path, monkeypatch):
     monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path))
     short = ('--agent=bc', '--num_seeds=1', '--steps=4', '--eval_every=2', '--eval_episodes=1')
-    row = measured(tmp_path, '--part=run', *short)['results'][0]
-    before = recorded('time_to_result')['results'][0]
-    assert row.keys() == before.keys()
-    assert row['parts_s'].keys() <= before['parts_s'].keys()
+    report = measured(tmp_path, '--part=run', *short)
+    before = recorded('time_to_result')
+    assert report.keys() >= before.keys()
+    (row,) = report['results']
+    assert row.keys() == before['results'][0].keys()
+    assert row['parts_s'].keys() <= before['results'][0]['parts_s'].keys()
     assert sum(row['parts_s'].values()) == pytest.approx(row['total_s'])
+    report = measured(tmp_path, '--part=overlap', *short)
+    before = recorded('overlap')
+    assert report.keys() >= before.keys()
+    assert [row['overlap'] for row in report['results']] == [False, True]
+    assert report['results'][0].keys() == before['results'][0].keys()
+    assert report['scores_are_equal']
 
 
 def test_tasks__times_an_agent_on_the_data_of_a_task(tmp_path, monkeypatch):
