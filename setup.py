@@ -18,7 +18,7 @@ REQUIRES = [
     'jax>=0.10',
     'matplotlib>=3.9',
     'minari[hdf5,hf]>=0.5.3',
-    # Before 3.5 contacts are not those of the data (benchmarks/replay.py), and from 3.12 on
+    # Before 3.5 contacts are not those of the data (tools/validate_simulators), and from 3.12 on
     # gymnasium-robotics' kitchen does not build.
     'mujoco>=3.5,<3.12',
     'numpy>=2.0',

@@ -10,8 +10,8 @@ import numpy as np
 
 from dtql_jax.agents.base import Agent
 from dtql_jax.report.console import duration
-from dtql_jax.training.engine import Engine
 from dtql_jax.runs.plan import Plan
+from dtql_jax.training.engine import Engine
 
 # The share of the machine's matrix-product rate that training reaches.
 USUAL_EFFICIENCY = 0.5

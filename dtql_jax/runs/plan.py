@@ -31,9 +31,7 @@ class Request(Settings):
     num_seeds: int = setting(2, 'seeds trained at once', least=1)
     seed: int = setting(0, 'the first seed; the others follow it')
     eval_episodes: int | None = setting(None, 'episodes per evaluation and seed', least=1)
-    source: str | None = setting(
-        None, 'where the data of the task come from', choices=task.SOURCES
-    )
+    source: str | None = setting(None, 'where the data of the task come from', choices=task.SOURCES)
     dataset_path: str | None = setting(
         None, 'data to use instead: Minari folder, D4RL .hdf5 or OGBench .npz'
     )
@@ -168,7 +166,7 @@ def make_plan(request: Request, agent_file: str | None = None) -> Plan:
 def _lanes(request: Request, agent: type[Agent], config: Config) -> tuple[Lane, ...]:
     """The lanes of each variant (without any: of the agent), then those of its clone."""
     variants = dict(request.variants) or {label(request.agent): {}}
-    seeds = {name: request.num_seeds for name in variants}
+    seeds = dict.fromkeys(variants, request.num_seeds)
     if config.clone_seeds:
         if agent.clone is None:
             raise UserError(

@@ -9,14 +9,13 @@ import numpy as np
 from absl import logging
 
 from dtql_jax.agents.registry import find_agent, task_config
-from dtql_jax.types import Lane
-from dtql_jax.rollout.actor import Actor
 from dtql_jax.collect.trained import Trained
+from dtql_jax.rollout.actor import Actor
 from dtql_jax.runs.folder import read_run, task_of_run
 from dtql_jax.training.compilation_cache import use_compilation_cache
 from dtql_jax.training.engine import blank_engine
-from dtql_jax.types import Params, Spec, UserError
 from dtql_jax.training.progress import restore_progress
+from dtql_jax.types import Lane, Params, Spec, UserError
 
 Which = Literal['last', 'best']
 
@@ -35,9 +34,7 @@ class Run:
         self.agent = agent(Spec(**self.description['spec']), config)
         self.lanes = [Lane(**lane) for lane in identity['lanes']]
         engine = blank_engine(self.agent, self.lanes)
-        self.progress, self.cursor = restore_progress(
-            engine, self.run_dir, logging.warning
-        )
+        self.progress, self.cursor = restore_progress(engine, self.run_dir, logging.warning)
         self.task = task_of_run(self.description)
 
     def acting(self, which: Which = 'last') -> Params:

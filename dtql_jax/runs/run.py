@@ -6,8 +6,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from dtql_jax.agents.registry import agent_file
 from dtql_jax.collect.write import collect_missing
 from dtql_jax.data.card import format_card

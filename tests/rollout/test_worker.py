@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from dtql_jax.rollout.worker import Worker, answering, reaches_workers
-from tests.helpers.scripts import run_script
+from tests.helpers.own_scripts import run_own_script
 
 
 def serve(pipe, factor):
@@ -82,9 +82,9 @@ def test_reaches_workers__depends_on_how_the_script_is_run(tmp_path):
     (tmp_path / 'package').mkdir()
     for name in ('script.py', 'package/__main__.py', 'package/__init__.py'):
         (tmp_path / name).write_text('' if '__init__' in name else MAIN)
-    assert run_script(tmp_path / 'script.py') == 'True True'
-    assert run_script('-m', 'script', cwd=tmp_path) == 'True True'
-    assert run_script('-m', 'package', cwd=tmp_path) == 'False True'
-    assert run_script('-c', MAIN) == 'False True'
+    assert run_own_script(tmp_path / 'script.py') == 'True True'
+    assert run_own_script('-m', 'script', cwd=tmp_path) == 'True True'
+    assert run_own_script('-m', 'package', cwd=tmp_path) == 'False True'
+    assert run_own_script('-c', MAIN) == 'False True'
     # The script's file may be called '<stdin>', which no worker can import.
-    assert run_script(None, input=MAIN).split()[0] == 'False'
+    assert run_own_script(None, input=MAIN).split()[0] == 'False'

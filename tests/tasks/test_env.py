@@ -15,7 +15,7 @@ from dtql_jax.tasks.env import make_env, minari_folder
 from dtql_jax.tasks.registry import TASKS, resolve
 from dtql_jax.tasks.task import Task, adjust
 from dtql_jax.types import UserError
-from tests.helpers.scripts import run_script
+from tests.helpers.own_scripts import run_own_script
 
 UMAZE, ANT = TASKS['pointmaze-umaze'], TASKS['antmaze-large-diverse']
 
@@ -104,7 +104,7 @@ if __name__ == '__main__':
 def test_make_env__works_in_spawned_processes_without_jax(tmp_path):
     script = tmp_path / 'script.py'
     script.write_text(SPAWNED)
-    assert run_script(script) == str((make_env(UMAZE).reset(seed=0)[0].tolist(), False))
+    assert run_own_script(script) == str((make_env(UMAZE).reset(seed=0)[0].tolist(), False))
 
 
 class Uneven(gym.Env):

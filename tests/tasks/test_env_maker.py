@@ -11,7 +11,7 @@ from dtql_jax.tasks.env import env_maker
 from dtql_jax.tasks.registry import TASKS
 from dtql_jax.tasks.task import Task
 from tests.helpers import fake_env
-from tests.helpers.scripts import run_script
+from tests.helpers.own_scripts import run_own_script
 
 # An environment that is slow to step and registered in `main`, as a user's own script has it.
 OWN = """
@@ -54,14 +54,17 @@ if __name__ == '__main__':
 def test_env_maker__workers_make_what_only_the_script_has_registered(tmp_path):
     script = tmp_path / 'own.py'
     script.write_text(OWN)
-    by_workers, here = run_script(script, 'class').split(), run_script(script, 'lambda').split()
+    by_workers, here = (
+        run_own_script(script, 'class').split(),
+        run_own_script(script, 'lambda').split(),
+    )
     assert by_workers[:2] == [str(cores() > 1), 'False']
     assert here[:2] == ['False', 'False']  # a lambda stays in the script's process
     assert by_workers[2:] == here[2:]
 
 
 def test_env_maker__a_script_from_standard_input_has_no_workers():
-    assert run_script(None, input=OWN).split()[0] == 'False'
+    assert run_own_script(None, input=OWN).split()[0] == 'False'
 
 
 @pytest.fixture
