@@ -13,7 +13,7 @@ import pytest
 
 from dtql_jax.agents.base import State
 from dtql_jax.agents.dql_kl import DQLKL, Config, Draws
-from dtql_jax.agents.settings import dql_kl, dtql
+from dtql_jax.agents.tables import dql_kl, dtql
 from dtql_jax.types import Spec, Transition
 from tests.helpers.golden_weights import check, fill, linear, norm
 

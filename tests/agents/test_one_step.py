@@ -10,13 +10,14 @@ import pytest
 
 from dtql_jax.agents import dtql
 from dtql_jax.agents.dtql import DTQL, Config
+from dtql_jax.agents.one_step import POLICIES
 from dtql_jax.agents.registry import task_config
 from dtql_jax.diffusion import SCHEDULES
 from dtql_jax.types import Spec, Transition, UserError
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
-VARIANTS = [(s, 'gaussian') for s in SCHEDULES] + [('edm', p) for p in policies.POLICIES][1:]
+VARIANTS = [(s, 'gaussian') for s in SCHEDULES] + [('edm', p) for p in POLICIES][1:]
 variants = pytest.mark.parametrize(('schedule', 'policy'), VARIANTS)
 OBS, ACTION, BATCH = 3, 2, 8
 
@@ -28,7 +29,7 @@ def make(max_action=1.0, **settings):
 
 def policy_of(name, max_action=1.0):
     """A policy of that kind, and its parameters."""
-    policy = policies.POLICIES[name](Spec(OBS, ACTION, max_action), 16)
+    policy = POLICIES[name](Spec(OBS, ACTION, max_action), 16)
     inputs = policy.inputs(jnp.zeros((1, OBS)), jnp.zeros((1, ACTION)))
     return policy, jax.jit(policy.network.init)(jax.random.key(0), *inputs)['params']
 
@@ -139,7 +140,7 @@ def test_an_implicit_policy_is_a_function_of_state_and_noise():
         assert len(np.unique(many, axis=0)) == BATCH
 
 
-@pytest.mark.parametrize('name', policies.POLICIES)
+@pytest.mark.parametrize('name', POLICIES)
 def test_the_networks_are_three_orthogonal_layers_and_an_output(name):
     params = policy_of(name)[1]
     inputs, outputs = OBS + ACTION * (name == 'implicit'), ACTION * (1 + (name == 'gaussian'))
@@ -165,7 +166,7 @@ def test_a_likelihood_term_without_a_density_is_refused_in_one_line(policy):
     with pytest.raises(UserError, match='set gamma=0'):
         task_config('dtql', 'antmaze-umaze', {'policy': policy})
     assert task_config('dtql', 'antmaze-umaze', {'policy': policy, 'gamma': 0.0}).gamma == 0
-    assert not policies.POLICIES[policy].has_density
+    assert not POLICIES[policy].has_density
 
 
 @pytest.mark.parametrize(('name', 'value'), [('schedule', 'cosine'), ('policy', 'beta')])

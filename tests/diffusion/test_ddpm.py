@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.diffusion.sde import VP, VPSDE
+from dtql_jax.diffusion import DDPM, VPSDE
 from tests.helpers.finite_differences import assert_gradients
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 
 
 def test_the_schedule_of_five_steps_is_the_released_one():
-    vp = VP()
+    ddpm = DDPM()
     beta = [0.195875, 0.458818, 0.635781, 0.754878, 0.835031]
-    np.testing.assert_allclose(1 - vp.alpha, beta, atol=6e-7)
+    np.testing.assert_allclose(1 - ddpm.alpha, beta, atol=6e-7)
     alpha_bar = [0.804125, 0.435178, 0.158500, 0.038852, 0.006409]
-    np.testing.assert_allclose(vp.alpha_bar, alpha_bar, atol=6e-7)
+    np.testing.assert_allclose(ddpm.alpha_bar, alpha_bar, atol=6e-7)
     variance = [0.0, 0.159114, 0.426742, 0.660907, 0.807766]
-    np.testing.assert_allclose(vp.posterior_variance, variance, atol=6e-7)
-    x0_weight, x_weight = vp.posterior_mean
+    np.testing.assert_allclose(ddpm.posterior_variance, variance, atol=6e-7)
+    x0_weight, x_weight = ddpm.posterior_mean
     np.testing.assert_allclose(x0_weight, [1, 0.728435, 0.498410, 0.312681, 0.165654], atol=6e-7)
     np.testing.assert_allclose(x_weight, [0, 0.255116, 0.405078, 0.433466, 0.392901], atol=6e-7)
 
@@ -35,28 +35,28 @@ def test_the_schedule_of_five_steps_is_the_released_one():
 @pytest.mark.parametrize('steps', [1, 2, 5, 50])
 def test_a_perfect_predictor_leads_back_to_its_point_from_any_number_of_steps(steps):
     """Where all data is one point m, the noise is (x - sqrt(alpha_bar) m) / sqrt(1 - alpha_bar)."""
-    vp, point = VP(steps), 0.3
-    assert vp.alpha_bar[-1] == pytest.approx(math.exp(-5.05))  # the same for every T
+    ddpm, point = DDPM(steps), 0.3
+    assert ddpm.alpha_bar[-1] == pytest.approx(math.exp(-5.05))  # the same for every T
 
     def network(x, t):
-        a = jnp.float32(vp.alpha_bar)[t][:, None]
+        a = jnp.float32(ddpm.alpha_bar)[t][:, None]
         return (x - jnp.sqrt(a) * point) / jnp.sqrt(1 - a)
 
     noise = jax.random.normal(jax.random.key(0), (steps + 1, 4, 2))
-    x = jax.jit(lambda noise: vp.sample(network, noise[0], noise[1:], 1.0))(noise)
+    x = jax.jit(lambda noise: ddpm.sample(network, noise[0], noise[1:], 1.0))(noise)
     np.testing.assert_allclose(x, point, atol=1e-5)
     t = jnp.arange(4) % steps
     x = jnp.full((4, 2), point)
-    assert vp.loss(network, x, t, noise[0]) == pytest.approx(0, abs=1e-9)
-    noisy = vp.add_noise(x, t, noise[0])
-    np.testing.assert_allclose(vp.predict_x0(noisy, t, noise[0]), x, atol=1e-5)
+    assert ddpm.loss(network, x, t, noise[0]) == pytest.approx(0, abs=1e-9)
+    noisy = ddpm.add_noise(x, t, noise[0])
+    np.testing.assert_allclose(ddpm.predict_x0(noisy, t, noise[0]), x, atol=1e-5)
 
 
 def test_the_chain_stays_in_the_box_and_its_last_noise_has_no_effect():
-    vp, noise = VP(3), 10 * jax.random.normal(jax.random.key(0), (4, 5, 2))
-    x = vp.sample(lambda x, t: jnp.sin(x), noise[0], noise[1:], 0.5)
+    ddpm, noise = DDPM(3), 10 * jax.random.normal(jax.random.key(0), (4, 5, 2))
+    x = ddpm.sample(lambda x, t: jnp.sin(x), noise[0], noise[1:], 0.5)
     assert jnp.abs(x).max() <= 0.5
-    other = vp.sample(lambda x, t: jnp.sin(x), noise[0], noise[1:].at[-1].set(7.0), 0.5)
+    other = ddpm.sample(lambda x, t: jnp.sin(x), noise[0], noise[1:].at[-1].set(7.0), 0.5)
     np.testing.assert_array_equal(x, other)
 
 
@@ -112,14 +112,14 @@ def chain_noise(steps):
 
 @pytest.mark.parametrize('steps', [1, 2, 5, 8])
 def test_the_schedule_of_any_number_of_steps(steps):
-    vp = VP(steps)
+    ddpm = DDPM(steps)
     alpha, bar, before = recomputed(steps)
-    np.testing.assert_allclose(vp.alpha, alpha, rtol=1e-12)
-    np.testing.assert_allclose(vp.alpha_bar, bar, rtol=1e-12)
-    np.testing.assert_allclose(vp.alpha_bar_before, before, rtol=1e-12)
+    np.testing.assert_allclose(ddpm.alpha, alpha, rtol=1e-12)
+    np.testing.assert_allclose(ddpm.alpha_bar, bar, rtol=1e-12)
+    np.testing.assert_allclose(ddpm.alpha_bar_before, before, rtol=1e-12)
     x0_weight, x_weight, variance = posterior(steps)
-    np.testing.assert_allclose(vp.posterior_mean, [x0_weight, x_weight], rtol=1e-12)
-    np.testing.assert_allclose(vp.posterior_variance, variance, rtol=1e-12)
+    np.testing.assert_allclose(ddpm.posterior_mean, [x0_weight, x_weight], rtol=1e-12)
+    np.testing.assert_allclose(ddpm.posterior_variance, variance, rtol=1e-12)
 
 
 @pytest.mark.parametrize('steps', [1, 2, 5, 8])
@@ -128,7 +128,7 @@ def test_both_chains_reproduce_numpy_with_an_imperfect_predictor(reference, step
     """Where the clip is at work and where it is not, so that every weight and deviation counts."""
     x, noise = chain_noise(steps)
     ours = jax.jit(
-        lambda x, noise, clip: getattr(VP(steps), reference.__name__)(
+        lambda x, noise, clip: getattr(DDPM(steps), reference.__name__)(
             lambda x, t: jnp.sin(x + 0.7 * t[:, None]), x, noise, clip
         )
     )
@@ -158,7 +158,7 @@ def test_both_chains_of_two_steps_by_hand(name, expected):
         return jnp.broadcast_to(jnp.where(t == 1, 0.05, 0.8)[:, None], x.shape)
 
     x, noise = jnp.array([[1.0, 0.1]]), jnp.array([[[-0.5, 0.5]], [[7.0, 7.0]]])
-    end = getattr(VP(2), name)(network, x, noise, 1.0)
+    end = getattr(DDPM(2), name)(network, x, noise, 1.0)
     np.testing.assert_allclose(end, [expected], atol=3e-6)
 
 
@@ -167,10 +167,10 @@ def test_the_loss_of_the_chain_by_hand():
     x, noise = jnp.array([[1.0, 0.0], [-1.0, 0.0]]), jnp.array([[2.0, 1.0], [2.0, 1.0]])
     first = (2 - (0.896730 + 2 * 0.442577)) ** 2 + (1 - 0.442577) ** 2
     second = (2 - (-0.659680 + 2 * 0.751546)) ** 2 + (1 - 0.751546) ** 2
-    loss = VP().loss(lambda x, t: x, x, jnp.array([0, 1]), noise)
+    loss = DDPM().loss(lambda x, t: x, x, jnp.array([0, 1]), noise)
     assert loss == pytest.approx((first + second) / 4, rel=1e-5)
     # And the step as the network sees it: both errors grow by t / 2 in the second row.
-    loss = VP().loss(lambda x, t: x - t[:, None] / 2, x, jnp.array([0, 1]), noise)
+    loss = DDPM().loss(lambda x, t: x - t[:, None] / 2, x, jnp.array([0, 1]), noise)
     second = (2.5 - (-0.659680 + 2 * 0.751546)) ** 2 + (1.5 - 0.751546) ** 2
     assert loss == pytest.approx((first + second) / 4, rel=1e-5)
 
@@ -181,7 +181,7 @@ def test_gradients_of_the_loss_of_the_chain():
 
     def loss(weight, x):
         network = lambda x, t: jnp.tanh(x @ weight + 0.3 * t[:, None])  # noqa: E731
-        return VP().loss(network, x, np.arange(5), noise)
+        return DDPM().loss(network, x, np.arange(5), noise)
 
     assert_gradients(loss, weight, x)
 
@@ -198,7 +198,7 @@ def test_gradients_flow_through_the_whole_chain(clip):
         return numpy.sin(x @ weight + 0.7 * t[:, None])
 
     def total(weight, x, noise):
-        end = VP().sample(
+        end = DDPM().sample(
             lambda x, t: network(x, t, weight, jnp),
             x,
             jnp.concatenate([noise, jnp.zeros((1, 6, 2))]),

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from dtql_jax.diffusion import SCHEDULES
-from dtql_jax.diffusion.diffusion import VEPreconditioning, VPPreconditioning
+from dtql_jax.diffusion import VE, VP
 from dtql_jax.diffusion.karras import EDM
 from tests.helpers.finite_differences import assert_gradients
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
-vp, ve = VPPreconditioning(), VEPreconditioning()
+vp, ve = VP(), VE()
 all_schedules = pytest.mark.parametrize('name', SCHEDULES)
 
 
@@ -175,8 +175,8 @@ def exact(schedule):
     """The raw network whose denoiser is exact for N(M, S^2), from what it sees alone."""
     to_sigma = {
         EDM: lambda c: jnp.exp(4 * c),
-        VPPreconditioning: lambda c: jnp.sqrt(jnp.expm1(19.9 * (c / 999) ** 2 / 2 + 0.1 * c / 999)),
-        VEPreconditioning: lambda c: 2 * jnp.exp(c),
+        VP: lambda c: jnp.sqrt(jnp.expm1(19.9 * (c / 999) ** 2 / 2 + 0.1 * c / 999)),
+        VE: lambda c: 2 * jnp.exp(c),
     }[type(schedule)]
 
     def network(y, c):

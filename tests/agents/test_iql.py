@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy_reference as ref
 import pytest
 
 from dtql_jax.agents.iql import IQL, Config
 from dtql_jax.types import Spec, Transition
+from tests.helpers import numpy_reference as ref
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 

@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy_reference as ref
 import pytest
 
 from dtql_jax.agents import idql
 from dtql_jax.agents.idql import IDQL, Config, Draws
-from dtql_jax.diffusion.sde import VP
+from dtql_jax.diffusion import DDPM
 from dtql_jax.types import Spec, Transition, UserError
+from tests.helpers import numpy_reference as ref
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -190,11 +190,11 @@ def test_the_sampler_reproduces_numpy_and_clips_every_step():
     )
     network = lambda np_: lambda x, t: np_.sin(x) + 0.1 * t[:, None]  # noqa: E731
     for clip in (0.7, 100.0):
-        ours = VP(T).sample_ddpm(network(jnp), x, noise, clip)
+        ours = DDPM(T).sample_ddpm(network(jnp), x, noise, clip)
         theirs = chain(network(np), np.float64(x), np.float64(noise), clip)
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     other_end = np.concatenate([noise[:-1], 9 * noise[-1:]])
-    assert (ours == VP(T).sample_ddpm(network(jnp), x, other_end, clip)).all()
+    assert (ours == DDPM(T).sample_ddpm(network(jnp), x, other_end, clip)).all()
 
 
 def chain(network, x, noise, clip):
