@@ -7,6 +7,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, TypeGuard
 
@@ -184,9 +185,16 @@ def _import_file(file: str) -> ModuleType:
             return module
     if '.' in path.stem:
         raise UserError(f'{path}: the name of a module has no dots; rename the file')
-    if path.stem in sys.modules or importlib.util.find_spec(path.stem) is not None:
+    if path.stem in sys.modules or _is_elsewhere(importlib.util.find_spec(path.stem), path):
         raise UserError(f'{path}: there is another module {path.stem!r}; rename the file')
     return _import_from(str(path.parent), path.stem)
+
+
+def _is_elsewhere(spec: ModuleSpec | None, path: pathlib.Path) -> bool:
+    """Whether a module of this name exists in another file."""
+    return (
+        spec is not None and spec.origin is not None and os.path.realpath(spec.origin) != str(path)
+    )
 
 
 def _import_from(folder: str, name: str) -> ModuleType:

@@ -5,6 +5,7 @@ Each test has a registry, a module table and a search path of its own.
 
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -139,7 +140,7 @@ def test_find_agent__names_the_nearest_and_the_way_to_an_own_agent():
 
 
 def test_find_agent__by_a_module_of_the_working_directory():
-    write(registry.pathlib.Path('module_in_cwd.py'), OWN)
+    write(Path('module_in_cwd.py'), OWN)
     found = find_agent('module_in_cwd:Own')
     assert (found.agent.__name__, found.table) == ('Own', {})
     assert find_agent('module_in_cwd:Own') is found
@@ -155,6 +156,13 @@ def test_find_agent__by_a_file(tmp_path):
     assert find_agent('own_in_file:Own').agent is found.agent
 
 
+def test_find_agent__by_a_file_of_the_working_directory_that_is_searched_already():
+    """As with `python -m`, where the file is found as a module too."""
+    sys.path.insert(0, str(Path.cwd()))
+    write(Path('own_in_cwd.py'), OWN)
+    assert find_agent('own_in_cwd.py:Own').agent.__module__ == 'own_in_cwd'
+
+
 def test_find_agent__names_a_missing_module():
     message = message_of(find_agent, 'no_such_module:Own')
     assert message.startswith("there is no module 'no_such_module' in the working directory")
@@ -163,7 +171,7 @@ def test_find_agent__names_a_missing_module():
 
 
 def test_find_agent__names_what_a_module_fails_to_import():
-    write(registry.pathlib.Path('module_that_needs.py'), 'import no_such_dependency')
+    write(Path('module_that_needs.py'), 'import no_such_dependency')
     message = message_of(find_agent, 'module_that_needs:Own')
     assert message == "module_that_needs imports 'no_such_dependency', which is not installed"
 
