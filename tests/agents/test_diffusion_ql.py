@@ -63,7 +63,7 @@ def test_decay__as_released_as_a_cosine_or_not_at_all():
     np.testing.assert_allclose(factors('released'), released, atol=1e-6)
 
 
-@pytest.mark.parametrize('lr_decay', ['cosine', 'released'])
+@pytest.mark.parametrize('lr_decay', [pytest.param('cosine', marks=pytest.mark.slow), 'released'])
 def test_train__both_learning_rates_decay(lr_decay):
     agent = small(lr_decay=lr_decay, steps=50_000 if lr_decay == 'cosine' else 1000)
     state = state_of(agent).replace(step=jnp.int32(50_000))

@@ -35,9 +35,9 @@ def test_enter__sets_policy_and_fake_to_the_pretrained_weights():
     agent = small()
     pretrain, train = agent.phases()
     state = fresh()
-    x = np.random.default_rng(0).uniform(-1, 1, (4, 10)).astype(np.float32)
-    batch = Transition(x[:, :3], x[:, 3:5], x[:, 5], np.ones(4, np.float32), x[:, 7:])
-    state, _ = jax.jit(pretrain.update)(state, batch)
+    # As after some pre-training.
+    params = state.params | {'mu': jax.tree.map(lambda x: 1.5 * x, state.params['mu'])}
+    state = state.replace(params=params)
     assert not same(state.params['mu'], state.params['pi'])
     entered = train.enter(state)
     for name in ('pi', 'fake'):

@@ -12,7 +12,8 @@ from dtql_jax.training.engine import sample
 from dtql_jax.types import Transition
 from tests.helpers.small_dtql import lanes_of, make
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
+# `test_bandit` is its quick counterpart for all agents.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('quick_compile')]
 
 MODES = np.array([[-0.6, -0.6], [-0.6, 0.6], [0.6, -0.6], [0.6, 0.6]])
 REWARDS = np.array([0.0, 0.3, 0.6, 1.0])

@@ -63,13 +63,14 @@ def test_policy_loss__at_gamma_0_ignores_the_actions_of_the_data():
     assert loss == policy_loss(agent, INSIDE)[0]
     assert jnp.isfinite(metrics['pi/log_prob'])
 
+    @jax.jit
     def gradient(action):
         def loss(params):
             state = state_of(agent)
             state = state.replace(params={**state.params, 'pi': params})
             return agent.policy_loss(state, batch_of(agent, action), draws_of())[0]
 
-        return jax.jit(jax.grad(loss))(state_of(agent).params['pi'])
+        return jax.grad(loss)(state_of(agent).params['pi'])
 
     for x, y in zip(*(jax.tree.leaves(gradient(a)) for a in (INSIDE, OUTSIDE)), strict=True):
         assert jnp.isfinite(x).all()
@@ -105,46 +106,51 @@ class WithoutTerm(DTQL):
         return cls(**{f.name: getattr(released, f.name) for f in dataclasses.fields(released)})
 
 
-@functools.cache
-def trained(gamma, agent=DTQL):
-    """The state after two updates, and the metrics of the second."""
-    agent = make(agent=agent, gamma=gamma)
-    train, state = jax.jit(agent.phases()[-1].update), state_of(agent)
+def policy_steps(agent, state):
+    """The state after two steps of pi, the one network that gamma concerns, and their metrics."""
+    batch, draws, metrics = batch_of(agent, INSIDE), draws_of(), []
     for _ in range(2):
-        state, metrics = train(state, batch_of(agent, INSIDE))
+        state, m = agent.descend(state, 'pi', 1e-3, agent.policy_loss, batch, draws)
+        metrics.append(m)
     return state, metrics
 
 
-def test_train__with_gamma_0_is_the_update_without_the_term():
-    (ours, m_ours), (theirs, m_theirs) = trained(0.0), trained(0.0, WithoutTerm)
-    for x, y in zip(
-        *(jax.tree.leaves((s.params, s.target, s.opt)) for s in (ours, theirs)), strict=True
-    ):
+@functools.cache
+def alone(gamma, agent=DTQL):
+    """Those of a run of its own."""
+    agent = make(agent=agent, gamma=gamma)
+    return jax.jit(lambda state: policy_steps(agent, state))(state_of(agent))
+
+
+def test_policy_loss__with_gamma_0_gives_the_update_without_the_term():
+    (ours, m_ours), (theirs, m_theirs) = alone(0.0), alone(0.0, WithoutTerm)
+    pairs = (jax.tree.leaves((state.params, state.opt)) for state in (ours, theirs))
+    for x, y in zip(*pairs, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-8)
-    assert set(m_ours) - set(m_theirs) == {'pi/log_prob'}
-    for name, value in m_theirs.items():
-        np.testing.assert_allclose(m_ours[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
+    for now, then in zip(m_ours, m_theirs, strict=True):
+        assert set(now) - set(then) == {'pi/log_prob'}
+        for name, value in then.items():
+            np.testing.assert_allclose(now[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
 
 
-def test_train__lanes_with_gamma_0_and_1_differ_as_runs_of_their_own_do():
-    """One program by `vmap`; mu and the critic do not depend on gamma."""
+def test_policy_loss__lanes_with_gamma_0_and_1_differ_as_runs_of_their_own_do():
+    """Both in one program."""
     agent = make()
-    state = jax.tree.map(lambda x: jnp.stack([x, x]), state_of(agent))
-    state = state.replace(hparams=state.hparams | {'gamma': jnp.array([0.0, 1.0])})
-    train = jax.jit(jax.vmap(agent.phases()[-1].update, (0, None)))
-    for _ in range(2):
-        state, metrics = train(state, batch_of(agent, INSIDE))
+    lanes = jax.tree.map(lambda x: jnp.stack([x, x]), state_of(agent))
+    lanes = lanes.replace(hparams=lanes.hparams | {'gamma': jnp.array([0.0, 1.0])})
+    after, metrics = jax.jit(jax.vmap(lambda state: policy_steps(agent, state)))(lanes)
     for lane, gamma in enumerate((0.0, 1.0)):
-        alone, m_alone = trained(gamma)
-        for x, y in zip(*(jax.tree.leaves(s.params) for s in (state, alone)), strict=True):
+        own, m_own = alone(gamma)
+        for x, y in zip(*(jax.tree.leaves(s.params) for s in (after, own)), strict=True):
             np.testing.assert_allclose(x[lane], y, rtol=1e-5, atol=2e-6)
-        for name, value in m_alone.items():
-            np.testing.assert_allclose(metrics[name][lane], value, rtol=1e-4, atol=1e-5)
-    for name, params in state.params.items():
+        for now, then in zip(metrics, m_own, strict=True):
+            for name, value in then.items():
+                np.testing.assert_allclose(now[name][lane], value, rtol=1e-4, atol=1e-5)
+    for name, params in after.params.items():
         differ = any((x[0] != x[1]).any() for x in jax.tree.leaves(params))
         assert differ == (name == 'pi'), name
-    # Before pi differs, the losses differ by the term alone.
-    first = jax.jit(agent.policy_loss)
-    losses = [first(state_of(make(gamma=g)), batch_of(agent, INSIDE), draws_of()) for g in (0, 1)]
-    difference = losses[0][0] - losses[1][0]
-    assert difference == pytest.approx(float(losses[0][1]['pi/log_prob']), rel=1e-4)
+    # At the first step pi is the same, so the losses differ by the term alone.
+    first = {name: np.asarray(value) for name, value in metrics[0].items()}
+    assert first['pi/log_prob'][0] == pytest.approx(first['pi/log_prob'][1])
+    difference = first['pi/loss'][0] - first['pi/loss'][1]
+    assert difference == pytest.approx(first['pi/log_prob'][0], rel=1e-4)

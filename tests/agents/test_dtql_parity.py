@@ -72,8 +72,17 @@ def batch_and_draws(case: str, i: int) -> tuple[Transition, Draws]:
     return batch, Draws(*draws)
 
 
+@pytest.fixture(params=['quick', pytest.param('optimised', marks=pytest.mark.slow)])
+def compiler(request):
+    """XLA without most of its optimisations, and as it is."""
+    before = jax.config.read('jax_disable_most_optimizations')
+    jax.config.update('jax_disable_most_optimizations', request.param == 'quick')
+    yield
+    jax.config.update('jax_disable_most_optimizations', before)
+
+
 @pytest.mark.parametrize('case', CASES)
-def test_train__and_act_reproduce_the_released_code(case):
+def test_train__and_act_reproduce_the_released_code(case, compiler):
     agent, state = setup(case)
     train = jax.jit(agent.train)
     with jax.default_matmul_precision('highest'):
