@@ -1,6 +1,6 @@
-"""The vocabulary that every module shares.
+"""The types that every module shares.
 
-This module imports nothing of the package and no jax: the simulators' worker processes load it.
+The simulators' worker processes load this module, so it imports neither jax nor other modules.
 """
 
 from __future__ import annotations
@@ -17,34 +17,33 @@ Metrics = dict[str, Any]  # scalars, or `Rare`
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend.
+    """A mistake that the user can correct.
 
-    The text is one line that names the thing and the cure. It puts the names of arguments and
-    settings in backticks, which the command line replaces by its flags.
+    The message is one line that names the mistake and the cure. Names of arguments and settings
+    stand in backticks; the command line prints them as flags.
     """
 
 
 class Stopped(Exception):
-    """Work was asked to stop. It can be continued or repeated later."""
+    """Work was stopped on request. It can be continued or repeated later."""
 
 
 class Rare(NamedTuple):
-    """A metric that only some updates make, such as the loss of a delayed update.
+    """A metric that only some updates have, such as the loss of a delayed update.
 
-    One update reports `total` and `count` 1, or 0 and 0 where it made none. Both are summed over a
-    window of updates, and its row holds `total / count`, or nothing where `count` is 0.
+    An update with the metric reports its value and `count` 1, an update without it 0 and 0. The log
+    sums both over its window of updates and shows `total / count`, or nothing if `count` is 0.
     """
 
     total: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides the method of tuples
 
 
 class Transition(NamedTuple):
     """Transitions as float32 arrays: the whole dataset `[N, ...]` or one batch `[B, ...]`.
 
-    `mask` is 0 only where the return truly ends (a time-out keeps 1), so that a bootstrapped value
-    is `reward + discount * mask * V(next_obs)`. `extra` holds the further columns that an agent
-    asks for with `Agent.columns`.
+    `mask` is 0 only where the return ends; a time-out keeps 1. A bootstrapped value is therefore
+    `reward + discount * mask * V(next_obs)`. `extra` holds the columns of `Agent.columns`.
     """
 
     obs: jax.Array  # [N, O]
@@ -57,7 +56,7 @@ class Transition(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """What a task tells an agent: the sizes, and the action box `[-max_action, max_action]^A`."""
+    """The sizes of observations and actions, and the action box `[-max_action, max_action]^A`."""
 
     obs_dim: int
     action_dim: int
@@ -66,12 +65,19 @@ class Spec:
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """`steps` updates by `update(state, batch) -> (state, metrics)` on batches of `batch_size`.
+    """A part of training: `steps` updates on batches of `batch_size`.
 
     `state` is an `agents.base.State`, which this module cannot name: it imports no jax.
-    Policies are evaluated in a phase only where `evaluate` holds. `enter(state) -> state` is
-    applied before the phase's first update: how a network starts from another's weights. It must
-    be idempotent, since a run that is resumed at this very step applies it again.
+
+    Attributes:
+        name: the name in logs and tables.
+        update: `update(state, batch) -> (state, metrics)`.
+        steps: the number of updates.
+        batch_size: the number of transitions per update.
+        evaluate: whether policies are evaluated during the phase.
+        enter: `enter(state) -> state` is applied before the first update, for instance to start a
+            network from the weights of another. A run that resumes at this update applies it again,
+            so applying it twice must give the same as applying it once.
     """
 
     name: str
@@ -84,7 +90,13 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True)
 class Lane:
-    """One training run of a batch: its label in tables, its seed, hyper-parameters of its own."""
+    """One of the training runs that a program trains side by side.
+
+    Attributes:
+        variant: the label in tables.
+        seed: the seed of its random numbers.
+        hparams: float settings that differ from the agent's `Config`.
+    """
 
     variant: str
     seed: int

@@ -1,1 +1,1 @@
-"""The algorithms: `base` says what one is, each has a file of its own, `registry` names them."""
+"""The algorithms: `base` defines the interface, each has its own file, `registry` names them."""

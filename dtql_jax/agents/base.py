@@ -1,8 +1,8 @@
-"""What an agent is: a frozen recipe with pure `init`, phases of `update`, and `act`.
+"""The interface of agents: a frozen object with pure functions `init`, `update` and `act`.
 
-An agent never sees seeds, devices, files or environments: the engine adds those around it. Its
-`Config` holds every setting. One rule sorts them: fields annotated `float` are data, carried in
-`State.hparams` so that lanes of one compiled program may differ in them; all others are static.
+An agent knows nothing of seeds, devices, files or environments: the engine handles those. Its
+`Config` holds every setting. Settings of type `float` are data: `State.hparams` holds them, so the
+lanes of one compiled program may differ in them. All other settings are compiled in.
 """
 
 import dataclasses
@@ -22,11 +22,16 @@ from dtql_jax.types import Metrics, Params, Phase, Rare, Spec
 
 
 class State(struct.PyTreeNode):
-    """All the data that training changes; one `vmap` adds the seed axis to every leaf.
+    """All data that training changes. The engine adds an axis for the lanes to every leaf.
 
-    `hparams` are the float hyper-parameters: data, not constants, so that lanes of one compiled
-    program may differ in them. `key` never changes: the key of a step is `fold_in(key, step)`,
-    so a run resumes exactly. `step` counts every update and does not restart between phases.
+    Attributes:
+        params: the parameters of each network by name.
+        target: the slowly moving copy of each network in `Agent.targets`.
+        opt: the state of each network's optimiser.
+        hparams: the float settings.
+        key: the key of the run. It never changes: the key of an update is `fold_in(key, step)`, so
+            a run resumes exactly.
+        step: the number of updates so far, over all phases.
     """
 
     params: dict[str, Params]
@@ -39,17 +44,19 @@ class State(struct.PyTreeNode):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """Settings that every agent has. `steps` counts updates of the last phase."""
+    """The settings of every agent."""
 
-    steps: int = setting(1_000_000, 'updates of the last phase', least=1)
-    batch_size: int = setting(256, 'transitions per update', least=1)
-    eval_every: int = setting(50_000, 'updates between evaluations', least=1)
-    reward: str = setting('none', 'transform of the rewards, by name')
-    clone_seeds: int = setting(0, 'further lanes that train a clone of the data, to compare with')
-    discount: float = setting(0.99, 'discount of future rewards', most=1)
+    steps: int = setting(1_000_000, 'number of updates in the last phase of training', least=1)
+    batch_size: int = setting(256, 'number of transitions per update', least=1)
+    eval_every: int = setting(50_000, 'number of updates between evaluations', least=1)
+    reward: str = setting('none', 'name of the transform that is applied to the rewards')
+    clone_seeds: int = setting(
+        0, 'number of extra lanes that train a clone of the data, as a comparison'
+    )
+    discount: float = setting(0.99, 'discount factor of future rewards', most=1)
     precision: str = setting(
         'highest',
-        'of matrix products, as jax names it; below highest: TF32 on a GPU, less on a TPU',
+        'precision of matrix products; below highest, a GPU uses TF32 and a TPU less',
         choices=('default', 'high', 'highest'),
     )
 
@@ -59,12 +66,17 @@ Loss = Callable[..., tuple[jax.Array, Metrics]]
 
 @dataclasses.dataclass(frozen=True)
 class Agent:
-    """The interface, and `descend`, the only place with a gradient.
+    """An algorithm. A subclass defines `config_class`, `networks`, `phases`, `acting` and `act`.
 
-    A subclass defines `config_class`, `networks`, `phases`, `acting` and `act`; `targets` names
-    the networks that have a slowly moving copy. `clone` are the hyper-parameters that turn the
-    agent into a clone of the behaviour, for the comparison in a run's table; None where none do.
-    `columns` names what batches carry in `extra`, see `dtql_jax.data.columns`.
+    Attributes:
+        spec: the sizes of the task.
+        config: the settings.
+        config_class: the class of `config`.
+        targets: the names of the networks that have a slowly moving copy in `State.target`.
+        clone: the float settings that turn the agent into a clone of the data, for the comparison
+            in a run's table; None if there are none.
+        columns: the names of further columns that batches hold in `Transition.extra`, see
+            `dtql_jax.data.columns`.
     """
 
     spec: Spec
@@ -76,12 +88,12 @@ class Agent:
     columns: ClassVar[tuple[str, ...]] = ()
 
     def networks(self) -> dict[str, tuple[nn.Module, tuple[jax.Array, ...]]]:
-        """Each network's module and example inputs, by name."""
+        """The module and example inputs of each network, by name."""
         raise NotImplementedError
 
     @property
     def examples(self) -> tuple[jax.Array, jax.Array]:
-        """An observation `[1, O]` and an action `[1, A]` to initialise networks with."""
+        """An observation `[1, O]` and an action `[1, A]`: inputs to initialise networks with."""
         return jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
 
     def phases(self) -> tuple[Phase, ...]:
@@ -89,20 +101,20 @@ class Agent:
         raise NotImplementedError
 
     def acting(self, state: State) -> Params:
-        """The part of `state` that `act` reads."""
+        """The part of `state` that `act` uses."""
         raise NotImplementedError
 
     def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
-        """An action `[A]` inside the box for one observation `[O]`."""
+        """The action `[A]`, inside the box, for one observation `[O]`."""
         raise NotImplementedError
 
     def optimiser(self, name: str) -> optax.GradientTransformation:
-        """The direction of descent of a network, before its learning rate."""
+        """The optimiser of the network `name`, without its learning rate. Adam by default."""
         del name
         return scale_by_adam()
 
     def init(self, key: jax.Array) -> State:
-        """A fresh state: parameters drawn from `key`, which is also the key of the run."""
+        """The initial state. One part of `key` draws the parameters, one becomes `State.key`."""
         key_init, key_run = jax.random.split(key)
         networks = self.networks()
         params = {
@@ -113,7 +125,7 @@ class Agent:
         }
         return State(
             params=params,
-            # A copy of its own: a donated buffer must not appear twice in a state.
+            # Copied, because a donated buffer must not appear twice in a state.
             target={name: jax.tree.map(jnp.copy, params[name]) for name in self.targets},
             opt={name: self.optimiser(name).init(p) for name, p in params.items()},
             hparams={k: jnp.float32(v) for k, v in self.config.floats().items()},
@@ -130,11 +142,19 @@ class Agent:
         *inputs: Any,
         max_norm: jax.Array | None = None,
     ) -> tuple[State, Metrics]:
-        """One step of the network `name` down `loss(state, *inputs) -> (scalar, metrics)`.
+        """One optimiser step of the network `name` on a loss.
 
-        The loss sees the whole state as it is now, so what was updated before is seen updated;
-        the gradient is taken with respect to the one network's parameters only. With `max_norm`
-        its global norm is clipped, see `clip_by_norm`.
+        Args:
+            state: the current state. The loss uses all of it, including earlier steps of the same
+                update.
+            name: the network. The gradient is that of its parameters only.
+            lr: the learning rate.
+            loss: `loss(state, *inputs) -> (scalar, metrics)`.
+            *inputs: passed on to `loss`, such as the batch.
+            max_norm: the bound on the gradient's global norm, see `clip_by_norm`; None for none.
+
+        Returns:
+            The new state, and the metrics of the loss.
         """
 
         def objective(params: Params) -> tuple[jax.Array, Metrics]:
@@ -149,9 +169,9 @@ class Agent:
         return state, metrics
 
     def precise(self, function: Callable) -> Callable:
-        """`function` with matrix products as exact as the setting `precision` says.
+        """Wraps `function` so that its matrix products have the precision of the settings.
 
-        The names are jax's: 'highest' is float32 everywhere. A CPU knows nothing less.
+        The precisions are jax's: 'highest' is float32 everywhere, and on a CPU all are float32.
         """
 
         @functools.wraps(function)
@@ -164,9 +184,16 @@ class Agent:
     def when(
         self, due: jax.Array, update: Callable[[State], tuple[State, Metrics]], state: State
     ) -> tuple[State, Metrics]:
-        """`update(state)` where `due` holds, else `state`: a delayed update.
+        """A delayed update: applies `update` if `due` holds, else returns `state` unchanged.
 
-        Its metrics become `Rare`: they are averaged over the updates that made them.
+        Args:
+            due: a boolean scalar, such as `state.step % 2 == 0`.
+            update: `update(state) -> (state, metrics)`.
+            state: the current state.
+
+        Returns:
+            The new state, and the metrics as `Rare`: they are averaged over the updates that had
+            them.
         """
 
         def skip(state: State) -> tuple[State, Metrics]:
@@ -178,6 +205,6 @@ class Agent:
         return state, {name: Rare(value, made) for name, value in metrics.items()}
 
     def track(self, state: State, name: str, tau: jax.Array) -> State:
-        """The target of the network `name` moves: `target <- tau * params + (1 - tau) * target`."""
+        """Moves the target of a network: `target <- tau * params + (1 - tau) * target`."""
         target = optax.incremental_update(state.params[name], state.target[name], tau)
         return state.replace(target={**state.target, name: target})

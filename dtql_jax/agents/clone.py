@@ -1,10 +1,11 @@
-"""The diffusion policy `mu` of DTQL (arXiv 2405.19690), for the agents that train one.
+"""The diffusion policy `mu` of DTQL (arXiv 2405.19690), and the base of the agents that train one.
 
-mu clones the data: a denoiser D of noisy actions, given the state. The denoising loss has two uses.
-On the data's actions it trains mu; on another policy's actions, its gradient with respect to these
-is DTQL's trust region.
+mu clones the data: it is a denoiser D of noisy actions, given the state. The denoising loss on the
+data's actions trains mu. The same loss on another policy's actions is DTQL's trust region: its
+gradient with respect to those actions pulls them towards the data.
 """
 
+import dataclasses
 from typing import Protocol
 
 import jax
@@ -12,25 +13,41 @@ import jax.numpy as jnp
 
 from dtql_jax.agents import base
 from dtql_jax.agents.base import State
+from dtql_jax.agents.settings import setting
 from dtql_jax.diffusion import SCHEDULES
 from dtql_jax.diffusion.karras import Network, Preconditioning
 from dtql_jax.nn.denoisers import Denoiser
-from dtql_jax.nn.layers import ACTIVATIONS
+from dtql_jax.nn.layers import ACTIVATIONS, apply
 from dtql_jax.types import Metrics, Params, Transition
 
 
-class CloneDraws(Protocol):
-    """The random numbers of `clone_loss`, standard."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(base.Config):
+    """The settings of mu."""
 
-    clone_u: jax.Array  # [B]
-    clone_noise: jax.Array  # [B, A]
+    schedule: str = setting('edm', 'noise schedule of mu', choices=SCHEDULES)
+    hidden: int = setting(256, 'width of the hidden layers of all networks', least=1)
+    mu_layers: int = setting(3, 'number of hidden layers of mu with an activation', least=1)
+    mu_activation: str = setting('mish', 'activation of mu', choices=ACTIVATIONS)
+    mu_layer_norm: bool = setting(False, 'LayerNorm after each hidden layer of mu')
+
+
+class CloneDraws(Protocol):
+    """The random numbers of `clone_loss`: quantiles in [0, 1) and standard normal noise."""
+
+    @property
+    def clone_u(self) -> jax.Array:
+        """`[B]`."""
+
+    @property
+    def clone_noise(self) -> jax.Array:
+        """`[B, A]`."""
 
 
 class DiffusionClone(base.Agent):
-    """An agent with a network 'mu'.
+    """An agent with the network 'mu'."""
 
-    Its settings have `schedule`, `hidden`, `mu_layers`, `mu_activation` and `mu_layer_norm`.
-    """
+    config: Config
 
     @property
     def schedule(self) -> Preconditioning:
@@ -65,13 +82,13 @@ class DiffusionClone(base.Agent):
     ) -> jax.Array:
         """`E ((D(a + sigma noise, sigma | s) - a) / c_out(sigma))^2` on `action` `[B, A]`.
 
-        D is the denoiser with these `params`; `u` `[B]` are the quantiles of sigma, `noise` is
-        `[B, A]`.
+        D is the denoiser with the parameters `params`, `u` `[B]` are the quantiles of sigma, and
+        `noise` is `[B, A]`.
         """
         schedule = self.schedule
         clip = self.spec.max_action if schedule.clip_in_loss else None
         return schedule.loss(self.network(params, obs), action, schedule.sigma(u), noise, clip)
 
     def network(self, params: Params, obs: jax.Array) -> Network:
-        """A network of mu's architecture at `obs` `[B, O]`."""
-        return lambda x, c: self.mu.apply({'params': params}, x, c, obs)
+        """The network of mu with the parameters `params` at `obs` `[B, O]`."""
+        return lambda x, c: apply(self.mu, params, x, c, obs)

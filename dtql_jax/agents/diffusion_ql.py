@@ -1,22 +1,22 @@
 """Diffusion-QL (Wang, Hunt & Zhou, ICLR 2023, arXiv 2208.06193).
 
-A diffusion policy is trained to clone the data and, through its whole sampling chain, to climb Q.
-The critics learn from actions that an averaged copy of the policy samples at the next state. Acting
-samples many actions and draws one of them by a softmax over Q.
+A diffusion policy is trained to clone the data and to maximise Q, with gradients through its whole
+sampling chain. The critics learn from next actions that an averaged copy of the policy samples.
+Acting samples many actions and draws one of them by a softmax over Q.
 
 Symbols: s `obs`, a `action`, eps the noise network `actor`, T `diffusion_steps`, `eta` the weight
-of Q (0 leaves a clone), `max_norm` the bound on each gradient's norm (`gn` in the released code).
+of Q (0 gives a clone), `max_norm` the bound on each gradient's norm (`gn` in the released code).
 
 Where paper and released code differ, this follows the code:
-- a coin says at each update which critic is climbed; the other's mean absolute value divides it;
-- the averaged policy stays at the initial weights for 1000 updates and then moves every fifth;
-- `lr_decay` 'released' is hardly any decay: its cosine advances once per 50,000 updates but is laid
-  out over as many calls as there are epochs of 1000 updates, a factor of 0.999 after 2,000,000
-  updates. 'cosine' is the true cosine over `steps`, 'none' a constant rate;
-- the critic's learning rate is 3e-4 whatever the policy's is;
+- each update tosses a coin: it maximises one critic, divided by the mean |Q| of the other;
+- the averaged policy keeps the initial weights for 1000 updates, then moves at every fifth update;
+- `lr_decay` 'released' hardly decays. Its cosine advances once per 50,000 updates, but its period
+  counts epochs of 1000 updates: the factor is 0.999 after 2,000,000 updates. 'cosine' is the
+  cosine over `steps`, 'none' a constant rate;
+- the critic's learning rate is always 3e-4;
 - with `max_q_backup`, on most AntMaze tasks, each critic's target is its best of 10 next actions.
-Left out: the choice of a checkpoint by its score or its cloning loss. The scores of the paper come
-from such a choice, so they are not those of the last update.
+Left out: the choice of a checkpoint by its score or its cloning loss. The paper's scores come from
+such a choice, so they are not those of the last update.
 """
 
 import dataclasses
@@ -28,64 +28,71 @@ import jax.numpy as jnp
 from dtql_jax.agents import base
 from dtql_jax.agents.base import State
 from dtql_jax.agents.candidates import draw_by_q, min_q
-from dtql_jax.agents.settings import setting
+from dtql_jax.agents.settings import setting, with_default
 from dtql_jax.diffusion.ddpm import DDPM
 from dtql_jax.diffusion.karras import Network
 from dtql_jax.nn import losses
 from dtql_jax.nn.critics import TwinQ
 from dtql_jax.nn.denoisers import NoisePredictor
-from dtql_jax.nn.layers import ACTIVATIONS
+from dtql_jax.nn.layers import ACTIVATIONS, apply
 from dtql_jax.nn.optim import cosine_decay
 from dtql_jax.types import Metrics, Params, Phase, Transition
 
 BACKUP_ACTIONS = 10  # next actions per state with max_q_backup
+EPOCH = 1000  # updates per epoch of the released code
+RELEASED_DECAY_EVERY = 50_000  # updates per step of its learning-rate scheduler
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(base.Config):
-    """Settings of Diffusion-QL; defaults are the released ones of halfcheetah-medium."""
+    """The settings of Diffusion-QL. The defaults are the released ones of halfcheetah-medium."""
 
-    steps: int = setting(2_000_000)
-    lr: float = setting(3e-4, 'of the policy')
-    critic_lr: float = setting(3e-4)
+    steps: int = with_default(base.Config, 'steps', 2_000_000)
+    lr: float = setting(3e-4, 'learning rate of the policy')
+    critic_lr: float = setting(3e-4, 'learning rate of the critic')
     lr_decay: str = setting(
-        'released', 'of both: released, cosine or none', choices=('released', 'cosine', 'none')
+        'released',
+        'decay of both learning rates; released hardly decays, cosine ends at 0 after `steps`',
+        choices=('released', 'cosine', 'none'),
     )
-    eta: float = setting(1.0, "weight of Q in the policy's loss")
-    max_q_backup: bool = setting(False)
-    max_norm: float = setting(9.0, 'of the gradient of either network', above=0)
-    tau: float = setting(0.005, 'rate of the target critic', most=1)
-    ema_tau: float = setting(0.005, 'rate of the averaged policy', most=1)
-    ema_start: int = setting(1000, 'updates before its first move')
-    ema_every: int = setting(5, 'updates between moves', least=1)
-    diffusion_steps: int = setting(5, least=1)
+    eta: float = setting(1.0, "weight of Q in the policy's loss; 0 gives a clone of the data")
+    max_q_backup: bool = setting(False, "each critic's target is its best of ten next actions")
+    max_norm: float = setting(9.0, 'bound on the norm of the gradient of each network', above=0)
+    tau: float = setting(0.005, 'update rate of the target critic', most=1)
+    ema_tau: float = setting(0.005, 'update rate of the averaged policy', most=1)
+    ema_start: int = setting(1000, 'number of updates before the averaged policy first moves')
+    ema_every: int = setting(5, 'the averaged policy moves once in so many updates', least=1)
+    diffusion_steps: int = setting(5, 'number of steps of the diffusion chain', least=1)
     candidates: int = setting(
-        50, 'sampled actions to choose from when acting; 1 turns the choice off', least=1
+        50, 'number of sampled actions among which acting chooses by Q', least=1
     )
-    inverse_temperature: float = setting(1.0, 'of that choice')
-    hidden: int = setting(256, 'width of every hidden layer', least=1)
-    critic_layers: int = setting(3, 'hidden layers of Q', least=1)
-    critic_activation: str = setting('mish', 'of Q', choices=ACTIVATIONS)
+    inverse_temperature: float = setting(
+        1.0, 'factor on Q in the softmax that chooses among the candidates'
+    )
+    hidden: int = setting(256, 'width of the hidden layers of all networks', least=1)
+    critic_layers: int = setting(3, 'number of hidden layers of Q', least=1)
+    critic_activation: str = setting('mish', 'activation of Q', choices=ACTIVATIONS)
     critic_layer_norm: bool = setting(False, 'LayerNorm after each hidden layer of Q')
-    actor_layers: int = setting(3, 'hidden layers of the noise network', least=1)
-    actor_activation: str = setting('mish', 'of the noise network', choices=ACTIVATIONS)
+    actor_layers: int = setting(3, 'number of hidden layers of the noise network', least=1)
+    actor_activation: str = setting('mish', 'activation of the noise network', choices=ACTIVATIONS)
     actor_layer_norm: bool = setting(
         False, 'LayerNorm after each hidden layer of the noise network'
     )
 
     @property
     def next_actions(self) -> int:
-        """How many actions are sampled at each next state."""
+        """The number of actions that are sampled at each next state."""
         return BACKUP_ACTIONS if self.max_q_backup else 1
 
 
 class Draws(NamedTuple):
-    """Every random number of one update, standard; K is `Config.next_actions`.
+    """All random numbers of one update; noise is standard normal.
 
-    The noise of a chain is its start followed by one row for each of its T steps.
+    The noise of a chain is its start, then one row for each of its T steps. K is
+    `Config.next_actions`.
     """
 
-    next_noise: jax.Array  # [T + 1, B * K, A], the K rows of a state side by side
+    next_noise: jax.Array  # [T + 1, B * K, A], the K rows of a state are adjacent
     clone_t: jax.Array  # [B], integers below T
     clone_noise: jax.Array  # [B, A]
     actor_noise: jax.Array  # [T + 1, B, A]
@@ -93,7 +100,7 @@ class Draws(NamedTuple):
 
 
 class DiffusionQL(base.Agent):
-    """The agent; `train` is one update, line by line in the order of the released code."""
+    """The agent. `train` is one update, in the order of the released code."""
 
     config: Config
     config_class: ClassVar[type[base.Config]] = Config
@@ -137,10 +144,10 @@ class DiffusionQL(base.Agent):
     # One update.
 
     def train(self, state: State, batch: Transition, draws: Draws) -> tuple[State, Metrics]:
-        """Critic, policy, both targets: each loss sees what was just updated."""
+        """Updates the critic, the policy, both targets: each loss uses the networks as updated."""
         c, h = self.config, state.hparams
         lr, critic_lr = (h[k] * self.decay(state) for k in ('lr', 'critic_lr'))
-        # The released code counts an update only after the averaged policy has moved.
+        # The released code increments its step after this, so the first move is at `ema_start`.
         due = (state.step >= c.ema_start) & (state.step % c.ema_every == 0)
         clip = {'max_norm': h['max_norm']}
         state, m_q = self.descend(
@@ -152,13 +159,15 @@ class DiffusionQL(base.Agent):
         return state.replace(step=state.step + 1), {**m_q, **m_pi}
 
     def decay(self, state: State) -> jax.Array | float:
-        """The factor on both learning rates, by the number of updates so far."""
+        """The factor on both learning rates, a function of the number of updates so far."""
         match self.config.lr_decay:
             case 'cosine':
                 return cosine_decay(state.step, self.config.steps)
             case 'released':
-                # Calls so far of a scheduler laid out over steps / 1000 calls.
-                return cosine_decay(1000 * (state.step // 50_000), self.config.steps)
+                # The scheduler was called once per RELEASED_DECAY_EVERY updates, with the number of
+                # epochs as its period.
+                calls = state.step // RELEASED_DECAY_EVERY
+                return cosine_decay(EPOCH * calls, self.config.steps)
             case _:
                 return 1.0
 
@@ -169,14 +178,14 @@ class DiffusionQL(base.Agent):
     ) -> tuple[jax.Array, Metrics]:
         """L = sum_k E (Q_k(s, a) - y)^2 with y = sg (r + discount mask min_k max_j Q'_k(s', a'_j)).
 
-        The K next actions `a'_j` are samples of the averaged policy, Q' is the target critic.
+        The K next actions `a'_j` are samples of the averaged policy. Q' is the target critic.
         """
         next_obs = jnp.repeat(batch.next_obs, self.config.next_actions, axis=0)
         next_action = self.sample(state.target['actor'], next_obs, draws.next_noise)
-        next_q = self.q.apply({'params': state.target['critic']}, next_obs, next_action)
+        next_q = apply(self.q, state.target['critic'], next_obs, next_action)
         next_value = next_q.reshape(2, -1, self.config.next_actions).max(-1).min(0)
         target = losses.td_target(batch.reward, batch.mask, next_value, state.hparams['discount'])
-        q = self.q.apply({'params': state.params['critic']}, batch.obs, batch.action)
+        q = apply(self.q, state.params['critic'], batch.obs, batch.action)
         loss = losses.twin_td_loss(q, target)
         return loss, {'critic/loss': loss, 'critic/q': q.mean()}
 
@@ -185,13 +194,13 @@ class DiffusionQL(base.Agent):
     ) -> tuple[jax.Array, Metrics]:
         """L = L_d + eta L_q with L_q = -E Q_i(s, a_pi) / sg E |Q_j(s, a_pi)|.
 
-        L_d is the denoising loss. The coin says which critic is i; j is the other. `a_pi` is a
-        sample of the policy, with gradient through the whole chain.
+        L_d is the denoising loss. The coin decides which critic is i; j is the other. `a_pi` is a
+        sample of the policy, with the gradient through the whole chain.
         """
         network = self.network(state.params['actor'], batch.obs)
         clone = self.schedule.loss(network, batch.action, draws.clone_t, draws.clone_noise)
         action = self.sample(state.params['actor'], batch.obs, draws.actor_noise)
-        q = self.q.apply({'params': state.params['critic']}, batch.obs, action)
+        q = apply(self.q, state.params['critic'], batch.obs, action)
         climbed, other = jnp.where(draws.coin > 0.5, q, q[::-1])
         q_loss = -climbed.mean() / jax.lax.stop_gradient(jnp.abs(other).mean())
         loss = clone + state.hparams['eta'] * q_loss
@@ -200,10 +209,10 @@ class DiffusionQL(base.Agent):
 
     def network(self, params: Params, obs: jax.Array) -> Network:
         """The noise network at `obs` `[B, O]`."""
-        return lambda x, t: self.actor.apply({'params': params}, x, t, obs)
+        return lambda x, t: apply(self.actor, params, x, t, obs)
 
     def sample(self, params: Params, obs: jax.Array, noise: jax.Array) -> jax.Array:
-        """The policy's actions at `obs` `[B, O]` from `noise` `[T + 1, B, A]`: `[B, A]`."""
+        """Actions of the policy at `obs` `[B, O]` from `noise` `[T + 1, B, A]`: `[B, A]`."""
         network = self.network(params, obs)
         return self.schedule.sample(network, noise[0], noise[1:], clip=self.spec.max_action)
 
@@ -226,7 +235,7 @@ class DiffusionQL(base.Agent):
         return min_q(self.q, acting['q'], obs, action)
 
     def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
-        """A sample of the policy, drawn among `candidates` by a softmax over the target's min Q."""
+        """Draws one of the samples of the policy by a softmax over the target critic's min Q."""
         c = self.config
         key_noise, key_draw = jax.random.split(key)
         shape = (c.candidates, c.diffusion_steps + 1, self.spec.action_dim)
@@ -242,7 +251,7 @@ class DiffusionQL(base.Agent):
 
 
 def draw(state: State, batch: Transition, config: Config) -> Draws:
-    """The random numbers of the update `state.step`, a function of the run's key and the step."""
+    """Draws the random numbers of the update `state.step` from the run's key and the step."""
     keys = jax.random.split(jax.random.fold_in(state.key, state.step), 5)
     (b, a), t = batch.action.shape, config.diffusion_steps
     return Draws(

@@ -1,21 +1,23 @@
 """DQL-KL: the distillation baseline in the DTQL paper (NeurIPS 2024, arXiv 2405.19690).
 
-As in DTQL a one-step policy `pi` climbs Q near a diffusion policy `mu` that clones the data. Here
-the pull towards mu is the gradient of a KL divergence, the difference of two denoisers at pi's
-actions (distribution matching distillation, arXiv 2311.18828): mu's, and that of a third network
-`fake`, which is trained on pi's own actions. DTQL needs no such network: that is its point.
+As in DTQL, a one-step policy `pi` maximises Q near a diffusion policy `mu` that clones the data.
+Here pi is pulled towards mu by the gradient of a KL divergence (distribution matching distillation,
+arXiv 2311.18828). This gradient is the difference of two denoisers at pi's actions: mu's, and that
+of a third network `fake`, which is trained on pi's actions. DTQL's advantage is that it needs no
+third network.
 
-Symbols: as in `dtql`; D_mu and D_fake the two denoisers, `generation_sigma` the noise level that pi
-starts from. `alpha` weighs the KL loss, `eta` Q (1 in the released code; 0 leaves a clone).
+Symbols: those of `dtql`; D_mu and D_fake the two denoisers, `generation_sigma` the noise level that
+pi starts from, `alpha` the weight of the KL loss, `eta` the weight of Q (1 in the released code; 0
+gives a clone).
 
-As the released code has it:
-- pi is a raw network of mu's architecture, `F(sigma_g xi, sigma_g | s)`: its time input is sigma_g
-  itself, not ln(sigma_g) / 4, and neither EDM's scalings nor a squashing follow;
-- both start from mu's weights at the end of the pre-training;
-- the KL gradient is divided by the mean |a - D_mu|, without a floor;
-- actions are ranked by Q as pi makes them. We clip the chosen one to the box, where the released
+As in the released code:
+- pi is a raw network of mu's architecture, `F(sigma_g xi, sigma_g | s)`: its time input is sigma_g,
+  not ln(sigma_g) / 4, and neither EDM's scalings nor a tanh follow;
+- pi and fake start from mu's weights at the end of the pre-training;
+- the KL gradient is divided by the mean |a - D_mu|, which has no lower bound;
+- actions are ranked by Q before they are clipped. We clip the chosen one to the box; the released
   code leaves that to the environment.
-Left out: what `dtql` leaves out. There is no likelihood term, hence no `gamma`.
+Left out: everything that `dtql` leaves out. There is no likelihood term, hence no `gamma`.
 """
 
 import dataclasses
@@ -28,20 +30,21 @@ from dtql_jax.agents import base
 from dtql_jax.agents.base import State
 from dtql_jax.agents.dtql import CloneAndCritic, SharedConfig
 from dtql_jax.agents.settings import setting
-from dtql_jax.diffusion.karras import EDM
 from dtql_jax.nn.denoisers import Denoiser
+from dtql_jax.nn.layers import apply
 from dtql_jax.types import Metrics, Params, Phase, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(SharedConfig):
-    """Settings of DQL-KL; defaults are the released ones. The floats are data (see `base`)."""
+    """The settings of DQL-KL. The defaults are the released ones."""
 
-    generation_sigma: float = setting(2.5, 'noise level that pi starts from')
+    schedule: str = setting('edm', 'noise schedule of mu and fake', choices=('edm',))
+    generation_sigma: float = setting(2.5, 'noise level that pi generates actions from')
 
 
 class Draws(NamedTuple):
-    """Every random number of one update, standard: quantiles in [0, 1) and normal noise."""
+    """All random numbers of one update: quantiles in [0, 1) and standard normal noise."""
 
     clone_u: jax.Array  # [B]
     clone_noise: jax.Array  # [B, A]
@@ -53,11 +56,10 @@ class Draws(NamedTuple):
 
 
 class DQLKL(CloneAndCritic):
-    """The agent: another pi than DTQL's, another loss of pi, and the network `fake`."""
+    """The agent. It differs from DTQL in pi, in the loss of pi, and by the network `fake`."""
 
     config: Config
     config_class: ClassVar[type[base.Config]] = Config
-    schedule: ClassVar[EDM] = EDM()  # the only one that its authors have
 
     @property
     def pi(self) -> Denoiser:
@@ -87,14 +89,17 @@ class DQLKL(CloneAndCritic):
         )
 
     def enter(self, state: State) -> State:
-        """pi and fake start from the pre-trained mu, each with a copy of its own."""
+        """Sets pi and fake to two copies of the pre-trained mu."""
         copies = {name: jax.tree.map(jnp.copy, state.params['mu']) for name in ('pi', 'fake')}
         return state.replace(params={**state.params, **copies})
 
     # One update.
 
     def train(self, state: State, batch: Transition, draws: Draws) -> tuple[State, Metrics]:
-        """Critic, clone, policy, fake, target; fake learns from the action of pi's own step."""
+        """Updates the critic, mu, pi, fake, the target critic.
+
+        Fake trains on the actions that pi generated before its step.
+        """
         lr, critic_lr = (state.hparams[k] * self.decay(state) for k in ('lr', 'critic_lr'))
         sigma_g = state.hparams['generation_sigma']
         action = self.generate(state.params['pi'], batch.obs, draws.pi_noise, sigma_g)
@@ -110,10 +115,10 @@ class DQLKL(CloneAndCritic):
     def policy_loss(
         self, state: State, batch: Transition, draws: Draws
     ) -> tuple[jax.Array, Metrics]:
-        """pi: alpha L_KL - eta E min_k Q_k(s, a_pi), with dL_KL / da_pi = g / (B A).
+        """pi: L = alpha L_KL - eta E min_k Q_k(s, a_pi) with L_KL = E (a_pi - sg(a_pi - g))^2 / 2.
 
-        `g = (D_fake - D_mu) / mean |a_pi - D_mu|`, the denoisers at one noisy copy of `a_pi` and
-        the mean over dims; `L_KL = E (a_pi - sg(a_pi - g))^2 / 2` has it as its gradient.
+        `g = (D_fake - D_mu) / mean |a_pi - D_mu|`, with both denoisers at one noisy copy of `a_pi`
+        and the mean over dims. So `dL_KL / da_pi = g / (B A)`.
         """
         h = state.hparams
         action = self.generate(state.params['pi'], batch.obs, draws.pi_noise, h['generation_sigma'])
@@ -128,7 +133,7 @@ class DQLKL(CloneAndCritic):
         )
         g = (fake - real) / jnp.mean(jnp.abs(a - real), axis=-1, keepdims=True)
         kl = 0.5 * jnp.mean((action - (a - g)) ** 2)
-        q = self.q.apply({'params': state.params['critic']['q']}, batch.obs, action).min(0).mean()
+        q = apply(self.q, state.params['critic']['q'], batch.obs, action).min(0).mean()
         loss = h['alpha'] * kl - h['eta'] * q
         return loss, {'pi/loss': loss, 'pi/kl_loss': kl, 'pi/q': q}
 
@@ -143,9 +148,9 @@ class DQLKL(CloneAndCritic):
     def generate(
         self, params: Params, obs: jax.Array, noise: jax.Array, sigma_g: jax.Array
     ) -> jax.Array:
-        """pi's actions `F(sigma_g noise, sigma_g | s)` at `obs` `[B, O]`: `[B, A]`, unbounded."""
+        """pi's unbounded actions `F(sigma_g noise, sigma_g | s)` at `obs` `[B, O]`: `[B, A]`."""
         sigma = jnp.broadcast_to(sigma_g, noise.shape[:1])
-        return self.pi.apply({'params': params}, sigma_g * noise, sigma, obs)
+        return apply(self.pi, params, sigma_g * noise, sigma, obs)
 
     # Acting.
 
@@ -154,18 +159,18 @@ class DQLKL(CloneAndCritic):
         return {**super().acting(state), 'generation_sigma': sigma_g}
 
     def candidates(self, acting: Params, obs: jax.Array, noise: jax.Array) -> jax.Array:
-        """Samples of pi at one observation `[O]` from `noise` `[N, A]`: `[N, A]`, unbounded."""
+        """Unbounded samples of pi at one observation `[O]` from `noise` `[N, A]`: `[N, A]`."""
         obs = jnp.broadcast_to(obs, (noise.shape[0], *obs.shape))
         return self.generate(acting['pi'], obs, noise, acting['generation_sigma'])
 
     def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
-        """DTQL's choice among the candidates, then clipped to the box."""
+        """Draws one of the samples of pi as DTQL does, then clips it to the box."""
         bound = self.spec.max_action
         return jnp.clip(super().act(acting, obs, key), -bound, bound)
 
 
 def draw(state: State, batch: Transition) -> Draws:
-    """The random numbers of the update `state.step`, a function of the run's key and the step."""
+    """Draws the random numbers of the update `state.step` from the run's key and the step."""
     keys = jax.random.split(jax.random.fold_in(state.key, state.step), 7)
     b, a = batch.action.shape
     return Draws(

@@ -1,26 +1,28 @@
 """Diffusion Trusted Q-Learning (Chen, Wang & Zhou, NeurIPS 2024, arXiv 2405.19690).
 
-A diffusion policy `mu` clones the data. A one-step policy `pi` climbs Q and acts, and is kept near
-the data by `mu`'s own denoising loss evaluated on pi's actions: the trust region. Where the data
-has no mode, mu denoises badly, the loss is large, and pi is pushed back; no denoising chain runs.
+A diffusion policy `mu` clones the data. A one-step policy `pi` maximises Q and acts. The trust
+region keeps pi near the data: it is mu's denoising loss on pi's actions. Where the data has no
+mode, mu denoises badly, the loss is large, and its gradient pushes pi back. Neither training nor
+acting runs a denoising chain.
 
 Symbols: s `obs`, a `action`, D the denoiser of mu, `alpha` the weight of the trust region, `gamma`
-the weight of the likelihood term, `eta` the weight of Q (1 in the paper; 0 leaves a clone).
+the weight of the likelihood term, `eta` the weight of Q (1 in the paper; 0 gives a clone).
 
 Where paper and released code differ, this follows the code:
-- L_TR averages over action dims, weighs by 1/c_out^2, and clips the denoised action to the box;
-- V regresses on the online min Q, not on the target's; the target critic only picks actions;
-- the "entropy term" is the likelihood of *data* actions, without the tanh Jacobian, and exists
+- L_TR averages over action dims, has the weight 1/c_out^2, and clips the denoised action to the
+  box;
+- V regresses on the min Q of the online critic; the target critic only chooses actions;
+- the "entropy term" is the likelihood of *data* actions, without the tanh Jacobian, and is used
   only for AntMaze (`gamma` 0 elsewhere);
-- mu's first linear layer lacks an activation (see `Denoiser`);
-- training starts with 50,000 updates of mu and the critic alone;
-- no gradient clipping, no normalisation of Q; the critic's learning rate is 3e-4 whatever mu's is;
-- acting draws one of 1024 samples by a softmax over the target critic's minimum.
+- mu's first linear layer has no activation (see `Denoiser`);
+- training starts with 50,000 updates of mu and the critic only;
+- gradients are not clipped and Q is not normalised; the critic's learning rate is always 3e-4;
+- acting draws one of 1024 samples by a softmax over the target critic's min Q.
 The paper allows other noise schedules and one-step policies: `schedule` and `policy` choose them.
-Of these the released code has an implicit policy, in its toy tasks only and without a squashing;
-ours is another network, and so are the constants of the schedules (see `policies`, `diffusion`).
-Left out: the two averaged copies of the policies, which the released code keeps and never reads,
-and its one update beyond the last epoch.
+The released code has one of these, an implicit policy without tanh in its toy tasks; ours is
+another network. The constants of the schedules are ours too (see `one_step`, `dtql_jax.diffusion`).
+Left out: the two averaged copies of the policies, which the released code never uses, and its one
+update after the last epoch.
 """
 
 import dataclasses
@@ -29,57 +31,57 @@ from typing import ClassVar, NamedTuple
 import flax.linen as nn
 import jax
 
-from dtql_jax.agents import base
+from dtql_jax.agents import base, clone
 from dtql_jax.agents.base import State
 from dtql_jax.agents.candidates import draw_by_q, min_q
 from dtql_jax.agents.clone import CloneDraws, DiffusionClone
 from dtql_jax.agents.one_step import POLICIES, OneStepPolicy
 from dtql_jax.agents.settings import setting
-from dtql_jax.diffusion import SCHEDULES
 from dtql_jax.nn import losses
 from dtql_jax.nn.critics import Critic, TwinQ, Value
-from dtql_jax.nn.layers import ACTIVATIONS
+from dtql_jax.nn.layers import ACTIVATIONS, apply
 from dtql_jax.nn.optim import cosine_decay
 from dtql_jax.types import Metrics, Params, Phase, Transition, UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SharedConfig(base.Config):
-    """Settings that DTQL and DQL-KL share; defaults are the released ones."""
+class SharedConfig(clone.Config):
+    """The settings that DTQL and DQL-KL share. The defaults are the released ones."""
 
-    pretrain_steps: int = setting(50_000, 'updates of mu and the critic before training')
-    lr: float = setting(3e-4, 'learning rate of mu and pi')
-    critic_lr: float = setting(3e-4, 'learning rate of the critic')
-    lr_decay: bool = setting(False, 'cosine decay of all learning rates over `steps`')
-    alpha: float = setting(1.0, 'weight of the loss that keeps pi near mu')
-    eta: float = setting(1.0, "weight of Q in pi's loss; 0 leaves a clone")
-    expectile: float = setting(0.7, 'expectile of V', most=1)
-    tau: float = setting(0.005, 'rate of the target critic', most=1)
-    candidates: int = setting(
-        1024, 'sampled actions to choose from when acting; 1 turns the choice off', least=1
+    pretrain_steps: int = setting(
+        50_000, 'number of updates of mu and the critic before the training of pi'
     )
-    inverse_temperature: float = setting(1.0, 'of the choice among candidates')
-    hidden: int = setting(256, 'width of every hidden layer', least=1)
-    critic_layers: int = setting(3, 'hidden layers of Q and V', least=1)
-    critic_activation: str = setting('mish', 'of Q and V', choices=ACTIVATIONS)
+    lr: float = setting(3e-4, 'learning rate of all networks but the critic')
+    critic_lr: float = setting(3e-4, 'learning rate of the critic')
+    lr_decay: bool = setting(False, 'cosine decay of all learning rates to 0 over `steps`')
+    alpha: float = setting(1.0, 'weight of the loss that keeps pi near mu')
+    eta: float = setting(1.0, "weight of Q in pi's loss; 0 gives a clone of the data")
+    expectile: float = setting(0.7, 'expectile of Q that V regresses on', most=1)
+    tau: float = setting(0.005, 'update rate of the target critic', most=1)
+    candidates: int = setting(
+        1024, 'number of sampled actions among which acting chooses by Q', least=1
+    )
+    inverse_temperature: float = setting(
+        1.0, 'factor on Q in the softmax that chooses among the candidates'
+    )
+    critic_layers: int = setting(3, 'number of hidden layers of Q and V', least=1)
+    critic_activation: str = setting('mish', 'activation of Q and V', choices=ACTIVATIONS)
     q_layer_norm: bool = setting(True, 'LayerNorm after each hidden layer of Q')
     v_layer_norm: bool = setting(False, 'LayerNorm after each hidden layer of V')
-    mu_layers: int = setting(3, 'hidden layers of mu with an activation', least=1)
-    mu_activation: str = setting('mish', 'of mu', choices=ACTIVATIONS)
-    mu_layer_norm: bool = setting(False, 'LayerNorm after each hidden layer of mu')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(SharedConfig):
-    """Settings of DTQL. The floats are data (see `base`)."""
+    """The settings of DTQL. The defaults are the released ones."""
 
-    gamma: float = setting(0.0, 'weight of the likelihood term, for a policy with a density')
-    schedule: str = setting('edm', "of mu's noise", choices=SCHEDULES)
-    policy: str = setting(
-        'gaussian', 'kind of pi; deterministic makes `candidates` useless', choices=POLICIES
+    gamma: float = setting(
+        0.0, "weight of the likelihood of the data in pi's loss; needs a gaussian policy"
     )
-    policy_layers: int = setting(3, 'hidden layers of pi', least=1)
-    policy_activation: str = setting('relu', 'of pi', choices=ACTIVATIONS)
+    policy: str = setting(
+        'gaussian', 'kind of pi; the candidates of a deterministic one are equal', choices=POLICIES
+    )
+    policy_layers: int = setting(3, 'number of hidden layers of pi', least=1)
+    policy_activation: str = setting('relu', 'activation of pi', choices=ACTIVATIONS)
     policy_layer_norm: bool = setting(False, 'LayerNorm after each hidden layer of pi')
 
     def __post_init__(self) -> None:
@@ -92,7 +94,7 @@ class Config(SharedConfig):
 
 
 class Draws(NamedTuple):
-    """Every random number of one update, standard: quantiles in [0, 1) and normal noise."""
+    """All random numbers of one update: quantiles in [0, 1) and standard normal noise."""
 
     clone_u: jax.Array  # [B]
     clone_noise: jax.Array  # [B, A]
@@ -102,9 +104,9 @@ class Draws(NamedTuple):
 
 
 class CloneAndCritic(DiffusionClone):
-    """What DTQL and DQL-KL share: the critic, the pre-training, and the choice among candidates.
+    """The part that DTQL and DQL-KL share: the critic, the pre-training, the choice of actions.
 
-    `DiffusionClone` adds the network mu and its two uses: `clone_loss` and `denoising_loss`.
+    The network mu and its two losses come from `DiffusionClone`.
     """
 
     config: SharedConfig
@@ -128,27 +130,27 @@ class CloneAndCritic(DiffusionClone):
         return {'critic': (Critic(self.q, self.v), (obs, action)), **super().networks()}
 
     def decay(self, state: State) -> jax.Array | float:
-        """The factor on all learning rates, by the number of training updates so far."""
+        """The factor on all learning rates, a function of the number of training updates so far."""
         if not self.config.lr_decay:
             return 1.0
         return cosine_decay(state.step - self.config.pretrain_steps, self.config.steps)
 
     def pretrain(self, state: State, batch: Transition, draws: CloneDraws) -> tuple[State, Metrics]:
-        """Clone, then critic; pi and the target rest and no learning rate decays."""
+        """One update of mu, then the critic. Pi and the target critic stay; no rate decays."""
         lr = state.hparams
         state, m_mu = self.descend(state, 'mu', lr['lr'], self.clone_loss, batch, draws)
         state, m_q = self.descend(state, 'critic', lr['critic_lr'], self.critic_loss, batch)
         return state.replace(step=state.step + 1), {**m_mu, **m_q}
 
     def critic_loss(self, state: State, batch: Transition) -> tuple[jax.Array, Metrics]:
-        """L_V = E |expectile - 1[q <= V]| (q - V)^2 and L_Q = sum_k E (Q_k - y)^2, in one step.
+        """L = L_V + L_Q: L_V = E |expectile - 1[q <= V]| (q - V)^2, L_Q = sum_k E (Q_k - y)^2.
 
-        `q = sg min_k Q_k(s, a)` and `y = sg (r + discount mask V(s'))`, both online.
+        `q = sg min_k Q_k(s, a)` and `y = sg (r + discount mask V(s'))` use the online critic.
         """
         critic, h = state.params['critic'], state.hparams
-        q = self.q.apply({'params': critic['q']}, batch.obs, batch.action)
-        v = self.v.apply({'params': critic['v']}, batch.obs)
-        next_v = self.v.apply({'params': critic['v']}, batch.next_obs)
+        q = apply(self.q, critic['q'], batch.obs, batch.action)
+        v = apply(self.v, critic['v'], batch.obs)
+        next_v = apply(self.v, critic['v'], batch.next_obs)
         target = losses.td_target(batch.reward, batch.mask, next_v, h['discount'])
         v_loss = losses.expectile_loss(jax.lax.stop_gradient(q.min(0)) - v, h['expectile'])
         q_loss = losses.twin_td_loss(q, target)
@@ -178,7 +180,7 @@ class CloneAndCritic(DiffusionClone):
         return min_q(self.q, acting['q'], obs, action)
 
     def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
-        """A sample of pi, drawn among `candidates` by a softmax over the target critic's min Q."""
+        """Draws one of the samples of pi by a softmax over the target critic's min Q."""
         key_noise, key_draw = jax.random.split(key)
         noise = jax.random.normal(key_noise, (self.config.candidates, self.spec.action_dim))
         action = self.candidates(acting, obs, noise)
@@ -193,7 +195,7 @@ class CloneAndCritic(DiffusionClone):
 
 
 class DTQL(CloneAndCritic):
-    """The agent; `train` is one update, line by line in the order of the released code."""
+    """The agent. `train` is one update, in the order of the released code."""
 
     config: Config
     config_class: ClassVar[type[base.Config]] = Config
@@ -226,7 +228,7 @@ class DTQL(CloneAndCritic):
         )
 
     def train(self, state: State, batch: Transition, draws: Draws) -> tuple[State, Metrics]:
-        """Critic, clone, policy, target: each loss sees what was just updated."""
+        """Updates the critic, mu, pi, the target critic: each loss uses the networks as updated."""
         lr, critic_lr = (state.hparams[k] * self.decay(state) for k in ('lr', 'critic_lr'))
         state, m_q = self.descend(state, 'critic', critic_lr, self.critic_loss, batch)
         state, m_mu = self.descend(state, 'mu', lr, self.clone_loss, batch, draws)
@@ -237,17 +239,17 @@ class DTQL(CloneAndCritic):
     def policy_loss(
         self, state: State, batch: Transition, draws: Draws
     ) -> tuple[jax.Array, Metrics]:
-        """pi: alpha L_TR(a_pi) - eta E min_k Q_k(s, a_pi) - gamma E log pi(a_data | s)."""
+        """pi: L = alpha L_TR(a_pi) - eta E min_k Q_k(s, a_pi) - gamma E log pi(a_data | s)."""
         h = state.hparams
         pi = self.policy.at(state.params['pi'], batch.obs)
         action = self.policy.sample(pi, draws.pi_noise)
         u, noise = draws.trust_u, draws.trust_noise
         trust = self.denoising_loss(state.params['mu'], batch.obs, action, u, noise)
-        q = self.q.apply({'params': state.params['critic']['q']}, batch.obs, action).min(0).mean()
+        q = apply(self.q, state.params['critic']['q'], batch.obs, action).min(0).mean()
         loss = h['alpha'] * trust - h['eta'] * q
         metrics = {'pi/trust_loss': trust, 'pi/q': q}
         if self.policy.has_density:
-            # Safe at gamma 0 too: inside the box the likelihood is finite.
+            # Always in the program: the term is finite, so at gamma 0 it changes nothing.
             log_prob = self.policy.log_prob(pi, batch.action).mean()
             loss -= h['gamma'] * log_prob
             metrics['pi/log_prob'] = log_prob
@@ -259,7 +261,7 @@ class DTQL(CloneAndCritic):
 
 
 def draw(state: State, batch: Transition) -> Draws:
-    """The random numbers of the update `state.step`, a function of the run's key and the step."""
+    """Draws the random numbers of the update `state.step` from the run's key and the step."""
     keys = jax.random.split(jax.random.fold_in(state.key, state.step), 5)
     b, a = batch.action.shape
     return Draws(

@@ -1,22 +1,24 @@
 """Implicit Diffusion Q-Learning (Hansen-Estruch et al., arXiv 2304.10573).
 
-A diffusion policy `mu` clones the data, and knows nothing of rewards. IQL's critic is learned
-beside it (see `iql_critic`). Acting samples many actions of mu and takes the one of largest Q.
+A diffusion policy `mu` clones the data without using rewards. IQL's critic is learned beside it
+(see `iql_critic`). Acting samples many actions from mu and takes the one with the largest Q.
 
 Symbols: s `obs`, a `action`, eps the noise network mu, T `diffusion_steps`.
 
-This follows the simple learner (`ddpm_iql_simple`) of the released code, as far as that goes: the
-runs behind the paper used larger batches, fewer updates and another network, and swept the number
-of candidates. As the simple learner has it:
-- one batch of 512 serves all three networks; acting takes the best of 64 candidates, where an older
-  learner draws one with weights, `expectile` where Q is above V and `1 - expectile` elsewhere;
+This follows the simple learner (`ddpm_iql_simple`) of the released code. The paper's runs differ:
+they used larger batches, fewer updates and another network, and tuned the number of candidates. As
+in the simple learner:
+- all three networks train on the same batch of 512;
+- acting takes the best of 64 candidates; an older learner draws one with the weights `expectile`
+  where Q is above V and `1 - expectile` elsewhere;
 - candidates come from an average of mu that moves by 0.001 at every update;
 - mu's learning rate decays by a cosine over all 3,000,000 updates, the critic's rate is constant;
-- V has a LayerNorm on its input, Q has none. Where observations have few numbers, V hardly knows
-  them then, since their mean and scale are lost: `value_norm=false` leaves it out;
+- V has a LayerNorm on its input, Q has none. The LayerNorm removes the mean and the scale of an
+  observation, which is most of the information where observations are short: `value_norm=false`
+  removes it;
 - the data's actions are clipped to 1 - 1e-5 of the box in all losses.
-Left out: the split of 5 % of the data for validation, the temperature of the sampler's noise (1 in
-the released runs), and the one update beyond 3,000,000.
+Left out: the 5 % of the data for validation, the temperature of the sampler's noise (1 in the
+released runs), and the one update after 3,000,000.
 """
 
 import dataclasses
@@ -27,45 +29,45 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dtql_jax.agents import iql_critic
+from dtql_jax.agents import base, iql_critic
 from dtql_jax.agents.base import State
 from dtql_jax.agents.candidates import best_by_q, min_q
-from dtql_jax.agents.settings import setting
+from dtql_jax.agents.settings import setting, with_default
 from dtql_jax.diffusion.ddpm import DDPM
 from dtql_jax.nn.critics import Value
 from dtql_jax.nn.denoisers import FourierFeatures, ResidualDenoiser, dropout_factors
-from dtql_jax.nn.layers import ACTIVATIONS, XavierDense
+from dtql_jax.nn.layers import ACTIVATIONS, XavierDense, apply
 from dtql_jax.nn.optim import cosine_decay
 from dtql_jax.types import Metrics, Params, Phase, Transition
 
-FLAX_EPSILON = 1e-6  # of Flax's LayerNorm
-TIME_DIM = 128  # Fourier features of t
-TIME_DEVIATION = 0.2  # of their initial frequencies
-WEIGHT_DECAY = 1e-4  # of mu, optax's default
+FLAX_EPSILON = 1e-6  # the epsilon of Flax's LayerNorm
+TIME_DIM = 128  # number of Fourier features of t
+TIME_DEVIATION = 0.2  # deviation of their initial frequencies
+WEIGHT_DECAY = 1e-4  # weight decay of mu: optax's default
 EDGE = 1 - 1e-5  # the data's actions are clipped to this share of the box
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(iql_critic.Config):
-    """Settings of IDQL; defaults are the released ones of its locomotion tasks."""
+    """The settings of IDQL. The defaults are the released ones of its locomotion tasks."""
 
-    steps: int = setting(3_000_000)
-    batch_size: int = setting(512)
-    eval_every: int = setting(250_000)
-    lr: float = setting(3e-4, 'of mu, decays to 0 over `steps` by a cosine')
-    dropout: float = setting(0.1, "rate in mu's blocks", below=1)
-    ema_tau: float = setting(0.001, 'rate of the averaged mu', most=1)
-    mu_blocks: int = setting(3, 'residual blocks of mu', least=1)
-    mu_activation: str = setting('silu', 'of mu', choices=ACTIVATIONS)
-    value_norm: bool = setting(True, "LayerNorm on V's input")
-    diffusion_steps: int = setting(5, least=1)
+    steps: int = with_default(base.Config, 'steps', 3_000_000)
+    batch_size: int = with_default(base.Config, 'batch_size', 512)
+    eval_every: int = with_default(base.Config, 'eval_every', 250_000)
+    lr: float = setting(3e-4, 'learning rate of mu; a cosine takes it to 0 over `steps`')
+    dropout: float = setting(0.1, 'dropout rate in the blocks of mu', below=1)
+    ema_tau: float = setting(0.001, 'update rate of the averaged mu', most=1)
+    mu_blocks: int = setting(3, 'number of residual blocks of mu', least=1)
+    mu_activation: str = setting('silu', 'activation of mu', choices=ACTIVATIONS)
+    value_norm: bool = setting(True, 'LayerNorm on the observations that V receives')
+    diffusion_steps: int = setting(5, 'number of steps of the diffusion chain', least=1)
     candidates: int = setting(
-        64, 'sampled actions to choose from when acting; 1 turns the choice off', least=1
+        64, 'number of sampled actions of which acting takes the one with the largest Q', least=1
     )
 
 
 class Draws(NamedTuple):
-    """Every random number of one update, standard."""
+    """All random numbers of one update; `noise` is standard normal."""
 
     t: jax.Array  # [B], integers below T
     noise: jax.Array  # [B, A]
@@ -73,7 +75,7 @@ class Draws(NamedTuple):
 
 
 class IDQL(iql_critic.IQLCritic):
-    """The agent; `train` is one update, line by line in the order of the released code."""
+    """The agent. `train` is one update, in the order of the released code."""
 
     config: Config
     config_class: ClassVar[type[iql_critic.Config]] = Config
@@ -123,7 +125,7 @@ class IDQL(iql_critic.IQLCritic):
     # One update.
 
     def train(self, state: State, batch: Transition, draws: Draws) -> tuple[State, Metrics]:
-        """mu and its average, V, Q and its target: Q's target sees the V just updated."""
+        """Updates mu and its average, V, Q and its target. Q's step uses the updated V."""
         h, edge = state.hparams, EDGE * self.spec.max_action
         batch = batch._replace(action=jnp.clip(batch.action, -edge, edge))
         lr = h['lr'] * cosine_decay(state.step, self.config.steps)
@@ -137,11 +139,10 @@ class IDQL(iql_critic.IQLCritic):
     def clone_loss(
         self, state: State, batch: Transition, draws: Draws
     ) -> tuple[jax.Array, Metrics]:
-        """L = E |eps(a_t, t, s) - noise|^2, the norm summed over action dims, with dropout."""
+        """mu: L = E |eps(a_t, t, s) - noise|^2, summed over action dims, with dropout."""
         noisy = self.schedule.add_noise(batch.action, draws.t, draws.noise)
         dropout = dropout_factors(draws.dropout_u, state.hparams['dropout'])
-        params = {'params': state.params['mu']}
-        predicted = self.mu.apply(params, noisy, draws.t, batch.obs, dropout)
+        predicted = apply(self.mu, state.params['mu'], noisy, draws.t, batch.obs, dropout)
         loss = ((predicted - draws.noise) ** 2).sum(-1).mean()
         return loss, {'mu/loss': loss}
 
@@ -151,11 +152,11 @@ class IDQL(iql_critic.IQLCritic):
         return {'mu': state.target['mu'], 'q': state.target['q']}
 
     def candidates(self, acting: Params, obs: jax.Array, noise: jax.Array) -> jax.Array:
-        """Samples of the averaged mu at one observation `[O]` from `[N, T + 1, A]`: `[N, A]`."""
+        """Samples of the averaged mu at one `obs` `[O]` from `noise` `[N, T + 1, A]`: `[N, A]`."""
         obs = jnp.broadcast_to(obs, (noise.shape[0], *obs.shape))
         noise = noise.swapaxes(0, 1)
         return self.schedule.sample_ddpm(
-            lambda x, t: self.mu.apply({'params': acting['mu']}, x, t, obs),
+            lambda x, t: apply(self.mu, acting['mu'], x, t, obs),
             noise[0],
             noise[1:],
             clip=self.spec.max_action,
@@ -166,7 +167,7 @@ class IDQL(iql_critic.IQLCritic):
         return min_q(self.q, acting['q'], obs, action)
 
     def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
-        """The one of `candidates` with the largest target min Q."""
+        """The one of the samples with the largest min Q of the target critic."""
         c = self.config
         shape = (c.candidates, c.diffusion_steps + 1, self.spec.action_dim)
         action = self.candidates(acting, obs, jax.random.normal(key, shape))
@@ -176,7 +177,7 @@ class IDQL(iql_critic.IQLCritic):
 
 
 def draw(state: State, batch: Transition, config: Config) -> Draws:
-    """The random numbers of the update `state.step`, a function of the run's key and the step."""
+    """Draws the random numbers of the update `state.step` from the run's key and the step."""
     keys = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
     b, _ = batch.action.shape
     return Draws(

@@ -1,20 +1,21 @@
 """Implicit Q-Learning (Kostrikov, Nair & Levine, ICLR 2022, arXiv 2110.06169).
 
-The critic learns from the data's own actions only (see `iql_critic`). A Gaussian policy `pi` then
-repeats the data's actions, weighted by the exponential of their advantage. It acts by its mean.
+The critic learns from the data's actions only (see `iql_critic`). A Gaussian policy `pi` imitates
+the data's actions with weights that grow exponentially with their advantage. It acts by its mean.
 
-Symbols: s `obs`, a `action`, `beta` the paper's inverse temperature (the released code's
-`temperature`): 0 leaves a clone of the data, a large one climbs Q.
+Symbols: s `obs`, a `action`, `beta` the paper's inverse temperature (`temperature` in the released
+code): 0 gives a clone of the data, a large value maximises Q.
 
-The paper leaves open, and from the released code (ikostrikov/implicit_q_learning, 09d7002) come:
-- the order V, policy, Q, target, where the policy's weights see the new V and the target critic;
-- the sum of both critics' errors, where a mean would do;
-- a Gaussian whose mean is a tanh and whose noise is not squashed, with one log deviation for all
-  states, clamped to [-5, 2], so that its likelihood has no Jacobian;
-- weights bounded by 100, orthogonal layers of gain sqrt(2), and a cosine decay of the policy's
-  learning rate only.
-Left out: the policy's dropout on Adroit and Kitchen, the clipping of data actions to 1 - 1e-5,
-which has no effect that matters on an unsquashed Gaussian, and acting with noise.
+The paper leaves these points open. They follow the released code
+(ikostrikov/implicit_q_learning, 09d7002):
+- the order is V, policy, Q, target; the policy's weights use the new V and the target critic;
+- Q's loss is the sum of both critics' errors, not their mean;
+- pi is a Gaussian whose mean is a tanh and whose noise is not squashed, so its likelihood has no
+  Jacobian; one log deviation serves all states and is clamped to [-5, 2];
+- the weights are at most 100, the layers start orthogonal with gain sqrt(2), and only the policy's
+  learning rate has a cosine decay.
+Left out: the policy's dropout on Adroit and Kitchen, acting with noise, and the clipping of the
+data's actions to 1 - 1e-5, which hardly matters for a Gaussian without tanh.
 """
 
 import dataclasses
@@ -28,27 +29,29 @@ from dtql_jax.agents import iql_critic
 from dtql_jax.agents.base import State
 from dtql_jax.agents.settings import setting
 from dtql_jax.nn import losses
-from dtql_jax.nn.layers import ACTIVATIONS, OrthogonalDense
+from dtql_jax.nn.layers import ACTIVATIONS, OrthogonalDense, apply
 from dtql_jax.nn.optim import cosine_decay
 from dtql_jax.nn.policies import TanhMeanPolicy
 from dtql_jax.types import Metrics, Params, Phase, Transition
 
-MAX_WEIGHT = 100.0  # of one transition in the policy's loss
+MAX_WEIGHT = 100.0  # the largest weight of a transition in the policy's loss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(iql_critic.Config):
-    """Settings of IQL; defaults are those of its locomotion tasks."""
+    """The settings of IQL. The defaults are those of its locomotion tasks."""
 
-    lr: float = setting(3e-4, 'of pi, with a cosine decay over `steps`')
-    beta: float = setting(3.0, 'inverse temperature of the weights')
-    policy_layers: int = setting(2, 'hidden layers of pi', least=1)
-    policy_activation: str = setting('relu', 'of pi', choices=ACTIVATIONS)
+    lr: float = setting(3e-4, 'learning rate of pi; a cosine takes it to 0 over `steps`')
+    beta: float = setting(
+        3.0, "factor on the advantage in pi's exponential weights; 0 gives a clone of the data"
+    )
+    policy_layers: int = setting(2, 'number of hidden layers of pi', least=1)
+    policy_activation: str = setting('relu', 'activation of pi', choices=ACTIVATIONS)
     policy_layer_norm: bool = setting(False, 'LayerNorm after each hidden layer of pi')
 
 
 class IQL(iql_critic.IQLCritic):
-    """The agent; `train` is one update, line by line in the order of the released code."""
+    """The agent. `train` is one update, in the order of the released code."""
 
     config: Config
     config_class: ClassVar[type[iql_critic.Config]] = Config
@@ -76,7 +79,7 @@ class IQL(iql_critic.IQLCritic):
         return (Phase('train', self.train, self.config.steps, self.config.batch_size),)
 
     def train(self, state: State, batch: Transition) -> tuple[State, Metrics]:
-        """V, policy, Q, target: policy and Q see the V that was just updated."""
+        """Updates V, the policy, Q and its target. The policy's and Q's steps use the updated V."""
         h = state.hparams
         lr = h['lr'] * cosine_decay(state.step, self.config.steps)
         state, m_v = self.descend(state, 'v', h['critic_lr'], self.v_loss, batch)
@@ -86,14 +89,14 @@ class IQL(iql_critic.IQLCritic):
         return state.replace(step=state.step + 1), {**m_v, **m_pi, **m_q}
 
     def policy_loss(self, state: State, batch: Transition) -> tuple[jax.Array, Metrics]:
-        """L = -E w log pi(a | s) with w = min(exp(beta (min_k Q'_k(s, a) - V(s))), 100).
+        """pi: L = -E w log pi(a | s) with w = min(exp(beta (min_k Q'_k(s, a) - V(s))), 100).
 
         Q' is the target critic. The density is that of `a / max_action`, in the unit box.
         """
-        q = self.q.apply({'params': state.target['q']}, batch.obs, batch.action).min(0)
-        v = self.v.apply({'params': state.params['v']}, batch.obs)
+        q = apply(self.q, state.target['q'], batch.obs, batch.action).min(0)
+        v = apply(self.v, state.params['v'], batch.obs)
         weight = jnp.minimum(jnp.exp(state.hparams['beta'] * (q - v)), MAX_WEIGHT)
-        mean, log_std = self.pi.apply({'params': state.params['pi']}, batch.obs)
+        mean, log_std = apply(self.pi, state.params['pi'], batch.obs)
         log_std = jnp.broadcast_to(log_std, mean.shape)
         action = batch.action / self.spec.max_action
         log_prob = losses.gaussian_log_prob(action, mean, log_std)
@@ -105,7 +108,7 @@ class IQL(iql_critic.IQLCritic):
         return {'pi': state.params['pi']}
 
     def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
-        """The policy's mean, which `key` has no part in."""
+        """The mean of the policy. `key` is not used."""
         del key
-        mean, _ = self.pi.apply({'params': acting['pi']}, obs)
+        mean, _ = apply(self.pi, acting['pi'], obs)
         return self.spec.max_action * mean

@@ -1,4 +1,4 @@
-"""The registry of algorithms: one line each, and those that users add."""
+"""The registry of algorithms: the package's own, and those that users add."""
 
 import dataclasses
 import importlib
@@ -7,7 +7,9 @@ import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, TypeGuard
 
 from dtql_jax.agents import settings
 from dtql_jax.agents.base import Agent, Config
@@ -26,7 +28,7 @@ Table = Mapping[str, Mapping[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Registered:
-    """An algorithm: its class, and its settings per task."""
+    """An algorithm: its class, and its settings by task (see `dtql_jax.agents.tables`)."""
 
     agent: type[Agent]
     table: Table
@@ -44,70 +46,72 @@ AGENTS: dict[str, Registered] = {
 
 
 def register_agent(name: str, agent: type[Agent], table: Table | None = None) -> type[Agent]:
-    """Adds an algorithm of your own under `name`.
+    """Registers an algorithm of your own under `name`.
+
+    Registering the same class again replaces its table.
 
     Args:
-        name: what `run` and the command line call it.
-        agent: a subclass of `Agent` whose `config_class` holds its settings.
-        table: settings that differ from the defaults, by task; see `dtql_jax.agents.tables`.
+        name: the name for `run` and the command line.
+        agent: a subclass of `Agent`. Its `config_class` holds the settings.
+        table: settings by task that differ from the defaults, see `dtql_jax.agents.tables`.
 
     Returns:
         `agent`.
 
     Raises:
-        UserError: the name belongs to another agent, the class is no agent, or a row of the table
-            is no valid set of settings.
+        UserError: another agent has this name, `agent` is not a subclass of `Agent`, or a row of
+            the table has an unknown setting or a wrong value.
     """
-    if not (isinstance(agent, type) and issubclass(agent, Agent)):
+    if not _is_agent(agent):
         raise UserError(f'agent {name!r}: {agent!r} is no subclass of dtql_jax.Agent')
-    there = AGENTS.get(name)
-    if there is not None and _origin(there.agent) != _origin(agent):
+    if name in AGENTS and _origin(AGENTS[name].agent) != _origin(agent):
         raise UserError(f'there is an agent {name!r} already: register yours under another name')
+    rows = {}
     for row, values in (table or {}).items():
         try:
-            agent.config_class(**settings.parse_all(agent.config_class, values))
+            rows[row] = settings.parse_all(agent.config_class, values)
+            agent.config_class(**rows[row])  # checks what only several settings together show
         except UserError as error:
             raise UserError(f'agent {name!r}, row {row!r} of its table: {error}') from None
-    AGENTS[name] = Registered(agent, table or {})
+    AGENTS[name] = Registered(agent, rows)
     return agent
 
 
 def find_agent(name: str, file: str | None = None) -> Registered:
-    """The algorithm `name`: a registered one, or `module:Class` or `file.py:Class` of your own.
+    """Finds an algorithm by its name, or by `module:Class` or `path/to/file.py:Class`.
+
+    A class that is found by its module or file is registered under `name`. Its table is the
+    module's `TABLE`, if there is one. Modules are looked for in the working directory too.
 
     Args:
-        name: the name, or where the class is. A module is looked for in the working directory too.
-            Its table is the module's `TABLE`, if it has one.
-        file: the file that held the class when a run was made: read where `name` alone leads
-            nowhere.
+        name: the name, or where the class is.
+        file: the file that defined the class when a run was started. It is imported if `name`
+            alone finds nothing.
 
     Raises:
-        UserError: there is no such algorithm, module or class.
+        UserError: the algorithm, the module, the file or the class does not exist.
     """
+    where, colon, attribute = name.rpartition(':')
+    if name not in AGENTS and not colon and file is not None:
+        _import_file(file)  # this registers the name
     if name in AGENTS:
         return AGENTS[name]
-    if ':' not in name:
-        if file is not None:
-            _load(file)  # its import registers the name
-        if name in AGENTS:
-            return AGENTS[name]
+    if not colon:
         raise UserError(
             f'unknown agent {name!r}; nearest: {settings.nearest(name, AGENTS)} '
             '(an agent of your own: `agent`=my_module:MyAgent)'
         )
-    where, _, attribute = name.rpartition(':')
     module = _import(where, file)
     agent = getattr(module, attribute, None)
-    if not (isinstance(agent, type) and issubclass(agent, Agent)):
+    if not _is_agent(agent):
         raise UserError(f'`agent`={name}: {where} has no subclass of dtql_jax.Agent {attribute!r}')
     register_agent(name, agent, getattr(module, 'TABLE', None))
     return AGENTS[name]
 
 
 def agent_file(agent: type[Agent]) -> str | None:
-    """The file that defines a user's own agent, as a run records it; None for this package's."""
-    module = sys.modules[agent.__module__]
-    path = getattr(module, '__file__', None)
+    """The absolute path of the file that defines a user's agent; None for the package's own."""
+    path = getattr(sys.modules[agent.__module__], '__file__', None)
     if path is None or agent.__module__.startswith('dtql_jax.'):
         return None
     return os.path.abspath(path)
@@ -119,63 +123,82 @@ def task_config(
     changes: Mapping[str, Any] | None = None,
     others: Sequence[str] = (),
 ) -> Config:
-    """The settings of an algorithm for a task: defaults, the table's row, then `changes`.
+    """The settings of an algorithm for a task: its defaults, a row of its table, then `changes`.
 
     Args:
-        agent: a name that `find_agent` knows.
-        rows: a row's name or several, of which the first that the table has counts (`Task.rows`).
-        changes: values by name, which may be text.
-        others: further names that a message about an unknown one may suggest.
+        agent: the name of an algorithm, see `find_agent`.
+        rows: one or more names of rows. The first that the table has is used (`Task.rows`).
+        changes: values by name. Text is parsed.
+        others: more names that the message about an unknown setting may suggest.
 
     Raises:
-        UserError: the agent or a name is unknown, or a value is of the wrong type or out of range.
+        UserError: the agent or a setting is unknown, or a value has another type or is out of
+            range.
     """
     found = find_agent(agent)
+    row = row_of(agent, rows)
+    values = {} if row is None else found.table[row]
     config_class = found.agent.config_class
-    row = found.table.get(row_of(agent, rows) or '', {})
-    return config_class(**{**row, **settings.parse_all(config_class, changes or {}, others)})
+    return config_class(**{**values, **settings.parse_all(config_class, changes or {}, others)})
 
 
 def row_of(agent: str, rows: str | Sequence[str]) -> str | None:
-    """The first of `rows` that the agent's table has; None if it has none."""
+    """The first of `rows` that the agent's table has, or None."""
     table = find_agent(agent).table
     rows = (rows,) if isinstance(rows, str) else rows
     return next((row for row in rows if row in table), None)
 
 
+def _is_agent(value: Any) -> TypeGuard[type[Agent]]:
+    return isinstance(value, type) and issubclass(value, Agent)
+
+
 def _origin(agent: type[Agent]) -> tuple[str, str]:
-    """What two imports of the same class share, `python file.py` and `import file` among them."""
+    """Identifies a class by file and name, so that a second import of it is the same class."""
     return agent_file(agent) or agent.__module__, agent.__qualname__
 
 
-def _import(where: str, file: str | None) -> Any:
-    """The module of that name or file."""
+def _import(where: str, file: str | None) -> ModuleType:
+    """Imports a module by its name or path, or `file` if there is no such module."""
     if where.endswith('.py'):
-        return _load(where if pathlib.Path(where).is_file() or file is None else file)
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a script's own folder may be another
+        return _import_file(where if pathlib.Path(where).is_file() or file is None else file)
     try:
-        return importlib.import_module(where)
+        return _import_from(os.getcwd(), where)
     except ModuleNotFoundError as error:
-        if error.name != where.partition('.')[0] and error.name != where:
+        if not f'{where}.'.startswith(f'{error.name}.'):
             raise UserError(f'{where} imports {error.name!r}, which is not installed') from error
         if file is not None:
-            return _load(file)
+            return _import_file(file)
         raise UserError(
             f'there is no module {where!r} in the working directory or among the installed '
             'packages: write `agent`=path/to/file.py:MyAgent'
         ) from None
 
 
-def _load(file: str) -> Any:
-    """The module in a file, imported under the file's name, so that other processes find it."""
+def _import_file(file: str) -> ModuleType:
+    """Imports a file as a top-level module of its name. A file imported before is not run again."""
     path = pathlib.Path(file).resolve()
     if not path.is_file():
-        raise UserError(f'the agent is defined in {path}, which does not exist: restore the file')
+        raise UserError(f'there is no file {path}, which should define the agent: restore the file')
     for module in list(sys.modules.values()):
-        if getattr(module, '__file__', None) and os.path.abspath(module.__file__) == str(path):
+        if (known := getattr(module, '__file__', None)) and os.path.realpath(known) == str(path):
             return module
-    if path.stem in sys.modules or importlib.util.find_spec(path.stem) is not None:
+    if '.' in path.stem:
+        raise UserError(f'{path}: the name of a module has no dots; rename the file')
+    if path.stem in sys.modules or _is_elsewhere(importlib.util.find_spec(path.stem), path):
         raise UserError(f'{path}: there is another module {path.stem!r}; rename the file')
-    sys.path.insert(0, str(path.parent))
-    return importlib.import_module(path.stem)
+    return _import_from(str(path.parent), path.stem)
+
+
+def _is_elsewhere(spec: ModuleSpec | None, path: pathlib.Path) -> bool:
+    """Whether a module of this name exists in another file."""
+    return (
+        spec is not None and spec.origin is not None and os.path.realpath(spec.origin) != str(path)
+    )
+
+
+def _import_from(folder: str, name: str) -> ModuleType:
+    """Imports the module `name`, which may be in `folder`."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return importlib.import_module(name)

@@ -1,8 +1,8 @@
-"""Settings: fields that state their own meaning, range and choices, and the one way to read them.
+"""Settings: fields that state their meaning, range and choices, and the one way to parse them.
 
-A class of settings is a frozen dataclass of `setting(...)` fields that derives from `Settings`. Its
-values are checked when it is made, whoever makes it. `parse` turns text, as a command line or a
-file has it, into a value of the field's type.
+A class of settings is a frozen dataclass that derives from `Settings`. Its fields are made by
+`setting(...)`. Creating an instance checks every value. `parse` turns text from a command line or a
+file into a value of the field's type.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ BOOLS = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no':
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a value must keep to; None where there is no such bound."""
+    """The range and the choices of a value. None means unbounded."""
 
     least: float | None = None
     most: float | None = None
@@ -30,7 +30,7 @@ class Limits:
     choices: tuple[str, ...] | None = None
 
     def broken(self, value: Any) -> str | None:
-        """What `value` must be, in words, where it is not; else None."""
+        """Returns what is wrong with `value`, as text, or None if nothing is."""
         if self.choices is not None and value not in self.choices:
             return f'must be one of {", ".join(self.choices)}'
         if self.least is not None and value < self.least:
@@ -54,83 +54,95 @@ def setting(
     below: float | None = None,
     choices: Iterable[str] | None = None,
 ) -> Any:
-    """A field of `Settings`.
+    """A field of a `Settings` class.
 
     Args:
-        default: the value where nobody gives one. A number without a bound must not be negative.
-        meaning: what it is, with its unit: the text of the help page.
-        least: the smallest value allowed.
-        most: the largest value allowed.
-        above: a value must be larger than this.
-        below: a value must be smaller than this.
-        choices: the texts allowed.
+        default: the default value. Without `least` and `above`, a number that defaults to 0 or more
+            must not be negative.
+        meaning: the text of the help page: what the setting is, with its unit.
+        least: the smallest allowed value.
+        most: the largest allowed value.
+        above: every value must be larger than this.
+        below: every value must be smaller than this.
+        choices: the allowed texts.
     """
-    number = isinstance(default, int | float) and not isinstance(default, bool)
-    if number and least is None and above is None:
-        least = 0
+    if least is None and above is None:
+        least = _least(default)
     limits = Limits(least, most, above, below, None if choices is None else tuple(choices))
     return dataclasses.field(default=default, metadata={'meaning': meaning, 'limits': limits})
 
 
+def with_default(settings: 'type[Settings]', name: str, default: Any) -> Any:
+    """The field `name` of `settings` with another default, for a subclass."""
+    field = next(field for field in dataclasses.fields(settings) if field.name == name)
+    return dataclasses.field(default=default, metadata=field.metadata)
+
+
+def _least(default: Any) -> float | None:
+    """0 for a number that defaults to 0 or more, else None."""
+    number = isinstance(default, int | float) and not isinstance(default, bool)
+    return 0 if number and default >= 0 else None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A set of settings. Making one raises UserError for a value out of range."""
+    """A set of settings. Its constructor raises UserError for a value out of range."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             check(field, getattr(self, field.name))
 
     def floats(self) -> dict[str, float]:
-        """The fields of type `float` by name: those that lanes of one program may differ in."""
+        """The values of all `float` fields by name: lanes of one program may differ in them."""
         types = kinds(type(self))
         return {name: getattr(self, name) for name, kind in types.items() if kind is float}
 
 
 def kinds(settings: type[Settings]) -> dict[str, type]:
-    """Each field's type by name, in the order of the class."""
+    """The type of each field by name, in the order of the class."""
     types = typing.get_type_hints(settings)
     return {field.name: _kind(types[field.name]) for field in dataclasses.fields(settings)}
 
 
 def _kind(annotation: Any) -> type:
-    """`int` of `int | None`: None stands for a default that is known later."""
+    """Returns `int` for `int | None`, where None is a default that is filled in later."""
     options = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
     return options[0] if type(None) in typing.get_args(annotation) else annotation
 
 
 def limits(field: dataclasses.Field) -> Limits:
-    """The bounds of a field: those of `setting`, or that a number must not be negative."""
-    number = isinstance(field.default, int | float) and not isinstance(field.default, bool)
-    return field.metadata.get('limits', Limits(least=0) if number else Limits())
+    """The limits of a field. One that `setting` did not make has only the implied lower bound."""
+    return field.metadata.get('limits', Limits(least=_least(field.default)))
 
 
 def meaning(field: dataclasses.Field) -> str:
-    """What a field is, in words; empty where its class does not say."""
+    """The help text of a field; empty for a field that `setting` did not make."""
     return field.metadata.get('meaning', '')
 
 
 def check(field: dataclasses.Field, value: Any) -> None:
-    """Raises UserError where `value` is out of the field's range."""
+    """Raises UserError if `value` is out of the field's range. None is always in range."""
     if value is not None and (broken := limits(field).broken(value)):
         raise UserError(f'`{field.name}`={value}: {broken}')
 
 
 def parse(settings: type[Settings], name: str, value: Any, others: Iterable[str] = ()) -> Any:
-    """`value`, which may be text, as a value of the field `name`.
+    """Converts `value` to the type of the field `name` and checks its range.
 
     Args:
-        settings: the class that has the field.
-        name: the field.
-        value: a value of its type, or text that tells one, such as '3e5' or 'false'.
-        others: further names that a message about an unknown one may suggest.
+        settings: the class of the field.
+        name: the name of the field.
+        value: a value of the field's type, or text such as '3e5' or 'false'.
+        others: more names that the message about an unknown name may suggest.
 
     Raises:
-        UserError: there is no such field (the text names the nearest), or the value is of another
-            type or out of range.
+        UserError: the field does not exist (the message names the nearest ones), or the value has
+            another type or is out of range.
     """
     types = kinds(settings)
     if name not in types:
         raise UserError(f'unknown setting {name!r}; nearest: {nearest(name, [*types, *others])}')
+    kind: Any
     kind, given = types[name], value
     field = next(field for field in dataclasses.fields(settings) if field.name == name)
     if value is None and field.default is None:
@@ -151,11 +163,11 @@ def parse(settings: type[Settings], name: str, value: Any, others: Iterable[str]
 def parse_all(
     settings: type[Settings], values: Mapping[str, Any], others: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """`values` with each parsed by `parse`."""
+    """Parses every value of `values`, see `parse`."""
     return {name: parse(settings, name, value, others) for name, value in values.items()}
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The known names most like `name`, or all of them, as text."""
+    """Lists the names most similar to `name`, or all names if none is similar."""
     names = sorted(names)
     return ', '.join(difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names)

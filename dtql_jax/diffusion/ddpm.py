@@ -14,10 +14,10 @@ from dtql_jax.diffusion.karras import Network
 class DDPM:
     """The discrete variance-preserving schedule of Diffusion-QL (arXiv 2208.06193) and IDQL.
 
-    Step t = 0 .. T-1 of a chain has `x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise`,
-    and a network `(x_t, t)` predicts the noise. The constants are `[T]`, computed in float64 and
-    used in float32. They follow a continuous schedule whose beta rises from `beta_min` to
-    `beta_max`, so that the last step is equally noisy whatever the number of `steps` T.
+    At step t = 0 .. T-1 of a chain `x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise`. A
+    network `(x_t, t)` predicts the noise. The constants `[T]` are computed in float64 and used in
+    float32. They follow a continuous schedule whose beta rises from `beta_min` to `beta_max`, so
+    the last step is equally noisy for every number of `steps` T.
     """
 
     steps: int = 5
@@ -38,7 +38,7 @@ class DDPM:
 
     @property
     def alpha_bar_before(self) -> np.ndarray:
-        """`alpha_bar` of the step before, 1 for the first."""
+        """`alpha_bar_{t-1}`, and 1 for the first step."""
         return np.append(1.0, self.alpha_bar[:-1])
 
     @property
@@ -48,10 +48,10 @@ class DDPM:
 
     @property
     def posterior_mean(self) -> tuple[np.ndarray, np.ndarray]:
-        """The weights of `x_0` and of `x_t` in the mean of `x_{t-1}`; 1 and 0 at the first step.
+        """The weights of `x_0` and of `x_t` in the mean of `x_{t-1}`.
 
-        `(1 - alpha_t) sqrt(alpha_bar_{t-1}) / (1 - alpha_bar_t)` and
-        `(1 - alpha_bar_{t-1}) sqrt(alpha_t) / (1 - alpha_bar_t)`.
+        They are `(1 - alpha_t) sqrt(alpha_bar_{t-1}) / (1 - alpha_bar_t)` and
+        `(1 - alpha_bar_{t-1}) sqrt(alpha_t) / (1 - alpha_bar_t)`: 1 and 0 at the first step.
         """
         before, rest = self.alpha_bar_before, 1 - self.alpha_bar
         return (
@@ -65,7 +65,7 @@ class DDPM:
         return _at(np.sqrt(self.alpha_bar), t) * x + _at(np.sqrt(1 - self.alpha_bar), t) * noise
 
     def predict_x0(self, x: jax.Array, t: jax.Array | int, noise: jax.Array) -> jax.Array:
-        """`x / sqrt(alpha_bar_t) - sqrt(1 / alpha_bar_t - 1) noise`: `add_noise` undone."""
+        """`x / sqrt(alpha_bar_t) - sqrt(1 / alpha_bar_t - 1) noise`: inverts `add_noise`."""
         chex.assert_equal_shape([x, noise])
         return _at(self.alpha_bar**-0.5, t) * x - _at(np.sqrt(1 / self.alpha_bar - 1), t) * noise
 
@@ -75,16 +75,22 @@ class DDPM:
         return jnp.mean((noise - network(self.add_noise(x, t, noise), t)) ** 2)
 
     def sample(self, network: Network, x: jax.Array, noise: jax.Array, clip: float) -> jax.Array:
-        """The chain from `x` `[B, A]`, standard normal, to actions in `[-clip, clip]`: `[B, A]`.
+        """Samples Diffusion-QL's chain from standard normal `x` to actions: `[B, A] -> [B, A]`.
 
-        Each step draws from the posterior of `x_{t-1}` given `x_t` and the predicted `x_0`, which
-        is clipped. `noise` `[T, B, A]` is in the order of use; the last has no effect, since the
-        first step's posterior is `x_0` itself. Gradients flow through the whole chain.
+        Each step draws `x_{t-1}` from its posterior given `x_t` and the predicted `x_0`, which is
+        clipped to `[-clip, clip]`. Gradients flow through the whole chain.
+
+        Args:
+            network: predicts the noise of `(x_t, t)`.
+            x: the start of the chain.
+            noise: `[T, B, A]`, one row per step in the order of use. The last row has no effect,
+                because the posterior at the first step is `x_0` itself.
+            clip: the bound of the actions.
         """
         chex.assert_shape(noise, (self.steps, *x.shape))
         x0_weight, x_weight = self.posterior_mean
         std = np.sqrt(self.posterior_variance)
-        # Unrolled: T is small, and the compiler sees every constant.
+        # Unrolled, because T is small and the compiler then sees every constant.
         for i, t in enumerate(reversed(range(self.steps))):
             x0 = self.predict_x0(x, t, network(x, jnp.full(x.shape[:1], t)))
             mean = _at(x0_weight, t) * jnp.clip(x0, -clip, clip) + _at(x_weight, t) * x
@@ -94,11 +100,11 @@ class DDPM:
     def sample_ddpm(
         self, network: Network, x: jax.Array, noise: jax.Array, clip: float
     ) -> jax.Array:
-        """The chain of IDQL from `x` `[B, A]` to actions in `[-clip, clip]`: `[B, A]`.
+        """Samples IDQL's chain from standard normal `x` to actions: `[B, A] -> [B, A]`.
 
-        `x <- (x - (1 - alpha_t) / sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_t)`, then noise of the
-        variance `1 - alpha_t`, none in the last step; x itself is clipped at every step, not the
-        predicted `x_0`. `noise` is as in `sample`.
+        `x <- (x - (1 - alpha_t) / sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_t) + z`, where z has the
+        variance `1 - alpha_t` and is 0 in the last step. Every x is clipped to `[-clip, clip]`;
+        the predicted `x_0` is not. The arguments are those of `sample`.
         """
         chex.assert_shape(noise, (self.steps, *x.shape))
         share = (1 - self.alpha) / np.sqrt(1 - self.alpha_bar)
@@ -111,5 +117,5 @@ class DDPM:
 
 
 def _at(constants: np.ndarray, t: jax.Array | int) -> jax.Array:
-    """The constants `[T]` at step `t`, an axis added for the action dims."""
+    """The constants `[T]` at step `t`, with an added axis for the action dims."""
     return jnp.asarray(constants, jnp.float32)[t][..., None]

@@ -1,9 +1,8 @@
 """Denoisers as Karras et al. write them (EDM, arXiv 2206.00364): preconditioning, loss, samplers.
 
 Symbols: D the denoiser, F the raw network, `u` a quantile in [0, 1), `sigma` the deviation of the
-noise on an unscaled action. A loss weighs by `1 / c_out(sigma)^2`, which is what the source of
-each schedule does: for VP and VE it is `1 / sigma^2`. Each function receives the noise that it
-needs; none draws any.
+noise on an unscaled action. The loss has the weight `1 / c_out(sigma)^2`, as in the source of each
+schedule: for VP and VE it is `1 / sigma^2`. Every function receives its noise as an argument.
 """
 
 import dataclasses
@@ -16,38 +15,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# A network with the state already bound: (input [B, A], noise level [B]) -> [B, A].
+# A network at given states: (input [B, A], noise level [B]) -> [B, A].
 Network = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Preconditioning:
     """`D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`: a denoiser, its loss and its samplers.
 
-    A subclass has `sigma_min` and `sigma_max`, between which the noise levels of training lie, and
-    defines the five functions of sigma. Those take arrays of any shape.
+    A subclass defines the bounds of the noise levels in training, `sigma_min` and `sigma_max`, and
+    five functions of arrays of any shape: `sigma`, `c_skip`, `c_out`, `c_in` and `c_noise`.
     """
 
-    # Whether the loss of the source clips the denoised action to the box.
+    # Whether the source's loss clips the denoised action to the box.
     clip_in_loss: ClassVar[bool] = False
 
+    @property
+    def sigma_min(self) -> float:
+        """The smallest noise level in training."""
+        raise NotImplementedError
+
+    @property
+    def sigma_max(self) -> float:
+        """The largest noise level in training."""
+        raise NotImplementedError
+
     def sigma(self, u: jax.Array) -> jax.Array:
-        """The noise level at the quantile `u` in [0, 1) of the law that training draws from."""
+        """The quantile `u` in [0, 1) of the distribution of noise levels in training."""
         raise NotImplementedError
 
     def c_skip(self, sigma: jax.Array) -> jax.Array:
-        """The share of the noisy input in D."""
+        """The factor of the noisy input in D."""
         raise NotImplementedError
 
     def c_out(self, sigma: jax.Array) -> jax.Array:
-        """The factor on the network's output."""
+        """The factor of the network's output in D."""
         raise NotImplementedError
 
     def c_in(self, sigma: jax.Array) -> jax.Array:
-        """The factor on the network's input."""
+        """The factor of the noisy input in the network's input."""
         raise NotImplementedError
 
     def c_noise(self, sigma: jax.Array) -> jax.Array:
-        """The noise level as the network sees it."""
+        """The network's second input: a function of the noise level."""
         raise NotImplementedError
 
     def denoise(
@@ -55,9 +64,9 @@ class Preconditioning:
     ) -> jax.Array:
         """`D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)` for `x` `[B, A]`, `sigma` `[B]`.
 
-        With `clip` the denoised action is clipped to `[-clip, clip]`. DTQL's released code does so
-        on the benchmark tasks, also in the loss (its toy script does not). Only EDM may: where
-        c_skip is 1, an untrained D lies outside the box and the clip cuts its gradient.
+        With `clip` the denoised action is clipped to `[-clip, clip]`. DTQL's released code clips on
+        the benchmark tasks, in the loss too; its toy script does not. In a loss only EDM may clip:
+        where c_skip is 1, an untrained D lies outside the box and the clip removes its gradient.
         """
         chex.assert_rank([x, sigma], [2, 1])
         s = sigma[:, None]
@@ -75,17 +84,18 @@ class Preconditioning:
     ) -> jax.Array:
         """`mean ((D(x + sigma noise, sigma) - x) / c_out(sigma))^2` over batch and action dims.
 
-        `x` and `noise` are `[B, A]`, `sigma` `[B]`. The paper sums over dims; the released code
-        averages, and so do we. Gradients flow to the network and, through all three places where
-        it enters, to `x`: that is what makes this loss a trust region for a policy's actions.
+        `x` and `noise` are `[B, A]`, `sigma` `[B]`. The paper sums over dims; this follows the
+        released code, which averages. Gradients flow to the network, and to `x` through all three
+        of its occurrences, so the loss can serve as a trust region for a policy's actions.
         """
         chex.assert_equal_shape([x, noise])
         denoised = self.denoise(network, x + sigma[:, None] * noise, sigma, clip)
         return jnp.mean(((denoised - x) / self.c_out(sigma)[:, None]) ** 2)
 
     def time_steps(self, steps: int, rho: float = 7.0) -> np.ndarray:
-        """EDM's eq. 5: `steps` noise levels from sigma_max to sigma_min, evenly spaced as
-        `sigma^(1/rho)`, and 0 after them: `[steps + 1]`.
+        """EDM's eq. 5: noise levels from sigma_max to sigma_min, then 0: `[steps + 1]`.
+
+        `sigma^(1/rho)` is evenly spaced.
         """
         ends = self.sigma_max ** (1 / rho), self.sigma_min ** (1 / rho)
         return np.append(np.linspace(*ends, steps) ** rho, 0.0)
@@ -95,8 +105,8 @@ class Preconditioning:
     ) -> jax.Array:
         """EDM's algorithm 1 (`sigma(t) = t`) from standard normal `noise` `[B, A]`: `[B, A]`.
 
-        Heun's method on `dx/dt = (x - D(x, t)) / t` from `x = t_0 noise`: second order with
-        `2 steps - 1` calls of the network. `clip` as in `denoise`.
+        Heun's method on `dx/dt = (x - D(x, t)) / t` from `x = t_0 noise`. It is of second order and
+        calls the network `2 steps - 1` times. `clip` is as in `denoise`.
         """
         t = jnp.asarray(self.time_steps(steps), noise.dtype)
 
@@ -119,10 +129,11 @@ class Preconditioning:
     ) -> jax.Array:
         """EDM's algorithm 2 from normal `noise` `[B, A]` and `churn_noise` `[N, B, A]`: `[B, A]`.
 
-        Each of the N steps first adds noise, then removes more than that by Heun's method:
+        Each of the N steps first adds noise, which corrects the errors of earlier steps, then
+        removes more noise by Heun's method:
             gamma = min(S_churn / N, sqrt(2) - 1) where S_min <= t <= S_max, else 0,
             t' = (1 + gamma) t,  x' = x + sqrt(t'^2 - t^2) S_noise churn_noise.
-        Fresh noise corrects the errors of earlier steps. `S_churn = 0` gives algorithm 1.
+        `S_churn = 0` gives algorithm 1. `clip` is as in `denoise`.
         """
         steps = len(churn_noise)
         t = jnp.asarray(self.time_steps(steps), noise.dtype)
@@ -144,7 +155,7 @@ class Preconditioning:
     def _heun(
         self, network: Network, x: jax.Array, now: jax.Array, then: jax.Array, clip: float | None
     ) -> jax.Array:
-        """From the noise level `now` to `then > 0`: Euler, then the mean of the slopes at both."""
+        """Heun's step from noise level `now` to `then > 0`: the mean of the slopes at both."""
 
         def slope(x: jax.Array, t: jax.Array) -> jax.Array:
             return (x - self.denoise(network, x, jnp.full(len(x), t), clip)) / t
@@ -156,7 +167,7 @@ class Preconditioning:
     def _last(
         self, network: Network, x: jax.Array, now: jax.Array, clip: float | None
     ) -> jax.Array:
-        """Euler's step to noise level 0, where there is no slope: `x - t (x - D) / t = D`."""
+        """Euler's step from noise level `now` to 0: `x - t (x - D) / t = D`."""
         return self.denoise(network, x, jnp.full(len(x), now), clip)
 
 
@@ -164,12 +175,11 @@ class Preconditioning:
 class EDM(Preconditioning):
     """EDM preconditioning (arXiv 2206.00364, Table 1) with log-logistic noise levels.
 
-    `sigma` follows a log-logistic law with median `sigma_data` and scale 1/2, truncated to
-    `[sigma_min, sigma_max]`. This is the density of DTQL's released code; EDM itself uses a
-    log-normal one.
+    `sigma` has a log-logistic distribution with median `sigma_data` and scale `scale`, truncated to
+    `[sigma_min, sigma_max]`, as in DTQL's released code. EDM itself draws from a log-normal one.
     """
 
-    clip_in_loss: ClassVar[bool] = True  # as DTQL's released code does
+    clip_in_loss: ClassVar[bool] = True  # as in DTQL's released code
 
     sigma_data: float = 0.5
     sigma_min: float = 0.002
@@ -177,11 +187,11 @@ class EDM(Preconditioning):
     scale: float = 0.5
 
     def sigma(self, u: jax.Array) -> jax.Array:
-        """The noise level at the quantile `u` in [0, 1) of the truncated law, any shape.
+        """The quantile `u` in [0, 1) of the truncated distribution, for any shape of `u`.
 
-        The inverse of `F(sigma) = sigmoid((ln sigma - ln sigma_data) / scale)` between
-        `F(sigma_min)` and `F(sigma_max)`. Odds are formed from `u` and `1 - u` apart, which keeps
-        float32 exact where `F` is close to 1.
+        It inverts `F(sigma) = sigmoid((ln sigma - ln sigma_data) / scale)` between `F(sigma_min)`
+        and `F(sigma_max)`. F and 1 - F are computed separately from `u` and `1 - u`, which keeps
+        float32 accurate where F is close to 1.
         """
         low, high = (self._cdf(s) for s in (self.sigma_min, self.sigma_max))
         p = low + (high - low) * u
@@ -189,6 +199,7 @@ class EDM(Preconditioning):
         return self.sigma_data * (p / one_minus_p) ** self.scale
 
     def _cdf(self, sigma: float) -> float:
+        """`F(sigma)` before the truncation."""
         return 1.0 / (1.0 + math.exp(-math.log(sigma / self.sigma_data) / self.scale))
 
     def c_skip(self, sigma: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The continuous processes of Song et al. (arXiv 2011.13456): variance preserving and exploding."""
+"""The variance-preserving and variance-exploding processes of Song et al. (arXiv 2011.13456)."""
 
 import dataclasses
 import math
@@ -14,29 +14,30 @@ from dtql_jax.diffusion.karras import Network, Preconditioning
 class VP(Preconditioning):
     """The continuous variance-preserving process (Song et al., arXiv 2011.13456), as a denoiser.
 
-    The column 'VP' of EDM's table 1: t is uniform in [epsilon_t, 1] and
-    `sigma(t)^2 = exp(beta_d t^2 / 2 + beta_min t) - 1`. F predicts the noise. The betas are the
-    source's, for images, and kept since c_in scales every noisy action to a variance near 1.
-    `epsilon_t` is that of SRPO (arXiv 2310.07297), which uses the same process for actions; EDM
+    It is the column 'VP' of EDM's table 1: t is uniform in [epsilon_t, 1] and
+    `sigma(t)^2 = exp(beta_d t^2 / 2 + beta_min t) - 1`. F predicts the noise. The source chose the
+    betas for images; they fit actions too, because c_in scales every noisy action to a variance
+    near 1. `epsilon_t` is that of SRPO (arXiv 2310.07297), which uses this process for actions; EDM
     trains from 1e-5 and samples from 1e-3.
     """
 
     beta_d: float = 19.9
     beta_min: float = 0.1
     epsilon_t: float = 1e-3
-    discrete_steps: int = 1000  # EDM's M: the network sees t as a step of a chain of so many
+    discrete_steps: int = 1000  # EDM's M: the network receives t as a step of a chain of M steps
 
     @property
     def sigma_min(self) -> float:
-        """sigma(epsilon_t), 0.0105."""
+        """`sigma(epsilon_t)`, 0.0105."""
         return self._level(self.epsilon_t)
 
     @property
     def sigma_max(self) -> float:
-        """sigma(1), 152."""
+        """`sigma(1)`, 152."""
         return self._level(1.0)
 
     def _level(self, t: float) -> float:
+        """`sigma(t)` in float64."""
         return math.sqrt(math.expm1(self.beta_d * t**2 / 2 + self.beta_min * t))
 
     def sigma(self, u: jax.Array) -> jax.Array:
@@ -47,7 +48,7 @@ class VP(Preconditioning):
     def time(self, sigma: jax.Array) -> jax.Array:
         """The inverse of `sigma(t)`: `(sqrt(beta_min^2 + 2 beta_d L) - beta_min) / beta_d`.
 
-        `L = ln(1 + sigma^2)`. Written without that difference, which cancels at small sigma.
+        `L = ln(1 + sigma^2)`. The code avoids the difference, which cancels at small sigma.
         """
         level = jnp.log1p(sigma**2)
         root = jnp.sqrt(self.beta_min**2 + 2 * self.beta_d * level)
@@ -74,13 +75,13 @@ class VP(Preconditioning):
 class VE(Preconditioning):
     """The variance-exploding process (Song et al., arXiv 2011.13456), as a denoiser.
 
-    The column 'VE' of EDM's table 1: `ln sigma` is uniform between the ends. F predicts the noise,
-    but for its sign. The network sees the noisy action unscaled, so that sigma_max matters.
+    It is the column 'VE' of EDM's table 1: `ln sigma` is uniform between the bounds. F predicts the
+    negative noise. The network receives the noisy action unscaled, so sigma_max matters.
     """
 
     sigma_min: float = 0.02
-    # Not the source's 100, which is about the largest distance between two images (the rule of
-    # arXiv 2006.09011). Actions in [-1, 1]^A are at most 2 sqrt(A) apart: 9.8 for 24 dimensions.
+    # The rule of arXiv 2006.09011: the largest distance between two data. It is about 100 for the
+    # source's images. Actions in [-1, 1]^A are at most 2 sqrt(A) apart: 9.8 for 24 dimensions.
     sigma_max: float = 10.0
 
     def sigma(self, u: jax.Array) -> jax.Array:
@@ -109,7 +110,7 @@ class VPSDE:
     """The continuous variance-preserving process of SRPO (arXiv 2310.07297), with noise networks.
 
     `x_t = alpha_t x_0 + sigma_t noise` for t in [0, 1], and a network `(x_t, t)` predicts the
-    noise. `VP` is the same process, in which a denoiser is learned instead.
+    noise. `VP` is the same process, but its network is part of a denoiser.
     """
 
     beta_min: float = 0.1
@@ -120,13 +121,13 @@ class VPSDE:
         return -(self.beta_max - self.beta_min) / 4 * t**2 - self.beta_min / 2 * t
 
     def alpha(self, t: jax.Array) -> jax.Array:
-        """The share of the clean action: `exp(log alpha_t)`."""
+        """`exp(log_alpha(t))`, the factor of the clean action."""
         return jnp.exp(self.log_alpha(t))
 
     def sigma(self, t: jax.Array) -> jax.Array:
-        """The deviation of the noise: `sqrt(1 - alpha_t^2)`.
+        """`sqrt(1 - alpha_t^2)`, the deviation of the noise.
 
-        As `-expm1(2 log alpha_t)`: near t = 0 the difference from 1 would cancel in float32.
+        `1 - alpha_t^2` is computed as `-expm1(2 log alpha_t)`, which does not cancel near t = 0.
         """
         return jnp.sqrt(-jnp.expm1(2 * self.log_alpha(t)))
 

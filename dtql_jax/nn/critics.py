@@ -1,4 +1,4 @@
-"""State-action values and state values."""
+"""Networks of state-action values `Q(s, a)` and state values `V(s)`."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,12 +10,12 @@ from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, Linear
 
 
 class TwinQ(nn.Module):
-    """Two critics `Q_k(s, a)` with parameters of their own: `[B, O], [B, A] -> [2, B]`."""
+    """Two critics `Q_k(s, a)` with separate parameters: `[B, O], [B, A] -> [2, B]`."""
 
     hidden: Sequence[int]
     activation: Callable[[jax.Array], jax.Array]
     layer_norm: bool = False
-    layer: Callable[[int], nn.Module] = Linear
+    layer: Callable[..., nn.Module] = Linear
 
     @nn.compact
     def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
@@ -25,16 +25,16 @@ class TwinQ(nn.Module):
             layers = self.hidden, 1, self.activation, self.layer_norm, self.layer
             return MLP(*layers, name=name)(x)[..., 0]
 
-        # Not by a vmap over the members: batched products are slower on a CPU.
+        # A vmap over the two would be slower on a CPU, where batched products are slow.
         return jnp.stack([q('q1'), q('q2')])
 
 
 class Value(nn.Module):
-    """A state value `V(s)`: `[B, O] -> [B]`; `input_norm` puts a LayerNorm on s."""
+    """A state value `V(s)`: `[B, O] -> [B]`. With `input_norm` a LayerNorm is applied to s."""
 
     hidden: Sequence[int]
     activation: Callable[[jax.Array], jax.Array]
-    layer: Callable[[int], nn.Module] = Linear
+    layer: Callable[..., nn.Module] = Linear
     layer_norm: bool = False
     input_norm: bool = False
     input_norm_epsilon: float = LAYER_NORM_EPSILON
@@ -49,7 +49,7 @@ class Value(nn.Module):
 
 
 class Critic(nn.Module):
-    """`TwinQ` and `Value` as one network, for methods that train them by one loss."""
+    """`TwinQ` and `Value` as one network, for methods that train both by one loss."""
 
     q: TwinQ
     v: Value

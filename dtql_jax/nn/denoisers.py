@@ -1,4 +1,4 @@
-"""Networks of diffusion policies, and the features of time that they see."""
+"""Networks of diffusion policies, and the features of the noise level that they receive."""
 
 import math
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, Linear, mish
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoidal features of a scalar `[B]`, then Linear 2d, Mish, Linear d: `[B, dim]`.
+    """Sinusoidal features of a scalar `[B]`, then Linear(2 dim), Mish, Linear(dim): `[B, dim]`.
 
-    Frequencies are `exp(-k ln(10000) / (dim/2 - 1))`, sines before cosines.
+    The features are the sines, then the cosines, of `c exp(-k ln(10000) / (dim/2 - 1))`.
     """
 
     dim: int
@@ -31,13 +31,13 @@ class Denoiser(nn.Module):
     """DTQL's raw diffusion network `F(x, c | s)`: `[B, A], [B], [B, O] -> [B, A]`.
 
     The input is `[x, s, embedding(c)]`. As in the released code, the first linear layer has no
-    activation, so that the first two compose: five linear layers, three Mish.
+    activation. The default is five linear layers with Mish after the second, third and fourth.
     """
 
     action_dim: int
     hidden: int = 256
     time_dim: int = 16
-    layers: int = 3  # with an activation
+    layers: int = 3  # hidden layers with an activation
     activation: Callable[[jax.Array], jax.Array] = mish
     layer_norm: bool = False
 
@@ -52,14 +52,14 @@ class Denoiser(nn.Module):
 class NoisePredictor(nn.Module):
     """Diffusion-QL's noise network `eps(x, t | s)`: `[B, A], [B], [B, O] -> [B, A]`.
 
-    The input is `[x, embedding(t), s]`, in another order than that of `Denoiser`; three Mish layers
-    and a linear one.
+    The input is `[x, embedding(t), s]`, another order than in `Denoiser`. The default is three
+    layers with Mish and a linear output layer.
     """
 
     action_dim: int
     hidden: int = 256
     time_dim: int = 16
-    layers: int = 3  # with an activation
+    layers: int = 3  # hidden layers with an activation
     activation: Callable[[jax.Array], jax.Array] = mish
     layer_norm: bool = False
 
@@ -72,7 +72,10 @@ class NoisePredictor(nn.Module):
 
 
 class FourierFeatures(nn.Module):
-    """`[cos 2 pi t w, sin 2 pi t w]` of a scalar `t` `[B]`: `[B, dim]`, `w ~ N(0, deviation^2)`."""
+    """`[cos 2 pi t w, sin 2 pi t w]` of a scalar `t` `[B]`: `[B, dim]`.
+
+    The frequencies w are trained. They start from `N(0, deviation^2)`.
+    """
 
     dim: int
     deviation: float
@@ -87,8 +90,8 @@ class FourierFeatures(nn.Module):
 class FixedFourierFeatures(nn.Module):
     """`[sin 2 pi t w, cos 2 pi t w]` of a scalar `t` `[B]`: `[B, dim]`, `w ~ N(0, deviation^2)`.
 
-    The frequencies are parameters, since they differ between seeds, but have no gradient. Adam
-    leaves them as they are; a weight decay must leave them out.
+    The frequencies w are parameters, because they differ between seeds, but have no gradient. Adam
+    does not change them; an optimiser with weight decay must exclude them.
     """
 
     dim: int
@@ -105,9 +108,9 @@ class FixedFourierFeatures(nn.Module):
 class ResidualDenoiser(nn.Module):
     """The noise network of IDQL and SRPO, `eps(x, t | s)`: `[B, A], [B], [B, O] -> [B, A]`.
 
-    The input is `[x, s, e]`, where e is an MLP of `features(t)` with a linear end. Each block adds
-    `W2 act(W1 LayerNorm(dropout(h)))`, W1 four times as wide as h. `dropout` `[blocks, B, hidden]`
-    are the factors of `dropout_factors`; without them nothing is dropped.
+    The input is `[x, s, e]`, where e is an MLP of `features(t)` with a linear output layer. Each
+    block adds `W2 act(W1 LayerNorm(dropout(h)))` to h; W1 has four times the width of h. `dropout`
+    `[blocks, B, hidden]` holds the factors of `dropout_factors`; None drops nothing.
     """
 
     action_dim: int
@@ -115,8 +118,8 @@ class ResidualDenoiser(nn.Module):
     activation: Callable[[jax.Array], jax.Array]
     hidden: int = 256
     blocks: int = 3
-    layer: Callable[[int], nn.Module] = Linear  # outside the blocks
-    block_layer: Callable[[int], nn.Module] = Linear
+    layer: Callable[..., nn.Module] = Linear  # outside the blocks
+    block_layer: Callable[..., nn.Module] = Linear
     epsilon: float = LAYER_NORM_EPSILON
 
     @nn.compact
@@ -136,5 +139,5 @@ class ResidualDenoiser(nn.Module):
 
 
 def dropout_factors(u: jax.Array, rate: jax.Array) -> jax.Array:
-    """0 where `u < rate`, else `1 / (1 - rate)`: what dropout multiplies by, `u` standard."""
+    """The factors of dropout: 0 where `u < rate`, else `1 / (1 - rate)`, for u in [0, 1)."""
     return jnp.where(u < rate, 0.0, 1.0 / (1.0 - rate))

@@ -1,4 +1,4 @@
-"""Activations, linear layers and the MLP, initialised as the released codes do."""
+"""Activations, linear layers and the MLP, initialised as in the released codes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,15 +8,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dtql_jax.types import Params
+
 LAYER_NORM_EPSILON = 1e-5  # torch's; Flax's default is 1e-6.
 
 
 @jax.custom_jvp
 def mish(x: jax.Array) -> jax.Array:
-    """`x tanh(softplus(x))` by one exponential: `x n / (n + 2)` with `n = e^x (e^x + 2)`.
+    """`x tanh(softplus(x))`, computed as `x n / (n + 2)` with `n = e^x (e^x + 2)`.
 
-    Four times as fast on a CPU as its definition, which takes exp, log1p and tanh. Beyond 20 the
-    factor is 1 in float32, and `e^x` is cut there before it overflows.
+    This form needs one exponential and is four times as fast on a CPU as exp, log1p and tanh. From
+    x = 20 on the factor is 1 in float32, so `e^x` is capped there before it overflows.
     """
     e = jnp.exp(jnp.minimum(x, 20.0))
     n = e * (e + 2.0)
@@ -29,16 +31,16 @@ def _mish_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[ja
     (x,), (dx,) = primals, tangents
     e = jnp.exp(jnp.minimum(x, 20.0))
     n = e * (e + 2.0)
-    # The exponential alone is shared with the value: a compiler that finds more in common keeps
-    # it in memory instead of computing it again, which takes longer. n + 2 = (e + 1)^2 + 1.
+    # Value and slope share the exponential only. If they shared more, the compiler would store the
+    # shared part, which is slower than computing it again. n + 2 = (e + 1)^2 + 1.
     p = e + 1.0
     inverse = 1.0 / (p * p + 1.0)
-    # Divided twice, since the square of n overflows.
+    # Two factors of 1 / (n + 2), because the square of n overflows.
     slope = inverse * (e * p + e + jnp.minimum(x, 20.0) * (4.0 * e * p * inverse))
     return x * (n / (n + 2.0)), slope * dx
 
 
-# What a setting such as `critic_activation` names.
+# The choices of settings such as `critic_activation`.
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     'relu': nn.relu,
     'mish': mish,
@@ -50,6 +52,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def _torch_uniform(fan_in: int) -> nn.initializers.Initializer:
+    """Uniform in `+-1/sqrt(fan_in)`."""
     bound = 1.0 / math.sqrt(fan_in)
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
         key, shape, dtype, -bound, bound
@@ -57,11 +60,12 @@ def _torch_uniform(fan_in: int) -> nn.initializers.Initializer:
 
 
 def orthogonal(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
-    """A uniformly drawn matrix with orthonormal rows or columns, whichever are fewer.
+    """Draws a uniform random matrix with orthonormal rows or columns, whichever are fewer.
 
-    Gram-Schmidt, each vector projected twice, on a Gaussian matrix; the law is that of torch's
-    and Flax's orthogonal initialisation (gain 1). Those call LAPACK's QR, and several such calls in
-    one compiled CPU program can lock up XLA's thread pool for ever (seen with jaxlib 0.10).
+    The distribution is that of torch's and Flax's orthogonal initialisation (gain 1). It is
+    computed by Gram-Schmidt on a Gaussian matrix, with two projections per vector. Torch and Flax
+    call LAPACK's QR instead: several such calls in one compiled CPU program can deadlock XLA's
+    thread pool (seen with jaxlib 0.10).
     """
     rows, columns = shape
     gaussian = jax.random.normal(key, (max(shape), min(shape)), dtype)
@@ -77,7 +81,7 @@ def orthogonal(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32)
 
 
 class Linear(nn.Module):
-    """`x W + b` with torch's default initialisation: both uniform in `+-1/sqrt(fan_in)`."""
+    """`x W + b`, `W` and `b` uniform in `+-1/sqrt(fan_in)`: torch's default initialisation."""
 
     features: int
 
@@ -90,25 +94,28 @@ class Linear(nn.Module):
 
 
 class XavierDense(nn.Dense):
-    """`x W + b` with `W` uniform in `+-sqrt(6 / (fan_in + fan_out))` and zero bias: jaxrl5's."""
+    """`x W + b`, `W` uniform in `+-sqrt(6 / (fan_in + fan_out))` and `b` 0: jaxrl5's layer."""
 
     kernel_init: nn.initializers.Initializer = nn.initializers.xavier_uniform()
 
 
 class OrthogonalDense(nn.Dense):
-    """`x W + b` with `W` orthogonal, gain sqrt(2), and zero bias: jaxrl's."""
+    """`x W + b`, `W` orthogonal with gain sqrt(2) and `b` 0: jaxrl's layer."""
 
     kernel_init: nn.initializers.Initializer = lambda *args: math.sqrt(2) * orthogonal(*args)
 
 
 class MLP(nn.Module):
-    """Hidden layers of `layer`, optionally LayerNorm, then `activation`; a linear output layer."""
+    """Hidden layers and a linear output layer.
+
+    A hidden layer is `layer`, then LayerNorm if `layer_norm`, then `activation`.
+    """
 
     hidden: Sequence[int]
     out: int
     activation: Callable[[jax.Array], jax.Array]
     layer_norm: bool = False
-    layer: Callable[[int], nn.Module] = Linear
+    layer: Callable[..., nn.Module] = Linear
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -118,3 +125,8 @@ class MLP(nn.Module):
                 x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON)(x)
             x = self.activation(x)
         return self.layer(self.out)(x)
+
+
+def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:
+    """The output of `module` with the parameters `params`."""
+    return module.apply({'params': params}, *inputs)

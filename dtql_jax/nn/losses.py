@@ -1,4 +1,4 @@
-"""Scalar mathematics shared by the agents: arrays in, arrays out, no parameters, no randomness."""
+"""Losses and targets that agents share: pure functions of arrays, without parameters or noise."""
 
 import chex
 import jax
@@ -9,7 +9,7 @@ def expectile_loss(diff: jax.Array, expectile: jax.Array) -> jax.Array:
     """Mean of `|expectile - 1[diff <= 0]| * diff^2` for `diff` `[B]` (IQL, arXiv 2110.06169).
 
     With `diff = target - prediction`, an expectile above 1/2 pulls the prediction towards the
-    upper part of the targets.
+    larger targets.
     """
     weight = jnp.where(diff > 0, expectile, 1.0 - expectile)
     return jnp.mean(weight * diff**2)
@@ -24,7 +24,7 @@ def td_target(
 
 
 def twin_td_loss(q: jax.Array, target: jax.Array) -> jax.Array:
-    """`sum_k mean_b (q[k, b] - target[b])^2` over the members of an ensemble `q` `[K, B]`."""
+    """`sum_k mean_b (q[k, b] - target[b])^2` of an ensemble `q` `[K, B]` and `target` `[B]`."""
     chex.assert_rank([q, target], [2, 1])
     return jnp.sum(jnp.mean((q - target) ** 2, axis=-1))
 

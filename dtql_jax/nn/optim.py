@@ -1,4 +1,4 @@
-"""Adam, gradient clipping and learning-rate decay as the released codes have them."""
+"""Adam, gradient clipping and learning-rate decay as in the released codes."""
 
 import math
 
@@ -14,8 +14,8 @@ def scale_by_adam(
 ) -> optax.GradientTransformation:
     """Adam's direction `m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)` (arXiv 1412.6980).
 
-    As optax's, but for the corrections: `1 - b^t` in float32 cancels, which makes optax's first
-    step 6e-6 too short. `-expm1(t ln b)` does not.
+    It differs from optax's Adam in rounding only: `1 - b^t` is computed as `-expm1(t ln b)`. In
+    float32 the difference cancels, which makes optax's first step 6e-6 too short.
     """
 
     def correction(b: float, count: jax.Array) -> jax.Array:
@@ -36,15 +36,15 @@ def scale_by_adam(
 
 
 def clip_by_norm(gradient: Params, max_norm: jax.Array) -> Params:
-    """`gradient * min(1, max_norm / (norm + 1e-6))` with the global L2 norm, as torch clips."""
+    """`gradient * min(1, max_norm / (norm + 1e-6))` with the global L2 norm, as in torch."""
     factor = jnp.minimum(1.0, max_norm / (optax.global_norm(gradient) + 1e-6))
     return jax.tree.map(lambda g: g * factor, gradient)
 
 
 def cosine_decay(step: jax.Array, total: int) -> jax.Array:
-    """`(1 + cos(pi * step / total)) / 2`: the factor on a learning rate, 1 at 0 and 0 at `total`.
+    """`(1 + cos(pi step / total)) / 2`: the factor on a learning rate after `step` updates.
 
-    It is 1 for a negative `step` and 0 beyond `total`. torch's `CosineAnnealingLR(T_max=total,
-    eta_min=0)` after `step` calls of `scheduler.step()`.
+    It is 1 for a negative `step` and 0 for a `step` above `total`. Between, it is that of torch's
+    `CosineAnnealingLR(T_max=total, eta_min=0)` after `step` calls of `scheduler.step()`.
     """
     return 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(step / total, 0.0, 1.0)))

@@ -1,4 +1,4 @@
-"""Gaussian policies."""
+"""Networks of Gaussian policies."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,13 @@ import jax.numpy as jnp
 
 from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, OrthogonalDense, orthogonal
 
+LOG_STD_RANGE = (-5.0, 2.0)  # the log deviation is clamped to it and has no gradient outside
+
 
 class GaussianPolicy(nn.Module):
     """Mean and log deviation of a Gaussian before tanh: `[B, O] -> ([B, A], [B, A])`.
 
-    Every layer is orthogonal (gain 1) with zero bias, the output included. The log deviation is
-    clamped to [-5, 2], with no gradient outside.
+    Every layer, the output layer too, starts orthogonal (gain 1) with zero bias.
     """
 
     action_dim: int
@@ -32,14 +33,14 @@ class GaussianPolicy(nn.Module):
             x = self.activation(x)
         x = nn.Dense(2 * self.action_dim, kernel_init=orthogonal)(x)
         mean, log_std = jnp.split(x, 2, axis=-1)
-        return mean, jnp.clip(log_std, -5.0, 2.0)
+        return mean, jnp.clip(log_std, *LOG_STD_RANGE)
 
 
 class TanhMeanPolicy(nn.Module):
-    """IQL's Gaussian in the unit box, no tanh after the noise: `[B, O] -> ([B, A], [A])`.
+    """IQL's Gaussian `N(tanh(MLP(s)), exp(log_std)^2)`: `[B, O] -> ([B, A], [A])`.
 
-    The mean is `tanh(MLP(s))`. The log deviation is one parameter for all states,
-    0 at first and clamped to [-5, 2].
+    Its noise is not squashed. The log deviation is one parameter per dimension for all states; it
+    starts at 0.
     """
 
     action_dim: int
@@ -55,4 +56,4 @@ class TanhMeanPolicy(nn.Module):
             hidden, self.action_dim, self.activation, self.layer_norm, orthogonal, name='mean'
         )(obs)
         log_std = self.param('log_std', nn.initializers.zeros, (self.action_dim,))
-        return jnp.tanh(mean), jnp.clip(log_std, -5.0, 2.0)
+        return jnp.tanh(mean), jnp.clip(log_std, *LOG_STD_RANGE)

@@ -1,107 +1,169 @@
-"""The parts that agents share, by hand: Adam, clipping, ranking by Q, the check of a choice."""
+"""What all agents inherit: the initial state, one optimiser step, targets, delayed updates."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.agents import base
-from dtql_jax.agents.candidates import best_by_q, min_q
-from dtql_jax.nn.critics import TwinQ
-from dtql_jax.nn.optim import clip_by_norm, scale_by_adam
-from dtql_jax.types import UserError
+from dtql_jax.agents.base import Agent, Config
+from dtql_jax.types import Rare, Spec
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
-GRADIENTS = np.array([[0.5, -2.0, 1e-3], [-0.1, -1.0, 2e-3], [3.0, 0.0, -1e-3]])
+
+class Linear(Agent):
+    """Two linear networks, of which the first has a target."""
+
+    targets = ('a',)
+
+    def networks(self):
+        return {name: (nn.Dense(2), (jnp.zeros((1, 3)),)) for name in ('a', 'b')}
+
+    def one_step(self, state):
+        """A step of a on a gradient of ones."""
+        return self.descend(state, 'a', jnp.float32(0.1), self.loss_of_ones)
+
+    def loss_of_ones(self, state):
+        """Its gradient is 1 for every entry of a."""
+        loss = sum(jnp.sum(x) for x in jax.tree.leaves(state.params['a']))
+        return loss, {'a/loss': loss}
 
 
-def test_three_steps_of_adam():
-    """Against the paper's recursion in float64."""
-    adam = scale_by_adam()
-    state = adam.init({'w': jnp.zeros(3)})
-    m, v = np.zeros(3), np.zeros(3)
-    for t, g in enumerate(GRADIENTS, start=1):
-        direction, state = jax.jit(adam.update)({'w': jnp.float32(g)}, state)
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-        expected = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
-        np.testing.assert_allclose(direction['w'], expected, rtol=1e-6)
-        assert state.count == t
+@pytest.fixture(scope='module')
+def agent():
+    return Linear(Spec(3, 2), Config(discount=0.5))
 
 
-def test_the_first_step_of_adam_is_the_sign():
-    """Up to eps and rounding; with `1 - b^t` in float32 it would be 6e-6 too short."""
-    adam = scale_by_adam()
-    gradient = jnp.array([0.5, -2.0, 1e3, -7.0])
-    direction, _ = jax.jit(adam.update)(gradient, adam.init(gradient))
-    np.testing.assert_allclose(direction, np.sign(gradient), rtol=3e-7)
+@pytest.fixture(scope='module')
+def state(agent, quick_compile):
+    return jax.jit(agent.init)(jax.random.key(0))
 
 
-def test_other_constants_of_adam():
-    adam = scale_by_adam(b1=0.5, b2=0.5, eps=1.0)
-    state = adam.init(jnp.zeros(1))
-    first, state = adam.update(jnp.array([2.0]), state)
-    second, _ = adam.update(jnp.array([4.0]), state)
-    np.testing.assert_allclose(first, 2 / (2 + 1), rtol=1e-6)
-    # m = 0.5 (0.5 * 2) + 0.5 * 4 = 2.5, v = 0.5 (0.5 * 4) + 0.5 * 16 = 9, both through 0.75.
-    np.testing.assert_allclose(second, (10 / 3) / (np.sqrt(12) + 1), rtol=1e-6)
+def same(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
 
 
-def test_gradients_are_clipped_by_the_norm_of_all():
-    """The norm of (3, 4) and 12 is 13."""
-    gradient = {'a': jnp.array([3.0, 4.0]), 'b': {'c': jnp.array([[12.0]])}}
-    clipped = clip_by_norm(gradient, 6.5)
-    np.testing.assert_allclose(clipped['a'], [1.5, 2.0], rtol=1e-6)
-    np.testing.assert_allclose(clipped['b']['c'], [[6.0]], rtol=1e-6)
+def moved(a, b):
+    """By how much each entry has changed."""
+    return jax.tree.map(lambda x, y: np.asarray(y - x), a, b)
 
 
-@pytest.mark.parametrize('max_norm', [13.1, 100.0])
-def test_gradients_within_the_norm_are_left_as_they_are(max_norm):
-    gradient = [jnp.array([3.0, 4.0]), jnp.array([12.0])]
-    for before, after in zip(gradient, clip_by_norm(gradient, max_norm), strict=True):
-        np.testing.assert_array_equal(before, after)
+def test_init__has_networks_targets_floats_and_a_key_of_its_own(agent, state):
+    assert set(state.params) == set(state.opt) == {'a', 'b'}
+    assert not same(state.params['a'], state.params['b'])
+    assert same(state.target, {'a': state.params['a']})
+    assert state.hparams == {'discount': 0.5}
+    assert state.step == 0
+    words = jax.random.key_data(state.key)
+    assert not np.array_equal(words, jax.random.key_data(jax.random.key(0)))
 
 
-def test_torch_s_millionth_shortens_a_gradient_of_just_the_norm():
-    """factor = c / (norm + 1e-6): for norm and c of 1e-4 it is 1 / 1.01. And 0 stays 0."""
-    np.testing.assert_allclose(clip_by_norm(jnp.array([1e-4]), 1e-4), [1e-4 / 1.01], rtol=1e-5)
-    assert clip_by_norm(jnp.zeros(2), 1.0).tolist() == [0, 0]
+def test_descend__moves_one_network_by_its_optimiser_and_learning_rate(agent, state):
+    """Adam's first step has the size of the learning rate."""
+    after, metrics = jax.jit(agent.one_step)(state)
+    for change in jax.tree.leaves(moved(state.params['a'], after.params['a'])):
+        np.testing.assert_allclose(change, -0.1, rtol=1e-6)
+    assert same(after.params['b'], state.params['b'])
+    assert same(after.target, state.target)
+    assert list(metrics) == ['a/loss']
 
 
-def q_of(action):
-    """Largest at (0.2, -0.4)."""
-    return -((action[:, 0] - 0.2) ** 2) - (action[:, 1] + 0.4) ** 2
+def test_descend__shows_the_loss_what_was_updated_before(agent, state):
+    """The loss of a uses the updated b, whose own entries get no gradient."""
+
+    def sum_of(params):
+        return sum(jnp.sum(x) for x in jax.tree.leaves(params))
+
+    def loss_of_b(state):
+        return sum_of(state.params['b']), {}
+
+    def loss_of_a(state):
+        b = sum_of(state.params['b'])
+        return sum_of(state.params['a']) * b, {'a/b': b}
+
+    def both(state):
+        state, _ = agent.descend(state, 'b', 0.1, loss_of_b)
+        middle = state.params['b']
+        state, metrics = agent.descend(state, 'a', 0.1, loss_of_a)
+        return state, middle, metrics
+
+    after, middle, metrics = jax.jit(both)(state)
+    # The network b has eight entries, each moved by 0.1.
+    assert metrics['a/b'] == pytest.approx(float(sum_of(state.params['b'])) - 0.8, abs=1e-5)
+    assert same(after.params['b'], middle)
+    assert not same(after.params['a'], state.params['a'])
 
 
-def test_the_best_candidate():
-    candidates = jnp.array([[1, 1], [0, 0], [0.5, 0], [0.1, -0.5], [-1, 0], [0.2, 0.4]])
-    np.testing.assert_array_equal(best_by_q(q_of, candidates), candidates[3])
+def test_descend__clips_the_gradient(agent, state):
+    """Eight entries of 1 have the norm sqrt(8); the first moment shows the clipped gradient."""
+
+    def step(state, max_norm):
+        return agent.descend(state, 'a', 0.1, agent.loss_of_ones, max_norm=max_norm)[0]
+
+    for max_norm, entry in ((1.0, 1 / np.sqrt(8)), (9.0, 1.0)):
+        after = jax.jit(step)(state, max_norm)
+        for m in jax.tree.leaves(after.opt['a'].mu):
+            np.testing.assert_allclose(m, 0.1 * entry, rtol=1e-5)
 
 
-def test_the_first_of_equally_good_candidates():
-    candidates = jnp.array([[0.3, -0.4], [0.1, -0.4], [0.2, 0.6]])
-    best = best_by_q(lambda a: jnp.array([1.0, 1.0, 0.5]), candidates)
-    np.testing.assert_array_equal(best, candidates[0])
+def test_track__is_a_running_average(agent, state):
+    other = state.replace(params=jax.tree.map(lambda x: x + 1, state.params))
+    after = jax.jit(lambda s: agent.track(s, 'a', 0.25))(other)
+    for change in jax.tree.leaves(moved(state.target, after.target)):
+        np.testing.assert_allclose(change, 0.25, rtol=1e-5)
+    assert same(after.params, other.params)
 
 
-def test_min_q_is_the_smaller_of_the_two_critics_for_each_action():
-    q = TwinQ((4,), jax.nn.relu)
-    obs, action = jnp.array([0.5, -1.0, 2.0]), jnp.array([[0.1, 0.2], [-0.9, 0.9], [0, 0], [1, -1]])
-    params = q.init(jax.random.key(0), obs[None], action[:1])['params']
-    smallest = min_q(q, params, obs, action)
-    assert smallest.shape == (4,)
-    members = jax.tree.map(np.asarray, [params['q1'], params['q2']])
-    for i, a in enumerate(np.asarray(action)):
-        x, values = np.concatenate([obs, a]), []
-        for member in members:
-            first, second = member['Linear_0'], member['Linear_1']
-            h = np.maximum(x @ first['kernel'] + first['bias'], 0)
-            values.append((h @ second['kernel'] + second['bias'])[0])
-        assert smallest[i] == pytest.approx(min(values), rel=1e-5, abs=1e-6)
+def test_precise__sets_the_precision_of_matrix_products():
+    for precision in ('default', 'high', 'highest'):
+        agent = Linear(Spec(3, 2), Config(precision=precision))
+        product = agent.precise(lambda x: x @ x)
+        jaxpr = str(jax.make_jaxpr(product)(jnp.ones((2, 2))))
+        assert f'Precision.{precision.upper()}' in jaxpr
 
 
-def test_a_choice_is_checked_by_one_line_that_names_all():
-    base.check_choice('sampler', 'heun', ['heun', 'stochastic'])
-    with pytest.raises(UserError) as error:
-        base.check_choice('sampler', 'euler', ('heun', 'stochastic'))
-    assert str(error.value) == 'sampler=euler: must be one of heun, stochastic'
+# Delayed updates.
+
+
+def delayed(agent, state):
+    """A step of a at every third update."""
+    state, metrics = agent.when(state.step % 3 == 0, agent.one_step, state)
+    return state.replace(step=state.step + 1), metrics
+
+
+def test_when__updates_if_due_and_else_leaves_the_state(agent, state):
+    update = jax.jit(lambda s: delayed(agent, s))
+    expected, _ = jax.jit(agent.one_step)(state)
+    first, metrics = update(state)
+    assert same(first.params, expected.params)
+    assert isinstance(metrics['a/loss'], Rare)
+    assert metrics['a/loss'].count == 1
+    assert metrics['a/loss'].total == agent.loss_of_ones(state)[1]['a/loss']
+    second, metrics = update(first)
+    assert same((second.params, second.opt, second.target), (first.params, first.opt, first.target))
+    assert (metrics['a/loss'].total, metrics['a/loss'].count) == (0, 0)
+    third = update(update(second)[0])[0]
+    assert not same(third.params, second.params)
+
+
+def test_when__gives_metrics_of_one_shape_and_type_in_both_cases(agent, state):
+    update = jax.jit(lambda s: delayed(agent, s))
+    shapes = [
+        jax.tree.map(lambda x: (x.shape, x.dtype), update(state.replace(step=jnp.int32(i)))[1])
+        for i in (0, 1)
+    ]
+    assert shapes[0] == shapes[1] == {'a/loss': Rare(((), jnp.float32), ((), jnp.float32))}
+
+
+def test_when__lanes_may_differ_in_what_is_due(agent, state):
+    """By `vmap`: one lane moves and the other does not, in the same program."""
+    lanes = jax.tree.map(lambda x: jnp.stack([x, x]), state)
+    lanes = lanes.replace(step=jnp.int32([3, 4]))
+    after, metrics = jax.jit(jax.vmap(lambda s: delayed(agent, s)))(lanes)
+    due, rest = (jax.tree.map(lambda x, i=i: x[i], after.params['a']) for i in range(2))
+    assert not same(due, state.params['a'])
+    assert same(rest, state.params['a'])
+    assert metrics['a/loss'].count.tolist() == [1, 0]
+    assert metrics['a/loss'].total[1] == 0

@@ -1,4 +1,4 @@
-"""What only BC does: one network, trained by DTQL's own loss, and sampled from when acting."""
+"""BC: one network, trained by DTQL's own loss, and sampled from when acting."""
 
 import functools
 
@@ -40,7 +40,7 @@ def state_of(agent):
 # Training.
 
 
-def test_its_loss_and_network_are_those_of_dtql():
+def test_clone_loss__and_network_are_those_of_dtql():
     """The same batch and noise, the same parameters: the same loss and the same gradient."""
     agent, batch = make(), batch_of(0)
     other = dtql.DTQL(agent.spec, dtql.Config(hidden=32))
@@ -58,7 +58,7 @@ def test_its_loss_and_network_are_those_of_dtql():
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_learning_rate_decays_over_all_updates():
+def test_train__learning_rate_decays_over_all_updates():
     """Adam's first step is the learning rate in size, whatever the gradient."""
     for step, lr_decay, expected in ((0, True, 3e-4), (50, True, 1.5e-4), (50, False, 3e-4)):
         agent = make(lr_decay=lr_decay)
@@ -69,7 +69,7 @@ def test_the_learning_rate_decays_over_all_updates():
         assert list(metrics) == ['mu/loss']
 
 
-def test_noise_is_drawn_anew_at_every_step():
+def test_draw__is_new_at_every_step():
     batch = batch_of(0, 64)
     now, later = (bc.draw(fresh().replace(step=jnp.int32(i)), batch) for i in (0, 1))
     assert [x.shape for x in now] == [(64,), (64, 2)]
@@ -83,12 +83,12 @@ def test_noise_is_drawn_anew_at_every_step():
 @pytest.mark.parametrize(
     ('name', 'value'), [('sampler', 'euler'), ('schedule', 'cosine'), ('sampler_steps', 0)]
 )
-def test_settings_that_cannot_be_are_refused(name, value):
-    with pytest.raises(UserError, match=f'^{name}={value}: must be'):
+def test_Config__refuses_impossible_values(name, value):
+    with pytest.raises(UserError, match=f'^`{name}`={value}: must be'):
         Config(**{name: value})
 
 
-def test_the_table_has_the_settings_of_mu_alone():
+def test_TABLE__has_the_settings_of_mu_alone():
     assert TABLE['hopper-medium'] == {'lr': 1e-4, 'lr_decay': True}
     umaze = {'lr_decay': True, 'steps': 4_000, 'eval_every': 2_000, 'hidden': 128}
     assert TABLE['pointmaze-umaze'] == umaze
@@ -99,7 +99,7 @@ def test_the_table_has_the_settings_of_mu_alone():
 
 @pytest.mark.parametrize('sampler', bc.SAMPLERS)
 @pytest.mark.parametrize('max_action', [0.2, 2.0])
-def test_actions_lie_in_the_box(sampler, max_action):
+def test_act__stays_in_the_box(sampler, max_action):
     agent = make(max_action, sampler=sampler, sampler_steps=4)
     keys = jax.random.split(jax.random.key(1), 64)
     acting = agent.acting(state_of(agent))
@@ -109,7 +109,7 @@ def test_actions_lie_in_the_box(sampler, max_action):
     assert len(np.unique(action, axis=0)) > (32 if max_action == 2 else 3)  # 0.2 clips most
 
 
-def test_churn_is_data_of_the_acting_policy():
+def test_sample__churn_is_data_of_the_acting_policy():
     """Without churn, algorithm 2 is algorithm 1, in the same compiled program."""
     heun, stochastic = make(), make(sampler='stochastic')
     acting = stochastic.acting(state_of(stochastic))
@@ -149,7 +149,7 @@ def trained(schedule):
     ('schedule', 'sampler'),
     [('edm', 'heun'), ('edm', 'stochastic'), ('vp', 'heun'), ('ve', 'heun')],
 )
-def test_samples_are_at_all_modes_in_equal_parts(schedule, sampler):
+def test_act__samples_all_modes_of_a_bandit_in_equal_parts(schedule, sampler):
     agent = make(schedule=schedule, sampler=sampler)
     acting = agent.acting(trained(schedule).replace(hparams=state_of(agent).hparams))
     keys = jax.random.split(jax.random.key(9), 400)

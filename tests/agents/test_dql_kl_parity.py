@@ -1,7 +1,7 @@
 """Whole training steps of DQL-KL's released torch code, replayed: `golden/dql_kl.npz`.
 
 Tolerances as in `test_dtql_parity`. The traces start from formula weights for every network, so
-the start from the pre-trained policy, `enter`, has tests of its own.
+`test_dql_kl` tests `enter`, the start from the pre-trained policy.
 """
 
 import pathlib
@@ -13,9 +13,8 @@ import pytest
 
 from dtql_jax.agents.base import State
 from dtql_jax.agents.dql_kl import DQLKL, Config, Draws
-from dtql_jax.agents.settings import dql_kl, dtql
 from dtql_jax.types import Spec, Transition
-from tests.helpers.golden_weights import check, fill, linear, norm
+from tests.helpers.golden_weights import blank, check, fill, linear, norm
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'dql_kl.npz')
 CASES = ['gym', 'sigma1']
@@ -61,7 +60,7 @@ def setup(case: str) -> tuple[DQLKL, State]:
     config = Config(pretrain_steps=0, steps=1000, **released)
     spec = Spec(int(obs_dim), int(action_dim), float(golden(case, 'meta/max_action')))
     agent = DQLKL(spec, config)
-    state = jax.jit(agent.init)(jax.random.key(0))
+    state = blank(agent)
     params = {n: fill(state.params[n], LAYOUT[n], j) for j, n in enumerate(LAYOUT)}
     target = jax.tree.map(jnp.copy, {'critic': params['critic']})
     return agent, state.replace(params=params, target=target)
@@ -79,7 +78,7 @@ def batch_and_draws(case: str, i: int) -> tuple[Transition, Draws]:
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_training_and_acting_reproduce_the_released_code(case):
+def test_train__and_act_reproduce_the_released_code(case):
     agent, state = setup(case)
     assert int(golden(case, 'meta/dims')[3]) == STEPS
     train = jax.jit(agent.train)
@@ -114,7 +113,7 @@ def check_acting(case, agent, state):
     np.testing.assert_allclose(probability, golden(case, 'act/pick_prob'), rtol=1e-4, atol=1e-6)
 
 
-def test_every_number_of_the_trace_is_compared():
+def test_trace__every_number_is_compared():
     """A tensor that the layout forgets, or a loss, would pass unseen."""
     ours = {f'{TORCH_NAME[n]}/{name}' for n in LAYOUT for name, _ in LAYOUT[n]}
     ours |= {f'critic_target/{name}' for name, _ in CRITIC}
@@ -124,94 +123,3 @@ def test_every_number_of_the_trace_is_compared():
             assert {k.split('/params/')[1] for k in keys if '/params/' in k} == ours
             assert {k.split('/')[2] for k in keys if k.endswith('_loss')} == {*METRIC, 'ql_loss'}
             assert len([k for k in keys if '/draw' in k]) == len(Draws._fields)
-
-
-# What the traces do not reach.
-
-
-def small(max_action: float = 1.0, **settings) -> DQLKL:
-    defaults = {'hidden': 8, 'candidates': 4, 'pretrain_steps': 2, 'steps': 10}
-    return DQLKL(Spec(3, 2, max_action), Config(**defaults | settings))
-
-
-def same(a, b) -> bool:
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return all(np.array_equal(x, y) for x, y in pairs)
-
-
-def test_training_enters_with_the_policy_and_the_fake_at_the_pretrained_weights():
-    agent = small()
-    pretrain, train = agent.phases()
-    state = jax.jit(agent.init)(jax.random.key(0))
-    x = np.random.default_rng(0).uniform(-1, 1, (4, 10)).astype(np.float32)
-    batch = Transition(x[:, :3], x[:, 3:5], x[:, 5], np.ones(4, np.float32), x[:, 7:])
-    state, _ = jax.jit(pretrain.update)(state, batch)
-    assert not same(state.params['mu'], state.params['pi'])
-    entered = train.enter(state)
-    for name in ('pi', 'fake'):
-        assert same(entered.params[name], state.params['mu'])
-    for field in ('target', 'opt', 'hparams', 'step'):
-        assert same(getattr(entered, field), getattr(state, field)), field
-    assert same(entered.params['critic'], state.params['critic'])
-    assert same(train.enter(entered).params, entered.params)
-    # Copies: a donated buffer must not appear twice in a state.
-    pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(entered.params)]
-    assert len(set(pointers)) == len(pointers)
-    assert pretrain.enter is None
-
-
-def test_the_policys_gradient_is_the_difference_of_the_denoisers_over_its_scale():
-    """With eta 0, a fake equal to mu gives no gradient, whatever mu says."""
-    agent = small()
-    state = jax.jit(agent.init)(jax.random.key(0))
-    hparams = state.hparams | {k: jnp.float32(v) for k, v in DQLKL.clone.items()}
-    state = state.replace(hparams=hparams)
-    x = np.random.default_rng(0).uniform(-1, 1, (4, 5)).astype(np.float32)
-    batch = Transition(x[:, :3], x[:, 3:], x[:, 0], x[:, 0], x[:, :3])
-    u, noise = jnp.full(4, 0.5), jax.random.normal(jax.random.key(1), (4, 2))
-    draws = Draws(u, noise, noise, u, 0.3 * noise, u, noise)
-
-    @jax.jit
-    def gradient(state):
-        def loss(params):
-            params = state.params | {'pi': params}
-            return agent.policy_loss(state.replace(params=params), batch, draws)[0]
-
-        return jax.grad(loss)(state.params['pi'])
-
-    assert all((g != 0).any() for g in jax.tree.leaves(gradient(state)))
-    still = gradient(agent.enter(state))
-    assert all(jnp.abs(g).max() < 1e-6 for g in jax.tree.leaves(still))
-
-
-@pytest.mark.parametrize(('step', 'moved'), [(2, True), (12, False)])
-def test_all_four_learning_rates_decay_to_0_over_the_training_updates(step, moved):
-    """Two updates of pre-training and ten of training: the rate is 0 after twelve."""
-    agent = small(lr_decay=True)
-    state = jax.jit(agent.init)(jax.random.key(0)).replace(step=jnp.int32(step))
-    x = np.random.default_rng(0).uniform(-1, 1, (4, 10)).astype(np.float32)
-    batch = Transition(x[:, :3], x[:, 3:5], x[:, 5], np.ones(4, np.float32), x[:, 7:])
-    after, _ = jax.jit(agent.phases()[-1].update)(state, batch)
-    for name, params in state.params.items():
-        assert same(after.params[name], params) != moved, name
-
-
-def test_a_candidate_is_ranked_as_it_is_and_clipped_after_the_choice():
-    class Fixed(DQLKL):
-        def candidates(self, acting, obs, noise):
-            return jnp.array([[3.0, 0.0], [0.5, 0.5]])
-
-        def candidate_q(self, acting, obs, action):
-            return 1000.0 * (action[:, 0] > 2.5)  # only an action outside the box is good
-
-    agent = Fixed(Spec(3, 2), small(candidates=2).config)
-    acting = agent.acting(jax.jit(agent.init)(jax.random.key(0)))
-    np.testing.assert_array_equal(agent.act(acting, jnp.ones(3), jax.random.key(0)), [1.0, 0.0])
-
-
-def test_rows_are_those_of_dtql_without_its_likelihood_term():
-    assert dql_kl.TABLE.keys() == dtql.TABLE.keys()
-    assert 'gamma' not in small().config.floats()
-    for task, row in dql_kl.TABLE.items():
-        assert {**row, 'gamma': 0} == {**dtql.TABLE[task], 'gamma': 0}, task
-        Config(**row)

@@ -14,7 +14,7 @@ import pytest
 
 from dtql_jax.agents.dtql import DTQL, Config, Draws
 from dtql_jax.types import Spec, Transition
-from tests.helpers.golden_weights import check, fill, linear, norm
+from tests.helpers.golden_weights import blank, check, fill, linear, norm
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'dtql.npz')
 CASES = ['gym', 'antmaze', 'decay', 'box2']
@@ -55,7 +55,7 @@ def setup(case: str) -> tuple[DTQL, dict]:
     )
     spec = Spec(int(obs_dim), int(action_dim), float(golden(case, 'meta/max_action')))
     agent = DTQL(spec, config)
-    state = agent.init(jax.random.key(0))
+    state = blank(agent)
     params = {n: fill(state.params[n], LAYOUT[n], j) for j, n in enumerate(LAYOUT)}
     target = jax.tree.map(jnp.copy, {'critic': params['critic']})
     return agent, state.replace(params=params, target=target)
@@ -72,8 +72,17 @@ def batch_and_draws(case: str, i: int) -> tuple[Transition, Draws]:
     return batch, Draws(*draws)
 
 
+@pytest.fixture(params=['quick', pytest.param('optimised', marks=pytest.mark.slow)])
+def compiler(request):
+    """XLA without most of its optimisations, and as it is."""
+    before = jax.config.read('jax_disable_most_optimizations')
+    jax.config.update('jax_disable_most_optimizations', request.param == 'quick')
+    yield
+    jax.config.update('jax_disable_most_optimizations', before)
+
+
 @pytest.mark.parametrize('case', CASES)
-def test_training_and_acting_reproduce_the_released_code(case):
+def test_train__and_act_reproduce_the_released_code(case, compiler):
     agent, state = setup(case)
     train = jax.jit(agent.train)
     with jax.default_matmul_precision('highest'):
@@ -107,15 +116,15 @@ def check_acting(case, agent, state):
     acting = agent.acting(state)
     obs = jnp.asarray(golden(case, 'act/obs'))
     noise = jnp.asarray(golden(case, 'act/draw00_n')).reshape(*golden(case, 'act/action').shape)
-    action = jax.vmap(agent.candidates, (None, 0, 0))(acting, obs, noise)
-    q = jax.vmap(agent.candidate_q, (None, 0, 0))(acting, obs, action)
+    action = jax.jit(jax.vmap(agent.candidates, (None, 0, 0)))(acting, obs, noise)
+    q = jax.jit(jax.vmap(agent.candidate_q, (None, 0, 0)))(acting, obs, action)
     probability = jax.nn.softmax(acting['inverse_temperature'] * q)
     np.testing.assert_allclose(action, golden(case, 'act/action'), atol=2e-5)
     np.testing.assert_allclose(q, golden(case, 'act/q'), rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(probability, golden(case, 'act/pick_prob'), rtol=1e-4, atol=1e-6)
 
 
-def test_every_summary_of_the_trace_is_compared():
+def test_trace__every_summary_is_compared():
     """A tensor that the layout forgets would pass unseen."""
     ours = {f'{TORCH_NAME[n]}/{name}' for n in LAYOUT for name, _ in LAYOUT[n]}
     ours |= {f'critic_target/{name}' for name, _ in CRITIC}

@@ -1,4 +1,4 @@
-"""What only SRPO does: its phases, the policy's gradient, w(t), fixed frequencies, its settings."""
+"""SRPO: its phases, the gradient of its policy, w(t), fixed frequencies, its settings."""
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +79,7 @@ WEIGHTS = {'VDS': 0.9209362, 'stable': 1.0, 'score': (0.0790638 / 0.9209362) ** 
 
 
 @pytest.mark.parametrize('weight', WEIGHTS)
-def test_the_direction_by_hand(start, weight):
+def test_direction__by_hand(start, weight):
     """w (1, 2) - (2, 4) / 2; at (1/2, -1/4) the critics are 1.5 and -1.5."""
     direction, q = known_direction(start, 0.5, [0.3, 0.7], weight=weight)
     w = WEIGHTS[weight]
@@ -87,12 +87,12 @@ def test_the_direction_by_hand(start, weight):
     np.testing.assert_allclose(q, [0.0], atol=1e-6)
 
 
-def test_the_baseline_subtracts_the_noise(start):
+def test_direction__baseline_subtracts_the_noise(start):
     direction, _ = known_direction(start, 0.5, [0.3, 0.7], baseline=True, weight='stable')
     np.testing.assert_allclose(direction, [[0.7 - 1, 1.3 - 2]], rtol=1e-5)
 
 
-def test_a_normalised_gradient_has_root_mean_square_1(start):
+def test_direction__normalised_gradient_has_root_mean_square_1(start):
     """(2, 4) over sqrt((4 + 16) / 2)."""
     direction, _ = known_direction(
         start, 0.5, [0.3, 0.7], weight='stable', normalise_q_gradient=True
@@ -101,7 +101,7 @@ def test_a_normalised_gradient_has_root_mean_square_1(start):
     np.testing.assert_allclose(direction, [np.array([1.0, 2.0]) - 0.5 * g], rtol=1e-5)
 
 
-def test_a_gradient_of_0_stays_0_when_normalised(start):
+def test_direction__gradient_of_0_stays_0_when_normalised(start):
     """The released code divides 0 by 0."""
     flat = type('Flat', (Known,), {'q': Module(lambda obs, a: 0 * jnp.stack([a[..., 0]] * 2))})
     agent = flat(Spec(OBS, ACTION), make(normalise_q_gradient=True, weight='stable').config)
@@ -110,7 +110,7 @@ def test_a_gradient_of_0_stays_0_when_normalised(start):
     np.testing.assert_array_equal(agent.direction(start, obs, action, draws)[0], [[1.0, 2.0]])
 
 
-def test_times_are_those_of_the_released_code():
+def test_between__gives_the_times_of_the_released_code():
     u = jnp.array([0.0, 0.5, 1.0])
     np.testing.assert_allclose(srpo.between(srpo.CLONE_TIMES, u), [0.001, 0.5005, 1], rtol=1e-6)
     np.testing.assert_allclose(srpo.between(srpo.POLICY_TIMES, u), [0.02, 0.5, 0.98], rtol=1e-6)
@@ -122,7 +122,7 @@ def in_double(tree):
 
 
 @pytest.mark.parametrize('normalise', [False, True])
-def test_the_policy_descends_the_score_and_climbs_q(start, normalise):
+def test_policy_loss__descends_the_score_and_climbs_q(start, normalise):
     """dL/da = (w eps - beta g) / B, with g by finite differences of the target critics' mean."""
     agent = make(normalise_q_gradient=normalise)
     with jax.enable_x64(True):
@@ -159,11 +159,12 @@ def test_the_policy_descends_the_score_and_climbs_q(start, normalise):
         assert loss(pi) == pytest.approx(float(linear(pi)), rel=1e-6)
 
 
-def test_a_clone_does_not_see_the_critic(start):
+def test_policy_loss__of_the_clone_ignores_the_critic(start):
     agent, batch, draws = make(), batch_of(), policy_draws()
     cloned = start.replace(hparams=start.hparams | {'beta': jnp.float32(0)})
     other = cloned.replace(target=jax.tree.map(lambda x: -x, cloned.target))
-    losses = [agent.policy_loss(s, batch, draws)[0] for s in (cloned, other, start)]
+    loss = jax.jit(agent.policy_loss)
+    losses = [loss(s, batch, draws)[0] for s in (cloned, other, start)]
     assert losses[0] == losses[1] != losses[2]
     assert agent.clone == {'beta': 0.0}
 
@@ -171,24 +172,24 @@ def test_a_clone_does_not_see_the_critic(start):
 # Phases.
 
 
-def test_phases_have_the_settings_updates_and_batches():
+def test_phases__have_the_updates_and_batches_of_the_settings():
     agent = make()
     names = [(phase.name, phase.steps, phase.batch_size) for phase in agent.phases()]
     assert names == [('behaviour', 20, 2048), ('critic', 10, 256), ('train', 100, 256)]
     assert [phase.evaluate for phase in agent.phases()] == [False, False, True]
 
 
-def test_the_critic_regresses_on_the_value_before_its_step(start):
+def test_critic__regresses_on_the_value_before_its_step(start):
     """y = r + 0.99 mask V(s') with the V that came in, and the two critics' errors averaged."""
     agent, batch = make(), batch_of()
-    _, metrics = agent.critic(start, batch)
+    _, metrics = jax.jit(agent.critic)(start, batch)
     v = agent.v.apply({'params': start.params['v']}, batch.next_obs)
     y = batch.reward + 0.99 * batch.mask * v
     q = agent.q.apply({'params': start.params['q']}, batch.obs, batch.action)
     assert metrics['q/td_loss'] == pytest.approx(float(((q - y) ** 2).mean()), rel=1e-5)
 
 
-def test_the_policys_learning_rate_falls_to_0_over_its_phase(start):
+def test_train__learning_rate_falls_to_0_over_the_phase(start):
     agent, batch, draws = make(), batch_of(), policy_draws()
     train = jax.jit(agent.train)
     moves = []
@@ -203,12 +204,12 @@ def test_the_policys_learning_rate_falls_to_0_over_its_phase(start):
     assert moves[3] == 0
 
 
-def test_the_frequencies_never_change_and_the_rest_of_mu_decays(start):
+def test_behaviour__keeps_the_frequencies_and_decays_the_rest_of_mu(start):
     """A step with gradient 0 shrinks every weight by lr * 0.01, but not the frequencies."""
     agent = make()
     optimiser, mu = agent.optimiser('mu'), start.params['mu']
     nothing = jax.tree.map(jnp.zeros_like, mu)
-    direction, _ = optimiser.update(nothing, optimiser.init(mu), mu)
+    direction, _ = jax.jit(lambda x: optimiser.update(x, optimiser.init(mu), mu))(nothing)
     np.testing.assert_array_equal(direction['features']['frequency'], 0)
     np.testing.assert_allclose(direction['first']['kernel'], 0.01 * mu['first']['kernel'])
 
@@ -224,7 +225,7 @@ def test_the_frequencies_never_change_and_the_rest_of_mu_decays(start):
     ))  # fmt: skip
 
 
-def test_features_are_sines_then_cosines_of_turns(start):
+def test_mu__features_are_sines_then_cosines_of_turns(start):
     features = FixedFourierFeatures(4, 30.0)
     params = {'params': {'frequency': jnp.array([0.25, 3.0])}}
     np.testing.assert_allclose(
@@ -235,14 +236,15 @@ def test_features_are_sines_then_cosines_of_turns(start):
     assert fresh['params']['frequency'].std() == pytest.approx(30, rel=0.05)
 
 
-def test_dropout_is_that_of_the_given_uniforms(start):
+def test_clone_loss__dropout_is_that_of_the_given_uniforms(start):
     agent, batch = make(), batch_of()
     u, noise = policy_draws()
+    clone_loss = jax.jit(agent.clone_loss)
 
     def loss(dropout, rate=0.1):
         state = start.replace(hparams=start.hparams | {'dropout': jnp.float32(rate)})
         draws = CloneDraws(u, noise, jnp.full((3, BATCH, 8), dropout))
-        return float(agent.clone_loss(state, batch, draws)[0])
+        return float(clone_loss(state, batch, draws)[0])
 
     # A LayerNorm follows, so that a common factor is next to nothing, and dropping all is not.
     assert loss(0.5, 0.0) == loss(0.05, 0.0) == pytest.approx(loss(0.5), rel=1e-2)
@@ -252,7 +254,7 @@ def test_dropout_is_that_of_the_given_uniforms(start):
 # Settings.
 
 
-def test_mazes_have_what_only_mazes_have():
+def test_TABLE__mazes_have_what_only_mazes_have():
     locomotion = {k: v for k, v in TABLE.items() if 'maze' not in k}
     assert len(locomotion) == 9
     assert {row['reward'] for row in locomotion.values()} == {'iql_locomotion'}
@@ -268,12 +270,12 @@ def test_mazes_have_what_only_mazes_have():
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        ({'weight': 'noise'}, 'weight=noise: must be one of VDS, stable, score'),
-        ({'dropout': 1.0}, 'dropout=1.0: must be below 1'),
-        ({'behaviour_batch_size': 0}, 'behaviour_batch_size=0: must be at least 1'),
-        ({'policy_layers': 0}, 'policy_layers=0: must be at least 1'),
+        ({'weight': 'noise'}, '`weight`=noise: must be one of VDS, stable, score'),
+        ({'dropout': 1.0}, '`dropout`=1.0: must be below 1'),
+        ({'behaviour_batch_size': 0}, '`behaviour_batch_size`=0: must be at least 1'),
+        ({'policy_layers': 0}, '`policy_layers`=0: must be at least 1'),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings, message):
+def test_Config__refuses_impossible_values(settings, message):
     with pytest.raises(UserError, match=message):
         make(**settings)

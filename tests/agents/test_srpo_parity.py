@@ -22,7 +22,7 @@ from dtql_jax.agents.base import State
 from dtql_jax.agents.srpo import SRPO, CloneDraws, Config, Draws
 from dtql_jax.nn.critics import TwinQ
 from dtql_jax.types import Spec, Transition
-from tests.helpers.golden_weights import check, fill, linear
+from tests.helpers.golden_weights import blank, check, fill, linear
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'srpo.npz')
 CASES = ['gym', 'antmaze']
@@ -103,7 +103,7 @@ def setup(case: str) -> tuple[SRPO, State]:
     )
     critic = {'q_layers': int(golden(case, 'meta/q_layer'))}
     agent = type('Case', (Traced,), critic)(Spec(obs_dim, action_dim), config)
-    state = agent.init(jax.random.key(0))
+    state = blank(agent)
     params = {
         name: fill(state.params[name], layout, j)
         for j, (name, layout) in enumerate(layouts(case).items())
@@ -154,7 +154,7 @@ def updates(case: str, agent: SRPO) -> list:
 
 @pytest.mark.parametrize('bits', [pytest.param(64, marks=pytest.mark.slow), 32])
 @pytest.mark.parametrize('case', CASES)
-def test_training_and_acting_reproduce_the_released_code(case, bits):
+def test_train__and_act_reproduce_the_released_code(case, bits):
     agent, state = setup(case)
     with jax.enable_x64(bits == 64), jax.default_matmul_precision('highest'):
         state = as_floats(state)
@@ -173,13 +173,13 @@ def test_training_and_acting_reproduce_the_released_code(case, bits):
                 for name, path in used(layout):
                     key = f'step{i}/params/{net}/{name}'
                     check(golden(case, key), tree, path, f'{case} {key}')
-        act = jax.vmap(agent.act, (None, 0, None))
+        act = jax.jit(jax.vmap(agent.act, (None, 0, None)))
         action = act(agent.acting(state), golden(case, 'act/obs'), jax.random.key(0))
         np.testing.assert_allclose(action, golden(case, 'act/action'), atol=2e-5)
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_every_number_of_the_trace_is_compared(case):
+def test_trace__every_number_is_compared(case):
     """A tensor that the layout forgets would pass unseen; so would a loss."""
     n = int(golden(case, 'meta/dims')[3])
     for i, (_, losses, moved) in enumerate(updates(case, setup(case)[0])):

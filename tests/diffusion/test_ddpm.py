@@ -1,7 +1,4 @@
-"""The discrete chain of Diffusion-QL and IDQL and the process of SRPO: by hand, and recomputed.
-
-EDM is in `test_diffusion`, its other schedules and samplers are in `test_schedules`.
-"""
+"""The discrete chain of Diffusion-QL and IDQL: by hand, and recomputed in NumPy."""
 
 import math
 
@@ -10,53 +7,50 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.diffusion.sde import VP, VPSDE
+from dtql_jax.diffusion import DDPM
 from tests.helpers.finite_differences import assert_gradients
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 
-# The discrete variance-preserving schedule of Diffusion-QL and IDQL.
-
-
-def test_the_schedule_of_five_steps_is_the_released_one():
-    vp = VP()
+def test_DDPM__schedule_of_five_steps_is_the_released_one():
+    ddpm = DDPM()
     beta = [0.195875, 0.458818, 0.635781, 0.754878, 0.835031]
-    np.testing.assert_allclose(1 - vp.alpha, beta, atol=6e-7)
+    np.testing.assert_allclose(1 - ddpm.alpha, beta, atol=6e-7)
     alpha_bar = [0.804125, 0.435178, 0.158500, 0.038852, 0.006409]
-    np.testing.assert_allclose(vp.alpha_bar, alpha_bar, atol=6e-7)
+    np.testing.assert_allclose(ddpm.alpha_bar, alpha_bar, atol=6e-7)
     variance = [0.0, 0.159114, 0.426742, 0.660907, 0.807766]
-    np.testing.assert_allclose(vp.posterior_variance, variance, atol=6e-7)
-    x0_weight, x_weight = vp.posterior_mean
+    np.testing.assert_allclose(ddpm.posterior_variance, variance, atol=6e-7)
+    x0_weight, x_weight = ddpm.posterior_mean
     np.testing.assert_allclose(x0_weight, [1, 0.728435, 0.498410, 0.312681, 0.165654], atol=6e-7)
     np.testing.assert_allclose(x_weight, [0, 0.255116, 0.405078, 0.433466, 0.392901], atol=6e-7)
 
 
 @pytest.mark.parametrize('steps', [1, 2, 5, 50])
-def test_a_perfect_predictor_leads_back_to_its_point_from_any_number_of_steps(steps):
+def test_sample__of_a_perfect_predictor_leads_back_to_its_point(steps):
     """Where all data is one point m, the noise is (x - sqrt(alpha_bar) m) / sqrt(1 - alpha_bar)."""
-    vp, point = VP(steps), 0.3
-    assert vp.alpha_bar[-1] == pytest.approx(math.exp(-5.05))  # the same for every T
+    ddpm, point = DDPM(steps), 0.3
+    assert ddpm.alpha_bar[-1] == pytest.approx(math.exp(-5.05))  # the same for every T
 
     def network(x, t):
-        a = jnp.float32(vp.alpha_bar)[t][:, None]
+        a = jnp.float32(ddpm.alpha_bar)[t][:, None]
         return (x - jnp.sqrt(a) * point) / jnp.sqrt(1 - a)
 
     noise = jax.random.normal(jax.random.key(0), (steps + 1, 4, 2))
-    x = jax.jit(lambda noise: vp.sample(network, noise[0], noise[1:], 1.0))(noise)
+    x = jax.jit(lambda noise: ddpm.sample(network, noise[0], noise[1:], 1.0))(noise)
     np.testing.assert_allclose(x, point, atol=1e-5)
     t = jnp.arange(4) % steps
     x = jnp.full((4, 2), point)
-    assert vp.loss(network, x, t, noise[0]) == pytest.approx(0, abs=1e-9)
-    noisy = vp.add_noise(x, t, noise[0])
-    np.testing.assert_allclose(vp.predict_x0(noisy, t, noise[0]), x, atol=1e-5)
+    assert ddpm.loss(network, x, t, noise[0]) == pytest.approx(0, abs=1e-9)
+    noisy = ddpm.add_noise(x, t, noise[0])
+    np.testing.assert_allclose(ddpm.predict_x0(noisy, t, noise[0]), x, atol=1e-5)
 
 
-def test_the_chain_stays_in_the_box_and_its_last_noise_has_no_effect():
-    vp, noise = VP(3), 10 * jax.random.normal(jax.random.key(0), (4, 5, 2))
-    x = vp.sample(lambda x, t: jnp.sin(x), noise[0], noise[1:], 0.5)
+def test_sample__stays_in_the_box_and_ignores_its_last_noise():
+    ddpm, noise = DDPM(3), 10 * jax.random.normal(jax.random.key(0), (4, 5, 2))
+    x = ddpm.sample(lambda x, t: jnp.sin(x), noise[0], noise[1:], 0.5)
     assert jnp.abs(x).max() <= 0.5
-    other = vp.sample(lambda x, t: jnp.sin(x), noise[0], noise[1:].at[-1].set(7.0), 0.5)
+    other = ddpm.sample(lambda x, t: jnp.sin(x), noise[0], noise[1:].at[-1].set(7.0), 0.5)
     np.testing.assert_array_equal(x, other)
 
 
@@ -111,24 +105,24 @@ def chain_noise(steps):
 
 
 @pytest.mark.parametrize('steps', [1, 2, 5, 8])
-def test_the_schedule_of_any_number_of_steps(steps):
-    vp = VP(steps)
+def test_DDPM__schedule_of_any_number_of_steps(steps):
+    ddpm = DDPM(steps)
     alpha, bar, before = recomputed(steps)
-    np.testing.assert_allclose(vp.alpha, alpha, rtol=1e-12)
-    np.testing.assert_allclose(vp.alpha_bar, bar, rtol=1e-12)
-    np.testing.assert_allclose(vp.alpha_bar_before, before, rtol=1e-12)
+    np.testing.assert_allclose(ddpm.alpha, alpha, rtol=1e-12)
+    np.testing.assert_allclose(ddpm.alpha_bar, bar, rtol=1e-12)
+    np.testing.assert_allclose(ddpm.alpha_bar_before, before, rtol=1e-12)
     x0_weight, x_weight, variance = posterior(steps)
-    np.testing.assert_allclose(vp.posterior_mean, [x0_weight, x_weight], rtol=1e-12)
-    np.testing.assert_allclose(vp.posterior_variance, variance, rtol=1e-12)
+    np.testing.assert_allclose(ddpm.posterior_mean, [x0_weight, x_weight], rtol=1e-12)
+    np.testing.assert_allclose(ddpm.posterior_variance, variance, rtol=1e-12)
 
 
 @pytest.mark.parametrize('steps', [1, 2, 5, 8])
 @pytest.mark.parametrize('reference', [sample, sample_ddpm], ids=lambda f: f.__name__)
-def test_both_chains_reproduce_numpy_with_an_imperfect_predictor(reference, steps):
+def test_sample__and_sample_ddpm_reproduce_numpy_with_an_imperfect_predictor(reference, steps):
     """Where the clip is at work and where it is not, so that every weight and deviation counts."""
     x, noise = chain_noise(steps)
     ours = jax.jit(
-        lambda x, noise, clip: getattr(VP(steps), reference.__name__)(
+        lambda x, noise, clip: getattr(DDPM(steps), reference.__name__)(
             lambda x, t: jnp.sin(x + 0.7 * t[:, None]), x, noise, clip
         )
     )
@@ -144,7 +138,7 @@ def test_both_chains_reproduce_numpy_with_an_imperfect_predictor(reference, step
     ('name', 'expected'),
     [('sample', [-0.904362, 0.144266]), ('sample_ddpm', [0.607775, 0.281940])],
 )
-def test_both_chains_of_two_steps_by_hand(name, expected):
+def test_sample__and_sample_ddpm_of_two_steps_by_hand(name, expected):
     """alpha = exp(-1.2875), exp(-3.7625), thus alpha_bar = exp(-1.2875), exp(-5.05).
 
     Diffusion-QL: x_0 = 12.490895 x - 12.450802 * 0.05 is 11.868, clipped to 1, and 0.626549;
@@ -158,36 +152,36 @@ def test_both_chains_of_two_steps_by_hand(name, expected):
         return jnp.broadcast_to(jnp.where(t == 1, 0.05, 0.8)[:, None], x.shape)
 
     x, noise = jnp.array([[1.0, 0.1]]), jnp.array([[[-0.5, 0.5]], [[7.0, 7.0]]])
-    end = getattr(VP(2), name)(network, x, noise, 1.0)
+    end = getattr(DDPM(2), name)(network, x, noise, 1.0)
     np.testing.assert_allclose(end, [expected], atol=3e-6)
 
 
-def test_the_loss_of_the_chain_by_hand():
+def test_loss__by_hand():
     """A network that returns its input, at the released sqrt(alpha_bar) and sqrt(1 - alpha_bar)."""
     x, noise = jnp.array([[1.0, 0.0], [-1.0, 0.0]]), jnp.array([[2.0, 1.0], [2.0, 1.0]])
     first = (2 - (0.896730 + 2 * 0.442577)) ** 2 + (1 - 0.442577) ** 2
     second = (2 - (-0.659680 + 2 * 0.751546)) ** 2 + (1 - 0.751546) ** 2
-    loss = VP().loss(lambda x, t: x, x, jnp.array([0, 1]), noise)
+    loss = DDPM().loss(lambda x, t: x, x, jnp.array([0, 1]), noise)
     assert loss == pytest.approx((first + second) / 4, rel=1e-5)
     # And the step as the network sees it: both errors grow by t / 2 in the second row.
-    loss = VP().loss(lambda x, t: x - t[:, None] / 2, x, jnp.array([0, 1]), noise)
+    loss = DDPM().loss(lambda x, t: x - t[:, None] / 2, x, jnp.array([0, 1]), noise)
     second = (2.5 - (-0.659680 + 2 * 0.751546)) ** 2 + (1.5 - 0.751546) ** 2
     assert loss == pytest.approx((first + second) / 4, rel=1e-5)
 
 
-def test_gradients_of_the_loss_of_the_chain():
+def test_loss__gradients_are_those_of_finite_differences():
     rng = np.random.default_rng(0)
     x, noise, weight = rng.uniform(-1, 1, (5, 2)), rng.normal(size=(5, 2)), rng.normal(size=(2, 2))
 
     def loss(weight, x):
         network = lambda x, t: jnp.tanh(x @ weight + 0.3 * t[:, None])  # noqa: E731
-        return VP().loss(network, x, np.arange(5), noise)
+        return DDPM().loss(network, x, np.arange(5), noise)
 
     assert_gradients(loss, weight, x)
 
 
 @pytest.mark.parametrize('clip', [0.7, 100.0])
-def test_gradients_flow_through_the_whole_chain(clip):
+def test_sample__gradients_flow_through_the_whole_chain(clip):
     """For the weights of the network, which every step calls, and for the noise of every step."""
     x, noise = chain_noise(5)
     noise = noise[:-1]  # the last has no effect
@@ -198,7 +192,7 @@ def test_gradients_flow_through_the_whole_chain(clip):
         return numpy.sin(x @ weight + 0.7 * t[:, None])
 
     def total(weight, x, noise):
-        end = VP().sample(
+        end = DDPM().sample(
             lambda x, t: network(x, t, weight, jnp),
             x,
             jnp.concatenate([noise, jnp.zeros((1, 6, 2))]),
@@ -212,69 +206,3 @@ def test_gradients_flow_through_the_whole_chain(clip):
     assert (np.abs(free) > clip).any() == (clip < 1)
     assert np.abs(np.abs(free) - clip).min() > 1e-3
     assert_gradients(total, weight, x, noise)
-
-
-# The continuous variance-preserving process of SRPO.
-
-sde = VPSDE()
-
-
-def test_the_sde_starts_clean_and_ends_as_noise():
-    """By hand: ln alpha_1 = -(19.9 / 4 + 0.1 / 2) = -5.025, ln alpha_{1/2} = -1.26875."""
-    t = jnp.array([0.0, 0.5, 1.0])
-    np.testing.assert_allclose(sde.log_alpha(t), [0, -1.26875, -5.025], rtol=1e-6)
-    np.testing.assert_allclose(sde.alpha(t), np.exp([0, -1.26875, -5.025]), rtol=1e-6)
-    np.testing.assert_allclose(sde.sigma(t), [0, 0.959654, 0.99997837], rtol=1e-6)
-
-
-def test_the_sde_preserves_variance():
-    t = jnp.linspace(0.0, 1.0, 101)
-    np.testing.assert_allclose(sde.alpha(t) ** 2 + sde.sigma(t) ** 2, 1, rtol=1e-6)
-
-
-def test_the_deviation_of_the_sde_is_accurate_in_float32_near_its_start():
-    """1 - alpha^2 in float32 is wrong by 0.01 % at t = 0.001, where training starts."""
-    t = np.array([1e-7, 1e-5, 1e-3, 0.02, 0.3])
-    exact = np.sqrt(-np.expm1(2 * (-19.9 / 4 * t**2 - 0.1 / 2 * t)))
-    assert exact[2] == pytest.approx(0.0104854, rel=1e-5)
-    np.testing.assert_allclose(sde.sigma(jnp.float32(t)), exact, rtol=5e-7)
-
-
-def test_the_sde_adds_noise_and_sums_its_loss_over_dimensions():
-    """Where alpha_t = 0.6, sigma_t = 0.8: 9.95 t^2 / 2 + t / 20 = ln(1 / 0.6)."""
-    root = (-0.05 + np.sqrt(0.05**2 + 4 * 4.975 * np.log(1 / 0.6))) / (2 * 4.975)
-    x, noise = jnp.array([[1.0, -2.0], [0.0, 0.5]]), jnp.array([[0.5, 1.0], [-1.0, 2.0]])
-    t = jnp.array([root, 0.0])
-    noisy = sde.add_noise(x, t, noise)
-    np.testing.assert_allclose(noisy, [[1.0, -0.4], [0.0, 0.5]], atol=1e-6)
-    seen = {}
-
-    def network(x, t):
-        seen.update(x=x, t=t)
-        return jnp.zeros_like(x)
-
-    # The squares of the noise: (0.25 + 1) and (1 + 4), in the mean of the batch.
-    assert sde.loss(network, x, t, noise) == pytest.approx(3.125)
-    np.testing.assert_array_equal(seen['x'], noisy)
-    np.testing.assert_array_equal(seen['t'], t)
-    # A network that returns its input errs by (0.5, -1.4) and (1, -1.5).
-    loss = sde.loss(lambda x, t: x, x, t, noise)
-    assert loss == pytest.approx((0.25 + 1.96 + 1 + 2.25) / 2, rel=1e-6)
-
-
-def test_gradients_of_the_loss_of_the_sde():
-    """For the network's weights, for x, and for t, on which both shares and the network depend."""
-    rng = np.random.default_rng(0)
-    x, noise, weight = rng.uniform(-1, 1, (5, 2)), rng.normal(size=(5, 2)), rng.normal(size=(2, 2))
-
-    def loss(weight, x, t):
-        return sde.loss(lambda x, t: jnp.tanh(x @ weight + t[:, None]), x, t, noise)
-
-    assert_gradients(loss, weight, x, [0.02, 0.1, 0.3, 0.6, 0.98])
-
-
-def test_shapes_that_would_broadcast_are_refused_by_the_sde():
-    with pytest.raises(AssertionError):
-        sde.add_noise(jnp.ones((4, 2)), jnp.ones((4, 1)), jnp.ones((4, 2)))
-    with pytest.raises(AssertionError):
-        sde.add_noise(jnp.ones((4, 2)), jnp.ones(4), jnp.ones((4, 1)))

@@ -1,10 +1,22 @@
-"""The formula weights and summaries of the golden traces, in torch's order and layout."""
+"""Starts of the golden traces, their formula weights and summaries, in torch's order and layout."""
 
 import functools
 import operator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+
+from dtql_jax.agents.base import Agent, State
+
+
+def blank(agent: Agent) -> State:
+    """The state that `agent.init` returns, with zeros as parameters: no program is compiled."""
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(agent.init, key).replace(key=None)
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    hparams = {name: jnp.float32(value) for name, value in agent.config.floats().items()}
+    return state.replace(key=key, hparams=hparams)
 
 
 def formula(shape: tuple[int, ...], k: int, j: int, scale_vector: bool) -> np.ndarray:
@@ -50,7 +62,7 @@ def fill(tree: dict, layout: list[tuple[str, tuple]], j: int) -> dict:
 def _blank(tree: dict) -> dict:
     if isinstance(tree, dict):
         return {k: _blank(v) for k, v in tree.items()}
-    return np.full(np.shape(tree), np.nan, np.float32)  # a tensor that is forgotten shows
+    return np.full(np.shape(tree), np.nan, np.float32)  # a forgotten tensor stays NaN
 
 
 def _to_jax(tree: dict) -> dict:

@@ -1,4 +1,4 @@
-"""Networks: initial laws as torch has them, and outputs by hand."""
+"""Activations, layers and the MLP: initial laws as torch has them, and outputs by hand."""
 
 import math
 
@@ -8,24 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.nn.critics import Critic, TwinQ, Value
-from dtql_jax.nn.denoisers import Denoiser, TimeEmbedding
 from dtql_jax.nn.layers import MLP, Linear, mish, orthogonal
-from dtql_jax.nn.policies import GaussianPolicy
+from tests.helpers.networks import apply, params_of
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 
-def apply(module, params, *inputs):
-    """One program instead of one for each operation."""
-    return jax.jit(module.apply)({'params': params}, *inputs)
-
-
-def params_of(module, *inputs, seed=0):
-    return jax.jit(module.init)(jax.random.key(seed), *inputs)['params']
-
-
-def test_mish_and_its_gradient_by_its_definition():
+def test_mish__and_its_gradient_by_definition():
     """In float64 by NumPy; far out too, where an exponential or its square would overflow."""
     x = np.concatenate([np.linspace(-120, 120, 10_001), [0.0, 20.0, 1e30, -1e30]])
     softplus = np.logaddexp(0, x)
@@ -38,7 +27,7 @@ def test_mish_and_its_gradient_by_its_definition():
 
 
 @pytest.mark.parametrize('fan_in', [1, 4, 300])
-def test_linear_draws_weights_and_biases_uniformly_as_torch_does(fan_in):
+def test_Linear__draws_weights_and_biases_uniformly_as_torch_does(fan_in):
     """Both in +-1/sqrt(fan_in); flat: its variance is bound^2 / 3."""
     bound = 1 / math.sqrt(fan_in)
     params = params_of(Linear(20_000), jnp.zeros((1, fan_in)))
@@ -51,21 +40,21 @@ def test_linear_draws_weights_and_biases_uniformly_as_torch_does(fan_in):
         assert values.var() == pytest.approx(bound**2 / 3, rel=0.03)
 
 
-def test_linear_is_affine():
+def test_Linear__is_affine():
     params = {'kernel': jnp.array([[1.0, 2.0], [3.0, 4.0]]), 'bias': jnp.array([0.5, -0.5])}
     out = apply(Linear(2), params, jnp.array([[1.0, 10.0]]))
     np.testing.assert_allclose(out, [[31.5, 41.5]])
 
 
 @pytest.mark.parametrize('shape', [(5, 5), (3, 8), (8, 3), (17, 256), (256, 12), (1, 4)])
-def test_orthogonal_has_orthonormal_rows_or_columns(shape):
+def test_orthogonal__has_orthonormal_rows_or_columns(shape):
     matrix = np.asarray(orthogonal(jax.random.key(0), shape), np.float64)
     assert matrix.shape == shape
     small = matrix @ matrix.T if shape[0] <= shape[1] else matrix.T @ matrix
     np.testing.assert_allclose(small, np.eye(min(shape)), atol=2e-6)
 
 
-def test_orthogonal_matrices_are_drawn_uniformly():
+def test_orthogonal__is_drawn_uniformly():
     """Moments of the Haar law on O(3): no preferred sign, entry or column."""
     n = 20_000
     draw = jax.jit(jax.vmap(lambda key: orthogonal(key, (3, 3))))
@@ -84,7 +73,7 @@ def test_orthogonal_matrices_are_drawn_uniformly():
     np.testing.assert_allclose((along**2).mean(0), 1 / 3, atol=0.02)
 
 
-def test_mlp_puts_layer_norm_before_the_activation_and_neither_after_the_output():
+def test_MLP__puts_layer_norm_before_the_activation_and_neither_after_the_output():
     module = MLP((3,), 2, jax.nn.relu, layer_norm=True)
     x = jnp.array([[1.0, 2.0]])
     params = params_of(module, x)
@@ -95,7 +84,7 @@ def test_mlp_puts_layer_norm_before_the_activation_and_neither_after_the_output(
     np.testing.assert_allclose(apply(module, params, x), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_layer_norm_has_the_epsilon_of_torch():
+def test_MLP__layer_norm_has_the_epsilon_of_torch():
     """Features of variance 1e-5: divided by sqrt(2e-5); with Flax's 1e-6 by sqrt(1.1e-5)."""
     module = MLP((2,), 1, lambda x: x, layer_norm=True)
     d = math.sqrt(1e-5)
@@ -108,112 +97,7 @@ def test_layer_norm_has_the_epsilon_of_torch():
     np.testing.assert_allclose(out, [[math.sqrt(0.5)]], rtol=1e-4)
 
 
-def test_twin_critics_have_weights_of_their_own_and_read_state_before_action():
-    module = TwinQ((8, 8), jax.nn.mish, layer_norm=True)
-    obs, action = jnp.ones((5, 3)), jnp.ones((5, 2))
-    params = params_of(module, obs, action)
-    first, second = (params[name]['Linear_0']['kernel'] for name in ('q1', 'q2'))
-    assert first.shape == (5, 8)
-    assert (first != second).all()
-    q = apply(module, params, obs, action)
-    assert q.shape == (2, 5)
-    for k, name in enumerate(('q1', 'q2')):
-        single = MLP((8, 8), 1, jax.nn.mish, layer_norm=True)
-        alone = apply(single, params[name], jnp.concatenate([obs, action], axis=-1))
-        np.testing.assert_allclose(alone[:, 0], q[k], rtol=1e-5)
-
-
-def test_critic_holds_the_very_networks_that_are_applied_alone():
-    q, v = TwinQ((4,), jax.nn.mish), Value((4,), jax.nn.mish)
-    obs, action = jnp.ones((5, 3)), jnp.ones((5, 2))
-    params = params_of(Critic(q, v), obs, action)
-    both = apply(Critic(q, v), params, obs, action)
-    np.testing.assert_array_equal(both[0], apply(q, params['q'], obs, action))
-    np.testing.assert_array_equal(both[1], apply(v, params['v'], obs))
-    assert both[1].shape == (5,)
-
-
-def test_time_embedding_is_sines_then_cosines_of_falling_frequencies():
-    """With dim 4 the frequencies are 1 and 1/10000; the network behind is made the identity."""
-    module = TimeEmbedding(4)
-    c = jnp.array([0.7, -2.0])
-    shapes = params_of(module, c)['mlp']
-    assert shapes['Linear_0']['kernel'].shape == (4, 8)
-    assert shapes['Linear_1']['kernel'].shape == (8, 4)
-    wide = jnp.concatenate([jnp.eye(4), jnp.zeros((4, 4))], axis=1)
-    params = {
-        'mlp': {
-            'Linear_0': {'kernel': wide, 'bias': jnp.full(8, 30.0)},  # where Mish is the identity
-            'Linear_1': {'kernel': wide.T, 'bias': jnp.full(4, -30.0)},
-        }
-    }
-    expected = [
-        [math.sin(x), math.sin(1e-4 * x), math.cos(x), math.cos(1e-4 * x)] for x in (0.7, -2.0)
-    ]
-    np.testing.assert_allclose(apply(module, params, c), expected, atol=1e-5)
-
-
-def test_time_frequencies_of_the_released_width():
-    """exp(-k ln(10000) / 7) for k = 0..7, read off the sines of a small angle."""
-    module = TimeEmbedding(16)
-    c = jnp.array([1e-2])
-    params = params_of(module, c)['mlp']
-    wide = jnp.concatenate([jnp.eye(16), jnp.zeros((16, 16))], axis=1)
-    params = {
-        'Linear_0': {'kernel': 1e3 * wide, 'bias': jnp.full(32, 30.0)},
-        'Linear_1': {'kernel': wide.T, 'bias': jnp.full(16, -30.0)},
-    }
-    out = apply(module, {'mlp': params}, c)[0, :8] / 1e3
-    expected = np.sin(1e-2 * np.exp(-np.arange(8) * math.log(1e4) / 7))
-    np.testing.assert_allclose(out, expected, rtol=1e-3, atol=1e-8)
-
-
-def test_denoiser_reads_action_then_state_then_time_and_starts_without_activation():
-    module = Denoiser(2, hidden=8)
-    x, c, obs = jnp.array([[0.3, -0.2]]), jnp.array([0.1]), jnp.array([[1.0, 2.0, 3.0]])
-    params = params_of(module, x, c, obs)
-    assert params['first']['kernel'].shape == (2 + 3 + 16, 8)
-    assert sorted(params['trunk']) == [f'Linear_{i}' for i in range(4)]
-    time = apply(TimeEmbedding(16), params['time'], c)
-    h = jnp.concatenate([x, obs, time], axis=-1) @ params['first']['kernel']
-    h += params['first']['bias']
-    for i in range(4):
-        layer = params['trunk'][f'Linear_{i}']
-        h = h @ layer['kernel'] + layer['bias']
-        h = h * jnp.tanh(jnp.log1p(jnp.exp(h))) if i < 3 else h
-    np.testing.assert_allclose(apply(module, params, x, c, obs), h, rtol=1e-4, atol=1e-6)
-
-
-def test_gaussian_policy_is_orthogonal_throughout_with_zero_biases():
-    module = GaussianPolicy(3, hidden=16)
-    params = params_of(module, jnp.ones((1, 5)))
-    shapes = [params[f'Dense_{i}']['kernel'].shape for i in range(4)]
-    assert shapes == [(5, 16), (16, 16), (16, 16), (16, 6)]
-    for layer in params.values():
-        kernel = np.asarray(layer['kernel'], np.float64)
-        small = min(kernel.shape)
-        gram = kernel @ kernel.T if kernel.shape[0] == small else kernel.T @ kernel
-        np.testing.assert_allclose(gram, np.eye(small), atol=2e-6)
-        np.testing.assert_array_equal(layer['bias'], 0)
-
-
-def test_log_deviation_is_clamped_without_gradient_outside():
-    module = GaussianPolicy(1, hidden=4)
-    obs = jnp.zeros((1, 2))
-    params = params_of(module, obs)
-
-    def log_std(bias):
-        last = {**params['Dense_3'], 'bias': jnp.array([0.25, bias])}
-        mean, log_std = apply(module, {**params, 'Dense_3': last}, obs)
-        assert mean.shape == log_std.shape == (1, 1)
-        return log_std[0, 0]
-
-    for bias, expected, slope in [(-9, -5, 0), (-4.5, -4.5, 1), (1.5, 1.5, 1), (3, 2, 0)]:
-        value, gradient = jax.value_and_grad(log_std)(float(bias))
-        assert (value, gradient) == (expected, slope)
-
-
-def test_initial_weights_hang_on_the_key():
+def test_MLP__initial_weights_depend_on_the_key():
     module, x = MLP((4,), 1, nn.relu), jnp.ones((1, 2))
     a, b, c = (params_of(module, x, seed=seed)['Linear_0']['kernel'] for seed in (0, 0, 1))
     assert (a == b).all()

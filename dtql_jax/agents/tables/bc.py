@@ -1,7 +1,7 @@
-"""BC's per-task settings: mu is trained as in `configs/dtql.py`, with DTQL's numbers and ours.
+"""BC's per-task settings: those of mu in `tables/dtql.py`.
 
-DTQL's authors train mu for `pretrain_steps` updates more; here `steps` are all. The reward, which
-nothing of BC reads, is left as it is.
+DTQL trains mu for `pretrain_steps` more updates; BC trains it for `steps` only. BC ignores rewards,
+so no row transforms them.
 """
 
 from dtql_jax.agents.tables import dtql

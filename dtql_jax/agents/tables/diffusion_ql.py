@@ -1,7 +1,7 @@
 """Diffusion-QL's per-task settings: `main.py` of the released code, and ours where it has none.
 
-An epoch is 1000 updates. The released runs differ also in how a checkpoint is chosen, which is left
-out here: these runs end with the last one.
+An epoch is 1000 updates. The released runs also choose a checkpoint, in different ways; ours use
+the last one.
 """
 
 from dtql_jax.agents.tables import hands
@@ -10,7 +10,7 @@ _ANTMAZE = {'steps': 1_000_000, 'reward': 'cql_antmaze'}
 _ANTMAZE_BACKUP = {**_ANTMAZE, 'max_q_backup': True}
 _PEN = {'steps': 1_000_000, 'reward': 'normalize', 'lr': 3e-5}
 _KITCHEN = {'steps': 1_000_000, 'eta': 0.005}
-# Ours, since Diffusion-QL's authors have no pointmaze: small, so that a laptop trains it.
+# Ours, because Diffusion-QL's authors have no pointmaze. It is small enough for a laptop.
 _POINTMAZE = {
     'eta': 1.0,
     'max_norm': 5.0,

@@ -1,7 +1,7 @@
-"""DQL-KL's per-task settings: DTQL's, since no table of its own is released.
+"""DQL-KL's per-task settings: DTQL's rows, because no rows for DQL-KL were released.
 
-They are DTQL's rows without `gamma`, the weight of a likelihood term that DQL-KL lacks. `alpha`,
-tuned for DTQL's trust region, weighs another loss here: a starting point.
+`gamma` is left out, because DQL-KL has no likelihood term. `alpha` was tuned for DTQL's trust
+region; DQL-KL weighs another loss by it, so take it as a starting point.
 """
 
 from dtql_jax.agents.tables import dtql

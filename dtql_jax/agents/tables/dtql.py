@@ -1,13 +1,13 @@
 """DTQL's per-task settings: `main.py` of the released code, and ours where it has none.
 
-`gamma` 1 switches the likelihood term on; the released code uses it for AntMaze only, together
-with `reward - 1` and a batch of 2048. An epoch is 1000 updates.
+`gamma` 1 adds the likelihood term. The released code has it for AntMaze only, together with
+`reward - 1` and a batch of 2048. An epoch is 1000 updates.
 """
 
 from dtql_jax.agents.tables import hands
 
 _ANTMAZE = {'gamma': 1.0, 'batch_size': 2048, 'expectile': 0.9, 'reward': 'iql_antmaze'}
-# Ours, since DTQL's authors have no pointmaze: small, so that a laptop trains it in minutes.
+# Ours, because DTQL's authors have no pointmaze. It is small: a laptop trains it in minutes.
 _POINTMAZE = {
     'alpha': 1.0,
     'gamma': 0.0,
@@ -18,10 +18,10 @@ _POINTMAZE = {
     'lr_decay': True,
     'clone_seeds': 2,
 }
-# Ours, since DTQL's authors trained neither on OGBench nor on the other hands. In OGBench's mazes
-# the numbers of D4RL's large ones, its rewards being -1 and 0 already; for its arm, whose rewards
-# count what is still to be done, no likelihood term but a firmer trust region. The discount is that
-# of OGBench's own agents where episodes are long.
+# Ours, because DTQL's authors trained neither on OGBench nor on the other hands. OGBench's mazes
+# have the numbers of D4RL's large mazes; their rewards are -1 and 0 already. Its arm, whose rewards
+# count the open subtasks, has no likelihood term but a stronger trust region. Where episodes are
+# long, the discount is that of OGBench's own agents.
 _OGBENCH = {'gamma': 1.0, 'batch_size': 2048, 'expectile': 0.9, 'steps': 500_000}
 _HUMAN = {
     'steps': 300_000, 'lr': 3e-5, 'alpha': 1500.0, 'lr_decay': True, 'expectile': 0.9,

@@ -1,13 +1,13 @@
 """IDQL's per-task settings: the launcher of the released code, and ours for pointmaze.
 
-The released code has locomotion and AntMaze only. Its paper chose the number of candidates for each
+The released code has locomotion and AntMaze only. The paper tuned the number of candidates for each
 task among 16, 64 and 256; these rows keep the default.
 """
 
 _LOCOMOTION = {'reward': 'iql_locomotion'}
 _ANTMAZE = {'reward': 'iql_antmaze', 'expectile': 0.9}
-# Ours, since IDQL's authors have no pointmaze: small, so that a laptop trains it in minutes. The
-# average of mu is faster, since so short a run would end with an average of its beginnings.
+# Ours, because IDQL's authors have no pointmaze. It is small: a laptop trains it in minutes. The
+# average of mu moves faster, because in so short a run the default would average its beginning.
 _POINTMAZE = {
     **_ANTMAZE,
     'batch_size': 256,

@@ -1,13 +1,13 @@
 """IQL's per-task settings, and ours for pointmaze.
 
-The paper's numbers, in its section on D4RL and the configurations of its released code (09d7002):
-expectile 0.7 and beta 3 for locomotion, 0.9 and 10 for AntMaze, 0.7 and 0.5 for Adroit and Kitchen.
+The numbers are in the paper's section on D4RL and in its released code (09d7002): expectile 0.7 and
+beta 3 for locomotion, 0.9 and 10 for AntMaze, 0.7 and 0.5 for Adroit and Kitchen.
 """
 
 _LOCOMOTION = {'reward': 'iql_locomotion'}
 _ANTMAZE = {'reward': 'iql_antmaze', 'expectile': 0.9, 'beta': 10.0}
 _CLOSE_TO_DATA = {'beta': 0.5}
-# Ours, since IQL's authors have no pointmaze: small, so that a laptop trains it in minutes.
+# Ours, because IQL's authors have no pointmaze. It is small: a laptop trains it in minutes.
 _POINTMAZE = {**_ANTMAZE, 'hidden': 128, 'clone_seeds': 2}
 
 TABLE: dict[str, dict] = {

@@ -1,7 +1,7 @@
 """SRPO's per-task settings: its released code, and ours for pointmaze.
 
-Steps are the same on every task: an epoch is 10,000 updates, and the three phases have 200, 150 and
-100 of them. The released code evaluates every second epoch, here every fifth.
+All tasks have the same steps: an epoch is 10,000 updates, and the three phases have 200, 150 and
+100 epochs. The released code evaluates at every second epoch, here at every fifth.
 """
 
 _LOCOMOTION = {'reward': 'iql_locomotion'}
@@ -11,7 +11,7 @@ _MAZE = {
     'normalise_q_gradient': True,
     'policy_layers': 4,
 }
-# Ours, since SRPO's authors have no pointmaze: small, so that a laptop trains it in minutes.
+# Ours, because SRPO's authors have no pointmaze. It is small: a laptop trains it in minutes.
 _POINTMAZE = {
     **_MAZE,
     'beta': 0.05,

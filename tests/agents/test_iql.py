@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy_reference as ref
 import pytest
 
 from dtql_jax.agents.iql import IQL, Config
 from dtql_jax.types import Spec, Transition
+from tests.helpers import numpy_reference as ref
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -56,7 +56,7 @@ def mean_of(p, obs):
 
 def reference(before, batch, order=('v', 'pi', 'q')):
     """The update, its three steps in `order`: {network: Step}, and the policy's weights."""
-    b = Transition(*(np.asarray(x, np.float64) for x in batch))
+    b = Transition(*(np.asarray(x, np.float64) for x in batch[:5]))
     params = {k: ref.flat(before.params[k]) for k in order}
     target_q = ref.twin_q(ref.flat(before.target['q']), LAYER, b.obs, b.action).min(0)
     weights = {}
@@ -94,7 +94,7 @@ def expected(before, batch):
     return reference(before, batch)
 
 
-def test_losses(after, expected):
+def test_train__losses(after, expected):
     steps, weights = expected
     _, metrics = after
     for name, network in (('v/loss', 'v'), ('pi/loss', 'pi'), ('q/td_loss', 'q')):
@@ -102,7 +102,7 @@ def test_losses(after, expected):
     np.testing.assert_allclose(metrics['pi/weight'], weights.mean(), rtol=2e-5)
 
 
-def test_the_batch_meets_every_branch(before, batch, expected):
+def test_train__batch_meets_every_branch(before, batch, expected):
     """Both sides of the weights' bound, both signs of the advantage, both masks."""
     _, weights = expected
     assert (weights == 100).any()
@@ -112,38 +112,38 @@ def test_the_batch_meets_every_branch(before, batch, expected):
 
 
 @pytest.mark.parametrize('name', ['v', 'pi', 'q'])
-def test_gradient_and_adams_step(before, after, expected, name):
+def test_train__gradient_and_optimiser_step(before, after, expected, name):
     ref.assert_step(before, after[0], name, expected[0][name])
 
 
-def test_the_target_critic_follows_the_new_critic(before, after, expected):
+def test_train__target_critic_follows_the_new_critic(before, after, expected):
     target = ref.average(ref.flat(before.target['q']), expected[0]['q'].params, SETTINGS['tau'])
     ref.assert_tree(ref.flat(after[0].target['q']), target, 'target')
 
 
 @pytest.mark.parametrize('order', [('q', 'v', 'pi'), ('pi', 'v', 'q')])
-def test_another_order_would_be_seen(before, batch, after, order):
+def test_train__another_order_would_be_seen(before, batch, after, order):
     steps, _ = reference(before, batch, order)
     first = order[0]
     with pytest.raises(AssertionError, match=f'{first}: gradient'):
         ref.assert_step(before, after[0], first, steps[first])
 
 
-def test_acts_by_the_mean(agent, before, batch):
+def test_act__is_the_mean(agent, before, batch):
     acting, key = agent.acting(before), jax.random.key(0)
     action = jax.vmap(agent.act, (None, 0, None))(acting, batch.obs, key)
     expected = BOX * mean_of(ref.flat(before.params['pi']), np.float64(batch.obs))
     np.testing.assert_allclose(action, expected, atol=2e-6)
 
 
-def test_the_clone_weighs_all_data_alike(agent, before, batch):
+def test_policy_loss__of_the_clone_weighs_all_data_alike(agent, before, batch):
     cloned = before.replace(
         hparams={**before.hparams, **{k: jnp.float32(v) for k, v in IQL.clone.items()}}
     )
     assert jax.jit(agent.train)(cloned, batch)[1]['pi/weight'] == 1
 
 
-def test_layers_start_orthogonal_with_gain_sqrt_2_and_no_bias(agent):
+def test_init__layers_are_orthogonal_with_gain_sqrt_2_and_no_bias(agent):
     params = jax.jit(agent.init)(jax.random.key(0)).params
     for network, *path in (('v', 'v'), ('pi', 'mean')):
         layer = params[network][path[0]][f'{LAYER}_1']

@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy_reference as ref
 import pytest
 
 from dtql_jax.agents import idql
 from dtql_jax.agents.idql import IDQL, Config, Draws
-from dtql_jax.diffusion.sde import VP
+from dtql_jax.diffusion import DDPM
 from dtql_jax.types import Spec, Transition, UserError
+from tests.helpers import numpy_reference as ref
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -82,7 +82,7 @@ def denoiser(p, x, t, obs, keep=None, epsilon=1e-6):
 
 def reference(before, batch, draws, order=('mu', 'v', 'q')):
     """The update, its three steps in `order`: {network: Step}."""
-    b = Transition(*(np.asarray(x, np.float64) for x in batch))
+    b = Transition(*(np.asarray(x, np.float64) for x in batch[:5]))
     d = Draws(*(np.asarray(x, np.float64) for x in draws))
     action = np.clip(b.action, -BOX * (1 - 1e-5), BOX * (1 - 1e-5))
     params = {k: ref.flat(before.params[k]) for k in order}
@@ -121,29 +121,29 @@ def expected(before, batch, draws):
     return reference(before, batch, draws)
 
 
-def test_losses(after, expected):
+def test_train__losses(after, expected):
     for name, network in (('mu/loss', 'mu'), ('v/loss', 'v'), ('q/td_loss', 'q')):
         np.testing.assert_allclose(after[1][name], expected[network].loss, rtol=2e-5, err_msg=name)
 
 
 @pytest.mark.parametrize('name', ['mu', 'v', 'q'])
-def test_gradient_and_the_optimisers_step(before, after, expected, name):
+def test_train__gradient_and_optimiser_step(before, after, expected, name):
     ref.assert_step(before, after[0], name, expected[name])
 
 
 @pytest.mark.parametrize(('name', 'rate'), [('q', 'tau'), ('mu', 'ema_tau')])
-def test_targets_follow_what_was_just_updated(before, after, expected, name, rate):
+def test_train__targets_follow_the_updated_networks(before, after, expected, name, rate):
     target = ref.average(ref.flat(before.target[name]), expected[name].params, SETTINGS[rate])
     ref.assert_tree(ref.flat(after[0].target[name]), target, name)
 
 
-def test_another_order_of_v_and_q_would_be_seen(before, batch, draws, after):
+def test_train__another_order_of_v_and_q_would_be_seen(before, batch, draws, after):
     steps = reference(before, batch, draws, ('q', 'v'))
     with pytest.raises(AssertionError, match='q: gradient'):
         ref.assert_step(before, after[0], 'q', steps['q'])
 
 
-def test_mu_alone_is_decayed_towards_0(agent, before):
+def test_optimiser__decays_the_weights_of_mu_alone(agent, before):
     """1e-4 lr p is below the tolerance of the whole step; alone it is not."""
     zeros = jax.tree.map(jnp.zeros_like, before.params)
     for name, rate in (('mu', 1e-4), ('v', 0), ('q', 0)):
@@ -155,7 +155,7 @@ def test_mu_alone_is_decayed_towards_0(agent, before):
         ref.assert_tree(ref.flat(direction), decay, name, atol=1e-10, rtol=1e-6)
 
 
-def test_the_edge_of_the_box_is_clipped(agent, before, batch, draws):
+def test_train__clips_the_edge_of_the_box(agent, before, batch, draws):
     """Actions beyond it and at it give the same update as those just inside."""
     inside = batch._replace(action=np.clip(batch.action, *(BOX * np.float32([-0.99999, 0.99999]))))
     outside = inside._replace(action=np.where(batch.action == BOX, 3.0, inside.action))
@@ -164,7 +164,7 @@ def test_the_edge_of_the_box_is_clipped(agent, before, batch, draws):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_the_network_with_and_without_dropout(agent, before):
+def test_mu__with_and_without_dropout(agent, before):
     """Small inputs of the first LayerNorm, so that its epsilon shows: Flax's, not torch's."""
     rng = np.random.default_rng(3)
     params = dict(before.params['mu'])
@@ -181,7 +181,7 @@ def test_the_network_with_and_without_dropout(agent, before):
         assert np.abs(ours - other).max() > 1e-3
 
 
-def test_the_sampler_reproduces_numpy_and_clips_every_step():
+def test_candidates__sampler_reproduces_numpy_and_clips_every_step():
     """A network that is a formula; noise large enough for the box to matter on the way."""
     rng = np.random.default_rng(4)
     x, noise = (
@@ -190,11 +190,11 @@ def test_the_sampler_reproduces_numpy_and_clips_every_step():
     )
     network = lambda np_: lambda x, t: np_.sin(x) + 0.1 * t[:, None]  # noqa: E731
     for clip in (0.7, 100.0):
-        ours = VP(T).sample_ddpm(network(jnp), x, noise, clip)
+        ours = DDPM(T).sample_ddpm(network(jnp), x, noise, clip)
         theirs = chain(network(np), np.float64(x), np.float64(noise), clip)
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     other_end = np.concatenate([noise[:-1], 9 * noise[-1:]])
-    assert (ours == VP(T).sample_ddpm(network(jnp), x, other_end, clip)).all()
+    assert (ours == DDPM(T).sample_ddpm(network(jnp), x, other_end, clip)).all()
 
 
 def chain(network, x, noise, clip):
@@ -208,7 +208,7 @@ def chain(network, x, noise, clip):
     return x
 
 
-def test_acts_by_the_best_of_the_averaged_policys_samples(agent, before):
+def test_act__takes_the_best_sample_of_the_averaged_policy(agent, before):
     """Both averages: mu's and the critic's. In a wide box, where samples are not all at edges."""
     agent = IDQL(Spec(OBS, ACTION, 30.0), agent.config)
     obs = np.float32([0.3, -1.0, 0.5])
@@ -232,7 +232,7 @@ def test_acts_by_the_best_of_the_averaged_policys_samples(agent, before):
     assert len(chosen) > 1
 
 
-def test_draws_are_standard_and_new_at_every_step(agent, before, batch):
+def test_draw__is_standard_and_new_at_every_step(agent, before, batch):
     draw = jax.jit(lambda state: idql.draw(state, batch, agent.config))
     many = [draw(before.replace(step=jnp.int32(i))) for i in range(50)]
     t, noise, u = (np.stack(x) for x in zip(*many, strict=True))
@@ -247,7 +247,7 @@ def test_draws_are_standard_and_new_at_every_step(agent, before, batch):
     assert len({x.tobytes() for x in noise}) == 50
 
 
-def test_initial_laws(agent):
+def test_init__laws_of_the_weights(agent):
     params = jax.jit(agent.init)(jax.random.key(0)).params
     frequency = np.asarray(params['mu']['features']['frequency'])
     assert frequency.shape == (64,)
@@ -259,7 +259,7 @@ def test_initial_laws(agent):
         assert not np.any(layer['bias'])
 
 
-def test_without_value_norm_the_value_tells_states_apart_that_differ_in_scale():
+def test_v__without_value_norm_tells_apart_states_that_differ_in_scale():
     obs = jnp.array([[1.0, -1.0, 0.0], [3.0, -3.0, 0.0]])
     for norm in (True, False):
         v = IDQL(Spec(3, 2), Config(hidden=8, value_norm=norm)).v
@@ -268,6 +268,6 @@ def test_without_value_norm_the_value_tells_states_apart_that_differ_in_scale():
 
 
 @pytest.mark.parametrize('bad', [{'diffusion_steps': 0}, {'dropout': 1.0}, {'dropout': -0.1}])
-def test_settings_out_of_range_are_refused(bad):
+def test_Config__refuses_values_out_of_range(bad):
     with pytest.raises(UserError, match=next(iter(bad))):
         Config(**bad)

@@ -1,0 +1,37 @@
+"""Twin critics, values, and both as one network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dtql_jax.nn.critics import Critic, TwinQ, Value
+from dtql_jax.nn.layers import MLP
+from tests.helpers.networks import apply, params_of
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+
+def test_TwinQ__has_separate_weights_and_reads_state_before_action():
+    module = TwinQ((8, 8), jax.nn.mish, layer_norm=True)
+    obs, action = jnp.ones((5, 3)), jnp.ones((5, 2))
+    params = params_of(module, obs, action)
+    first, second = (params[name]['Linear_0']['kernel'] for name in ('q1', 'q2'))
+    assert first.shape == (5, 8)
+    assert (first != second).all()
+    q = apply(module, params, obs, action)
+    assert q.shape == (2, 5)
+    for k, name in enumerate(('q1', 'q2')):
+        single = MLP((8, 8), 1, jax.nn.mish, layer_norm=True)
+        alone = apply(single, params[name], jnp.concatenate([obs, action], axis=-1))
+        np.testing.assert_allclose(alone[:, 0], q[k], rtol=1e-5)
+
+
+def test_Critic__holds_the_networks_that_are_applied_alone():
+    q, v = TwinQ((4,), jax.nn.mish), Value((4,), jax.nn.mish)
+    obs, action = jnp.ones((5, 3)), jnp.ones((5, 2))
+    params = params_of(Critic(q, v), obs, action)
+    both = apply(Critic(q, v), params, obs, action)
+    np.testing.assert_array_equal(both[0], apply(q, params['q'], obs, action))
+    np.testing.assert_array_equal(both[1], apply(v, params['v'], obs))
+    assert both[1].shape == (5,)
