@@ -57,7 +57,7 @@ def test_own_agent__command_line_lists_its_settings(tmp_path):
     agent = f'--agent={EXAMPLES / "own_agent.py"}:Mine'
     printed = run_example(tmp_path, ROOT / 'experiments' / 'run.py', agent, '--help')
     assert re.search(r'--beta=X +inverse temperature of the weights', printed)
-    assert '--alpha' not in printed
+    assert '--alpha=X' not in printed
 
 
 @pytest.mark.slow
