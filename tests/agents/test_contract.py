@@ -5,7 +5,6 @@ One that is added to `AGENTS` is held to all of it; only those without chance ar
 
 import dataclasses
 import functools
-import importlib
 import re
 import typing
 
@@ -17,7 +16,7 @@ import pytest
 from dtql_jax.agents.base import State
 from dtql_jax.agents.candidates import best_by_q, draw_by_q
 from dtql_jax.agents.registry import AGENTS, task_config
-from dtql_jax.agents.settings import typed
+from dtql_jax.agents.settings import parse
 from dtql_jax.training import checkpoint
 from dtql_jax.types import Spec, Transition
 
@@ -377,12 +376,12 @@ def test_the_clone_changes_hyper_parameters_that_there_are(name):
 
 @pytest.mark.parametrize('name', AGENTS)
 def test_every_row_of_the_table_is_a_valid_configuration(name):
-    table = importlib.import_module(f'dtql_jax.agents.settings.{name}').TABLE
+    table = AGENTS[name].table
     config_class = AGENTS[name].agent.config_class
     for task, row in table.items():
         config = task_config(name, task)
         for field, value in row.items():
-            assert type(value) is type(typed(config_class, field, value)), f'{task}: {field}'
+            assert type(value) is type(parse(config_class, field, value)), f'{task}: {field}'
             assert getattr(config, field) == value
 
 

@@ -1,10 +1,11 @@
-"""An agent that compiles in a second, and the pieces of a run around it.
+"""Agents that compile in a second, and the pieces of a run around them.
 
-It has what the engine and the loop must cope with, and nothing of any algorithm: two phases, an
-optimiser, a target, noise of its own, metrics whose averages are known, and hyper-parameters that
-blow one lane up at a given update.
+They have what the engine and the loop must cope with, and nothing of any algorithm: two phases, an
+optimiser, a target, noise of their own, metrics whose averages are known, and a hyper-parameter
+that blows one lane up at a given update.
 """
 
+import collections
 import copy
 import dataclasses
 import weakref
@@ -15,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtql_jax.agents import base
+from dtql_jax.agents.settings import setting
 from dtql_jax.training import loop as training
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.progress import fresh_progress
 from dtql_jax.training.stop import StopFlag
 from dtql_jax.types import Lane, Phase, Spec, Transition
+from tests.helpers.traces import counting
 
 NEVER = -1.0
 ROWS = 64
@@ -28,7 +31,7 @@ _FRESH = weakref.WeakKeyDictionary()  # engine -> progress, since making one com
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(base.Config):
-    """Small; `blow_at` is the update whose result is not a number."""
+    """Small settings."""
 
     steps: int = 12
     pretrain_steps: int = 6
@@ -36,7 +39,7 @@ class Config(base.Config):
     eval_every: int = 4
     lr: float = 0.01
     weight: float = 1.0
-    blow_at: float = NEVER
+    blow_at: float = setting(NEVER, 'the update whose result is not a number', least=NEVER)
 
 
 class Toy(base.Agent):
@@ -64,7 +67,7 @@ class Toy(base.Agent):
         metrics = {
             'net/loss': loss,
             'net/step': state.step.astype(jnp.float32),
-            'batch/row': batch.reward[0],
+            'net/row': batch.reward[0],
         }
         return loss, metrics
 
@@ -79,7 +82,7 @@ class Toy(base.Agent):
         return state.params['net']
 
     def act(self, acting, obs, key):
-        return jnp.tanh(self.net.apply({'params': acting}, obs))
+        return self.spec.max_action * jnp.tanh(self.net.apply({'params': acting}, obs))
 
 
 class Entering(Toy):
@@ -91,6 +94,53 @@ class Entering(Toy):
 
     def enter(self, state):
         return state.replace(params=state.target)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DelayedConfig(Config):
+    """Settings of `Delayed`."""
+
+    delay: int = setting(3, 'updates per update of the actor', least=1)
+
+
+class Delayed(Toy):
+    """A second network, which acts, moves at every `delay`-th update only and follows the first."""
+
+    config_class = DelayedConfig
+
+    def networks(self):
+        return {**super().networks(), 'actor': (self.net, (jnp.zeros((1, 3)),))}
+
+    def update(self, state, batch):
+        def move(state):
+            return self.descend(state, 'actor', state.hparams['lr'], self.actor_loss, batch)
+
+        due = state.step % self.config.delay == self.config.delay - 1
+        state, rare = self.when(due, move, state)
+        state, metrics = super().update(state, batch)
+        return state, {**metrics, **rare}
+
+    def actor_loss(self, state, batch):
+        net, actor = (
+            self.net.apply({'params': state.params[name]}, batch.obs) for name in ('net', 'actor')
+        )
+        loss = jnp.square(actor - jax.lax.stop_gradient(net)).mean()
+        return loss, {'actor/loss': loss, 'actor/step': state.step.astype(jnp.float32)}
+
+    def acting(self, state):
+        return state.params['actor']
+
+
+class Constant(Toy):
+    """Its update has a branch of `cond` and a carry of `scan` that are the same in every lane."""
+
+    def update(self, state, batch):
+        first = state.step == 0
+        scale = jax.lax.cond(first, lambda _: jnp.float32(0.5), lambda step: 1.0 / step, state.step)
+        ones = jnp.ones(())  # the same in every lane until the first step of the scan
+        total, _ = jax.lax.scan(lambda sum, x: (sum + x, None), ones, batch.reward)
+        state, metrics = super().update(state, batch)
+        return state, {**metrics, 'net/scale': scale, 'net/total': total}
 
 
 def data(rows=ROWS):
@@ -107,14 +157,19 @@ def lanes(*seeds, **by_position):
     return [Lane('toy', seed, by_position.get(f'at{i}', {})) for i, seed in enumerate(seeds)]
 
 
-def engine(lanes, devices=None, agent=Toy, **settings):
-    return Engine(agent(Spec(3, 2), Config(**settings)), data(), lanes, devices)
+def engine(lanes, devices=None, agent=Toy, one_by_one=None, **settings):
+    """An engine of the toy's lanes; its `traces` count how often each phase was traced."""
+    traces = collections.Counter()
+    toy = counting(agent(Spec(3, 2), agent.config_class(**settings)), traces)
+    engine = Engine(toy, data(), lanes, devices, one_by_one)
+    engine.traces = traces
+    return engine
 
 
 def changed(engine, agent=Toy, **settings):
     """The engine, already compiled, under other settings that no program depends on."""
     other = copy.copy(engine)
-    other.agent = agent(Spec(3, 2), Config(**settings))
+    other.agent = counting(agent(Spec(3, 2), agent.config_class(**settings)), engine.traces)
     return other
 
 

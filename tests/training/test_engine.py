@@ -142,7 +142,7 @@ def test_another_number_of_lanes_draws_the_same_and_trains_the_same_up_to_roundi
     _, many, _ = engine.dispatch(*toy.start(engine), 20)
     _, one, _ = single.dispatch(*toy.start(single), 20)
     # The numbers of the drawn rows are integers, which add exactly.
-    assert jax.device_get(many['batch/row'])[1] == jax.device_get(one['batch/row'])[0]
+    assert jax.device_get(many['net/row'])[1] == jax.device_get(one['net/row'])[0]
     for ours, theirs in zip(*map(jax.tree.leaves, (many, one)), strict=True):
         np.testing.assert_allclose(ours[1], theirs[0], rtol=1e-5)
 
@@ -151,7 +151,7 @@ def test_equal_seeds_are_equal_and_different_seeds_differ():
     engine = toy.engine(toy.lanes(5, 6, 5))
     state, sums, _ = engine.dispatch(*toy.start(engine), 5)
     assert toy.equal(toy.lane((state, sums), 0), toy.lane((state, sums), 2))
-    for leaf in (state.params['net']['kernel'], jax.random.key_data(state.key), sums['batch/row']):
+    for leaf in (state.params['net']['kernel'], jax.random.key_data(state.key), sums['net/row']):
         assert not np.array_equal(leaf[0], leaf[1])
 
 

@@ -113,7 +113,7 @@ def test_metrics_are_averages_since_the_last_row(engine, whole):
         for row in (row for row in rows(whole[0], 'metrics') if row['seed'] == seed):
             end = row['step']
             assert row['net/step'] == (begin + end - 1) / 2
-            for name in ('net/loss', 'batch/row'):
+            for name in ('net/loss', 'net/row'):
                 mean = np.mean([metrics[name] for metrics in by_hand[i][begin:end]])
                 assert row[name] == pytest.approx(mean, rel=1e-6)
             begin = end
