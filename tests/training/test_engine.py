@@ -44,7 +44,7 @@ def test_a_phase_is_traced_once_whatever_the_number_of_updates(engine):
         for n in (1, 7, 3, 1000, 0):
             state, sums, _ = engine.dispatch(phase, state, sums, n)
         again = toy.bits((state, jax.random.key_data(state.key)))
-        state, sums, _ = engine.dispatch(phase, *engine.place((state, sums)), 2)
+        state, sums, _ = engine.dispatch(phase, *engine.shard((state, sums)), 2)
         assert int(jax.device_get(state.step)[0]) == int(again[0].step[0]) + 2
     assert engine.traces == {'pretrain': 1, 'train': 1}
 
@@ -168,7 +168,7 @@ def test_a_hyper_parameter_of_a_lane_changes_that_lane_only(engine):
     before = dict(engine.traces)
     phase, state, sums = toy.start(engine)
     state = state.replace(hparams={**state.hparams, 'lr': jnp.float32([0.01, 0.02, 0.01])})
-    assert toy.equal(engine.dispatch(phase, *engine.place((state, sums)), 20), theirs)
+    assert toy.equal(engine.dispatch(phase, *engine.shard((state, sums)), 20), theirs)
     assert engine.traces == before
 
 
@@ -296,7 +296,7 @@ def trained(state, sums, *_):
 
 def placed(engine, phase_state_sums, lane, at):
     phase, state, sums = phase_state_sums
-    return phase, *engine.place((blow(state, lane, at), sums))
+    return phase, *engine.shard((blow(state, lane, at), sums))
 
 
 @pytest.mark.parametrize('at', [0, 1, 4, 6, 7, 10, 15])
@@ -329,7 +329,7 @@ def test_a_dead_lane_rests_and_the_others_go_on_bit_for_bit(engine):
 
 def test_several_lanes_may_diverge_in_one_dispatch(engine):
     phase, state, sums = toy.start(engine)
-    state = engine.place(blow(blow(blow(state, 0, 9), 1, 2), 2, 9))
+    state = engine.shard(blow(blow(blow(state, 0, 9), 1, 2), 2, 9))
     state, sums, done = engine.advance(phase, state, sums, 12, ALIVE)
     assert done.tolist() == [9, 2, 9]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(toy.bits((state.params, sums))))

@@ -103,7 +103,7 @@ def test_metrics_are_averages_since_the_last_row(engine, whole):
     state = progress.state
     for phase in engine.agent.phases():
         for _ in range(phase.steps):
-            zeros = engine.zeros_like(progress.sums[phase.name])
+            zeros = engine.zeros(phase)
             state, sums, _ = engine.dispatch(phase, state, zeros, 1)
             for i in by_hand:
                 by_hand[i].append({k: float(v[i]) for k, v in jax.device_get(sums).items()})
@@ -131,7 +131,7 @@ def test_the_loop_transfers_nothing_implicitly(engine, tmp_path, monkeypatch):
         # The simulators and Orbax come to the arrays on their own ways.
         trainer.evaluate = meant(toy.score_by_params)
         trainer.save = lambda progress: None
-        trainer._acting = meant(trainer._acting)  # compiles at its first call
+        trainer._policies = meant(trainer._policies)  # compiles at its first call
         trainer._keep_best = meant_once(meant, trainer._keep_best)
         for phase in trainer.phases:
             progress = trainer.run_phase(phase, progress)
