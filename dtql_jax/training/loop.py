@@ -238,7 +238,7 @@ class Trainer:
         thread.shutdown(wait=False)
 
     def end_evaluation(self, progress: Progress) -> Progress:
-        """Waits for the evaluation in progress, if any; records its scores and the best policies."""
+        """Waits for the evaluation in progress, if any; records scores and best policies."""
         if not self._playing:
             return progress
         playing, self._playing = self._playing, None

@@ -1,4 +1,4 @@
-"""Agents that compile in a second, and the pieces of a run around them.
+"""Agents that compile in a second, and engines of them.
 
 They have what the engine and the loop must cope with, and nothing of any algorithm: two phases, an
 optimiser, a target, noise of their own, metrics whose averages are known, and a hyper-parameter
@@ -17,15 +17,14 @@ import numpy as np
 
 from dtql_jax.agents import base
 from dtql_jax.agents.settings import setting
-from dtql_jax.training import loop as training
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.progress import fresh_progress
-from dtql_jax.training.stop import StopFlag
 from dtql_jax.types import Lane, Phase, Spec, Transition
 from tests.helpers.traces import counting
 
 NEVER = -1.0
 ROWS = 64
+TRACED_ONCE = {'pretrain': 2, 'train': 2}  # for the shapes of the metrics, and for the program
 _FRESH = weakref.WeakKeyDictionary()  # engine -> progress, since making one compiles
 
 
@@ -131,16 +130,23 @@ class Delayed(Toy):
         return state.params['actor']
 
 
-class Constant(Toy):
-    """Its update has a branch of `cond` and a carry of `scan` that are the same in every lane."""
+class SharedBranch(Toy):
+    """A branch of a `cond` in its update is the same in every lane."""
 
     def update(self, state, batch):
-        first = state.step == 0
-        scale = jax.lax.cond(first, lambda _: jnp.float32(0.5), lambda step: 1.0 / step, state.step)
-        ones = jnp.ones(())  # the same in every lane until the first step of the scan
-        total, _ = jax.lax.scan(lambda sum, x: (sum + x, None), ones, batch.reward)
         state, metrics = super().update(state, batch)
-        return state, {**metrics, 'net/scale': scale, 'net/total': total}
+        first = state.step == 1
+        scale = jax.lax.cond(first, lambda _: jnp.float32(0.5), lambda step: 1.0 / step, state.step)
+        return state, {**metrics, 'net/scale': scale}
+
+
+class SharedCarry(Toy):
+    """The first carry of a `scan` in its update is the same in every lane."""
+
+    def update(self, state, batch):
+        state, metrics = super().update(state, batch)
+        total, _ = jax.lax.scan(lambda sum, x: (sum + x, None), jnp.ones(()), batch.reward)
+        return state, {**metrics, 'net/total': total}
 
 
 def data(rows=ROWS):
@@ -182,6 +188,13 @@ def start(engine, phase=0):
     return phase, progress.state, progress.sums[phase.name]
 
 
+def blow(state, lane, at):
+    """The state, with the lane's update number `at` going to NaN."""
+    return state.replace(
+        hparams={**state.hparams, 'blow_at': state.hparams['blow_at'].at[lane].set(at)}
+    )
+
+
 def equal(a, b):
     """Whether two trees are the same, bit for bit (NaN too)."""
     flat_a, flat_b = jax.tree.flatten(bits(a)), jax.tree.flatten(bits(b))
@@ -205,38 +218,3 @@ def bits(tree):
 def lane(tree, *index):
     """Some lanes of a tree, in the given order."""
     return jax.tree.map(lambda x: x[np.array(index)], bits(tree))
-
-
-class Report:
-    """Remembers what it is told."""
-
-    def __init__(self):
-        self.warnings, self.divergences, self.evaluations, self.rates = [], [], [], []
-
-    def warn(self, text):
-        self.warnings.append(text)
-
-    def compiled(self, phase, seconds):
-        pass
-
-    def progress(self, phase, step, total, rate):
-        self.rates.append(step)
-
-    def diverged(self, lane, step):
-        self.divergences.append((lane.seed, step))
-
-    def evaluated(self, step, lanes, scores, seconds):
-        self.evaluations.append((step, [float(score) for score in scores]))
-
-
-def score_by_params(acting, lanes):
-    """An evaluation that depends on the policy's parameters alone."""
-    kernel = np.array(jax.device_get(acting['kernel']))
-    return {i: {'eval/score': float(kernel[i].sum())} for i in lanes}
-
-
-def trainer(folder, engine, evaluate=score_by_params, stop=None, overlap=False):
-    """A `Trainer` of a run in `folder`, made where it is absent."""
-    folder.mkdir(exist_ok=True)
-    stop = stop or StopFlag()
-    return training.Trainer(engine, folder, evaluate, Report(), stop, overlap=overlap)
