@@ -41,13 +41,18 @@ def batch_of(seed, rows=BATCH):
     return Transition(*(jnp.float32(x) for x in (obs, action, reward, mask, next_obs)))
 
 
+def subject_phases(name):
+    """The phases that make updates."""
+    return [phase for phase in make(name).phases() if phase.steps]
+
+
 class Subject:
     """One agent with its programs, each compiled once for all tests; `traces` counts."""
 
     def __init__(self, name):
         self.name = name
         self.agent = make(name)
-        self.phases = [phase for phase in self.agent.phases() if phase.steps]
+        self.phases = subject_phases(name)
         self.traces = dict.fromkeys(['init', 'act', *(p.name for p in self.phases)], 0)
         self.init = self.jit('init', jax.vmap(lambda s: self.agent.init(jax.random.key(s))))
         self.updates = {p.name: self.jit(p.name, p.update) for p in self.phases}
