@@ -11,7 +11,7 @@ from tests.helpers import contract
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 
-@pytest.fixture(scope='module', params=contract.AGENTS)
+@pytest.fixture(scope='module', params=contract.marked())
 def subject(request, quick_compile):
     return contract.subject(request.param)
 

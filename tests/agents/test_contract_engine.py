@@ -17,13 +17,11 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 
 LANES = (Lane('contract', 3), Lane('contract', 4))
 UPDATES = 4
-QUICK = {'delayed', 'iql'}  # stand for all where time is short
+SLOW = {'dtql', 'bc'} | contract.SLOW  # here, where each phase is compiled three times
 PHASES = [
-    pytest.param(
-        name, i, marks=[] if name in QUICK else [pytest.mark.slow], id=f'{name} {phase.name}'
-    )
+    pytest.param(name, i, marks=[pytest.mark.slow] if name in SLOW else [], id=f'{name}-{p.name}')
     for name in contract.AGENTS
-    for i, phase in enumerate(contract.subject_phases(name))
+    for i, p in enumerate(contract.subject_phases(name))
 ]
 
 

@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dtql_jax.agents import registry
 from dtql_jax.agents.base import State
@@ -18,9 +19,16 @@ SEEDS = np.array([3, 4, 3], np.uint32)
 DELAY = 8  # a delayed update is due once in so many updates at least
 # The registry's, and one of the tests' own with a delayed update.
 AGENTS = {**{name: found.agent for name, found in registry.AGENTS.items()}, 'delayed': toy.Delayed}
+# Those that take long to compile; each has further tests of its own.
+SLOW = {'diffusion_ql', 'dql_kl', 'idql', 'srpo'}
 # Whose updates, or actions, are without chance. Everything else must draw.
 NO_NOISE = {('iql', 'train'), ('srpo', 'critic')}
 NO_CHANCE = {'iql', 'srpo', 'delayed'}
+
+
+def marked():
+    """The names of all agents, those of `SLOW` marked slow."""
+    return [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in AGENTS]
 
 
 def make(name, max_action=1.0, **changes):
