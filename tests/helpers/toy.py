@@ -130,23 +130,15 @@ class Delayed(Toy):
         return state.params['actor']
 
 
-class SharedBranch(Toy):
-    """A branch of a `cond` in its update is the same in every lane."""
+class Shared(Toy):
+    """All lanes share a branch of a `cond`, and the first carry of a `scan`, in its update."""
 
     def update(self, state, batch):
         state, metrics = super().update(state, batch)
         first = state.step == 1
         scale = jax.lax.cond(first, lambda _: jnp.float32(0.5), lambda step: 1.0 / step, state.step)
-        return state, {**metrics, 'net/scale': scale}
-
-
-class SharedCarry(Toy):
-    """The first carry of a `scan` in its update is the same in every lane."""
-
-    def update(self, state, batch):
-        state, metrics = super().update(state, batch)
         total, _ = jax.lax.scan(lambda sum, x: (sum + x, None), jnp.ones(()), batch.reward)
-        return state, {**metrics, 'net/total': total}
+        return state, {**metrics, 'net/scale': scale, 'net/total': total}
 
 
 def data(rows=ROWS):
