@@ -9,7 +9,7 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 @pytest.fixture(scope='session', autouse=True)
 def compiled_once(tmp_path_factory):
-    """What several tests compile, some in other processes, the first one compiles for all."""
+    """Keeps compiled programs for the session, so that other tests and processes reuse them."""
     import jax  # after JAX_PLATFORMS is set
 
     folder = str(tmp_path_factory.mktemp('compiled'))
@@ -31,7 +31,7 @@ def cached_elsewhere(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def quick_compile():
-    """Compiles in half the time, to programs that run slowly: for a module with few updates."""
+    """Compiles in half the time to slower programs, for a module that makes few updates."""
     import jax
 
     before = jax.config.read('jax_disable_most_optimizations')

@@ -1,8 +1,8 @@
 """Checkpoints: Orbax behind a few functions, with a digest that is verified on restore.
 
-Orbax writes atomically, but restores a flipped bit silently and ignores a save under a step that
-exists. So each save has a serial number of its own, and carries a SHA-256 over its arrays and its
-JSON; a checkpoint that does not match, or cannot be read, is passed over for the one before it.
+Orbax writes atomically, but it restores a flipped bit silently and ignores a save under a number
+that exists. So each save has a serial number of its own and a SHA-256 over its arrays and its JSON.
+A restore skips a checkpoint that it cannot read or that does not match its digest.
 """
 
 import hashlib
@@ -43,7 +43,14 @@ def digest(tree: Any, meta: dict) -> str:
 
 
 def save(folder: pathlib.Path, tree: Any, meta: dict) -> int:
-    """Writes arrays and JSON-able `meta` as the folder's next checkpoint; returns its number."""
+    """Writes a tree of arrays and JSON-able `meta` as the folder's next checkpoint.
+
+    Returns:
+        The checkpoint's number.
+
+    Raises:
+        RuntimeError: Orbax did not write it. A full disk raises Orbax's own error.
+    """
     with _manager(folder) as manager:
         serial = 1 + max(manager.all_steps(), default=0)
         sealed = {'meta': meta, 'sha256': digest(tree, meta)}
@@ -54,7 +61,7 @@ def save(folder: pathlib.Path, tree: Any, meta: dict) -> int:
 
 
 def any_in(folder: pathlib.Path) -> bool:
-    """Whether a checkpoint, good or damaged, was ever completed in the folder."""
+    """Whether the folder has a complete checkpoint, undamaged or not."""
     if not folder.is_dir():
         return False
     with _manager(folder) as manager:
@@ -64,9 +71,15 @@ def any_in(folder: pathlib.Path) -> bool:
 def restore(
     folder: pathlib.Path, like: Any, say: Callable[[str], None] = logging.warning
 ) -> tuple[Any, dict]:
-    """The newest good checkpoint: arrays shaped and sharded as `like`, and its `meta`.
+    """The newest undamaged checkpoint: its arrays and its `meta`.
 
-    Says which checkpoints it passed over and why. Raises UserError when none is good.
+    Args:
+        folder: where `save` wrote.
+        like: the tree's shapes, dtypes and shardings.
+        say: called with a line about each damaged checkpoint.
+
+    Raises:
+        UserError: there is no undamaged checkpoint.
     """
     if not folder.is_dir():
         raise UserError(f'{folder}: no checkpoints here; is this a run folder?')
@@ -74,7 +87,7 @@ def restore(
         for serial in sorted(manager.all_steps(), reverse=True):
             try:
                 return _restore_one(manager, serial, like)
-            # Damage shows as any error of several libraries; whichever it is, go further back.
+            # Damage may raise any error of several libraries.
             except Exception as error:
                 reason = (str(error).strip() or repr(error)).splitlines()[0]
                 say(f'checkpoint {serial} in {folder} is damaged, trying the one before: {reason}')

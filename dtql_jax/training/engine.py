@@ -1,14 +1,14 @@
 """The device side of training: `jit(over lanes(loop over updates))`.
 
-A lane is one training run: a seed, and hyper-parameters that may differ from its neighbours'. All
-lanes of a run advance in one compiled program per phase, by `vmap` or, on a CPU, in turn; they are
-sharded over the devices with no communication between them. The number of updates of a dispatch is
-an argument of the program, so that nothing recompiles when it changes; how a phase is cut into
-dispatches never changes a bit.
+A lane is one training run: a seed, and hyper-parameters that may differ from its neighbours'. One
+compiled program per phase advances all lanes of a run: one by one on a CPU, by `vmap` elsewhere.
+Lanes are sharded over the devices and never communicate. The number of updates of a dispatch is an
+argument of the program, so a new number compiles nothing, and how a phase is cut into dispatches
+never changes a bit.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,11 +19,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from dtql_jax.agents.base import Agent, State
 from dtql_jax.types import Lane, Metrics, Phase, Transition, UserError
 
-# XLA's CPU backend hands many products to a library, YNNPACK, which is slower at these sizes than
-# its own kernels: an update of DTQL takes 4 to 11 % longer at batch 256 and 8 % at 2048.
-COMPILER_OPTIONS = {'cpu': {'xla_cpu_experimental_ynn_fusion_type': ''}}
+# XLA's CPU backend hands many products to the library YNNPACK, which is slower at these sizes than
+# XLA's own kernels: with it an update of DTQL takes 4 to 11 % longer at batch 256, 8 % at 2048.
+COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
+    'cpu': {'xla_cpu_experimental_ynn_fusion_type': ''}
+}
 
-# Batch indices have keys of their own. No step reaches this tag, so no key is used twice.
+# Batch indices are drawn with keys of their own. No step reaches this tag, so no key is used twice.
 INDEX_TAG = 0xFFFFFFFF
 
 
@@ -47,10 +49,10 @@ class Engine:
         agent: the algorithm.
         data: transitions `[N, ...]`.
         lanes: the training runs.
-        devices: those to use; all local ones without. Their number must divide that of the lanes,
-            else fewer are used.
-        one_by_one: whether the lanes of a device advance in turn, and not by `vmap`. Without, they
-            do on a CPU.
+        devices: the devices to use, all local ones by default. The engine uses the largest number
+            of them that divides the number of lanes.
+        one_by_one: whether the lanes of a device advance one after the other instead of by `vmap`;
+            by default they do on a CPU. A device with one lane never uses `vmap`.
 
     Raises:
         UserError: a lane has a hyper-parameter that the agent lacks.
@@ -64,30 +66,30 @@ class Engine:
         devices: Sequence[jax.Device] | None = None,
         one_by_one: bool | None = None,
     ):
-        for lane in lanes:
-            check_hparams(agent, lane)
+        check_hparams(agent, lanes)
         self.agent = agent
         self.lanes = tuple(lanes)
         available = list(devices or jax.local_devices())
         self.devices = available[: usable_devices(len(lanes), len(available))]
-        mesh = jax.make_mesh(
+        self._mesh = jax.make_mesh(
             (len(self.devices),), ('lane',), (AxisType.Auto,), devices=self.devices
         )
-        self._by_lane = NamedSharding(mesh, PartitionSpec('lane'))
-        self._everywhere = NamedSharding(mesh, PartitionSpec())
-        self._mesh = mesh
+        self._by_lane = NamedSharding(self._mesh, PartitionSpec('lane'))
+        self._everywhere = NamedSharding(self._mesh, PartitionSpec())
         self.data = jax.device_put(data, self._everywhere)
         on_cpu = self.devices[0].platform == 'cpu'
         # A single lane must not become a batch of one on any device.
         alone = len(self.lanes) == len(self.devices)
-        self._in_turn = alone or (on_cpu if one_by_one is None else one_by_one)
+        self.one_by_one = alone or (on_cpu if one_by_one is None else one_by_one)
         self._programs: dict[str, jax.stages.Compiled] = {}
-        self._metrics: dict[str, dict[str, jax.ShapeDtypeStruct]] = {}
+        self._metrics: dict[str, Metrics] = {}
         # The phases' programs accept only inputs that are sharded by lane.
         jit = functools.partial(jax.jit, out_shardings=self._by_lane)
-        self._copy = jit(lambda tree: jax.tree.map(jnp.copy, tree))
-        self.zeros_like = jit(lambda tree: jax.tree.map(jnp.zeros_like, tree))
+        self._copy: Callable[[Any], Any] = jit(lambda tree: jax.tree.map(jnp.copy, tree))
+        self._zeros = jit(functools.partial(_zeros, self._metrics), static_argnums=0)
         self._where = jit(_where_lane, donate_argnums=1)
+
+    # Arrays.
 
     def init(self) -> State:
         """Fresh states of all lanes, stacked `[S, ...]`. A lane's depends on its seed alone."""
@@ -102,12 +104,17 @@ class Engine:
 
         return jax.jit(jax.vmap(init), out_shardings=self._by_lane)(seeds, values)
 
-    def place(self, tree: Any) -> Any:
-        """Lays a tree whose leaves have the lane axis `[S, ...]` over the devices."""
+    def zeros(self, phase: Phase) -> Metrics:
+        """Sums `[S]` of the phase's metrics over no updates."""
+        self.metrics(phase)  # traces the update outside `_zeros`
+        return self._zeros(phase.name)
+
+    def shard(self, tree: Any) -> Any:
+        """Spreads a tree whose leaves have the lane axis `[S, ...]` over the devices."""
         return jax.device_put(tree, self._by_lane)
 
-    def placed(self, shapes: Any) -> Any:
-        """Shapes and dtypes, as `jax.eval_shape` gives them, with the sharding of `place`."""
+    def with_sharding(self, shapes: Any) -> Any:
+        """Shapes and dtypes, as `jax.eval_shape` returns them, with the sharding of `shard`."""
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._by_lane), shapes
         )
@@ -115,48 +122,42 @@ class Engine:
     @functools.cached_property
     def _state(self) -> State:
         """Shapes and dtypes of `init`; tracing an agent takes a second or so."""
-        return self.placed(jax.eval_shape(self.init))
+        return self.with_sharding(jax.eval_shape(self.init))
 
-    def metrics(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
+    def metrics(self, phase: Phase) -> Metrics:
         """Shapes and dtypes `[S]` of the phase's metrics."""
 
         def update(state: State) -> Metrics:
             return phase.update(state, sample(state, self.data, phase.batch_size))[1]
 
         if phase.name not in self._metrics:
-            self._metrics[phase.name] = self.placed(jax.eval_shape(jax.vmap(update), self._state))
+            shapes = jax.eval_shape(jax.vmap(update), self._state)
+            self._metrics[phase.name] = self.with_sharding(shapes)
         return self._metrics[phase.name]
+
+    # Programs.
 
     def compile(self, phase: Phase) -> jax.stages.Compiled:
         """The phase's program, compiled at the first call."""
         if phase.name not in self._programs:
-            run = functools.partial(self._run, phase)
+            updates = functools.partial(self._updates, phase)
             run = jax.shard_map(
-                _one_by_one(run) if self._in_turn else jax.vmap(run, in_axes=(0, 0, None, None)),
+                _one_by_one(updates) if self.one_by_one else _by_vmap(updates),
                 mesh=self._mesh,
                 in_specs=(*[PartitionSpec('lane')] * 2, *[PartitionSpec()] * 2),
                 out_specs=PartitionSpec('lane'),
-                # There is no communication to check, and the check refuses a branch of `cond` or
-                # `scan` that is the same for all lanes.
+                # There is no communication to check, and the check refuses a branch of `cond` or a
+                # carry of `scan` that is the same for all lanes.
                 check_vma=False,
             )
             n = jax.ShapeDtypeStruct((), jnp.int32, sharding=self._everywhere)
             lowered = jax.jit(run, donate_argnums=(0, 1)).lower(
                 self._state, self.metrics(phase), self.data, n
             )
-            self._programs[phase.name] = self._compile(lowered)
+            self._programs[phase.name] = compile_for(self.devices[0].platform, lowered)
         return self._programs[phase.name]
 
-    def _compile(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-        """Compiles with the options of the platform, or without where this jaxlib lacks one."""
-        try:
-            return lowered.compile(COMPILER_OPTIONS.get(self.devices[0].platform))
-        except jax.errors.JaxRuntimeError as error:
-            if 'compile option' not in str(error):
-                raise
-            return lowered.compile()
-
-    def _run(
+    def _updates(
         self, phase: Phase, state: State, sums: Metrics, data: Transition, n: jax.Array
     ) -> tuple[State, Metrics, jax.Array]:
         """`n` updates of one lane, the sums of their metrics, and whether the state is finite."""
@@ -170,8 +171,10 @@ class Engine:
         state, sums = jax.lax.fori_loop(0, n, update, (state, sums))
         return state, sums, all_finite(state)
 
+    # Training.
+
     def enter(self, phase: Phase, state: State, alive: np.ndarray) -> State:
-        """What the phase does to the state of each lane that is `alive` `[S]` before it begins."""
+        """Applies `phase.enter` to the states of the lanes that are `alive` `[S]`."""
         if phase.enter is None:
             return state
         enter = jax.jit(jax.vmap(phase.enter), out_shardings=self._by_lane)
@@ -181,7 +184,10 @@ class Engine:
     def dispatch(
         self, phase: Phase, state: State, sums: Metrics, n: int
     ) -> tuple[State, Metrics, jax.Array]:
-        """`n` updates of all lanes, donating `state` and `sums`; then whether each is finite."""
+        """`n` updates of all lanes, and whether each lane's state is finite then `[S]`.
+
+        `state` and `sums` are donated.
+        """
         program = self.compile(phase)
         with jax.transfer_guard('disallow'):
             return program(state, sums, self.data, jax.device_put(np.int32(n), self._everywhere))
@@ -191,57 +197,85 @@ class Engine:
     ) -> tuple[State, Metrics, np.ndarray]:
         """`n` updates of all lanes that are `alive` `[S]`; the others keep their state and sums.
 
-        Also returns how many updates each lane made `[S]`. A lane that makes fewer has diverged:
-        it stops at its last finite state, found by bisection with the same compiled program, so
-        that watching costs nothing while all goes well. Other lanes are not touched by this.
+        A lane that diverges stops at its last finite state. A bisection with the same compiled
+        program finds that state, so a run that does not diverge pays only for a look at the floats
+        of its state after each dispatch. The other lanes' bits do not change.
+
+        Returns:
+            The states, the sums, and how many updates each lane made `[S]`: fewer than `n` where it
+            diverged, 0 where it is not `alive`.
         """
-        before = self._copy((state, sums))
-        *after, finite = self.dispatch(phase, state, sums, n)
-        finite = jax.device_get(finite)
+        before: tuple[State, Metrics] = self._copy((state, sums))
+        state, sums, flags = self.dispatch(phase, state, sums, n)
+        finite = jax.device_get(flags)
         done = np.where(alive, n, 0)
         if finite[alive].all():
-            return *(after if alive.all() else self._choose(alive, tuple(after), before)), done
+            if not alive.all():
+                state, sums = self._choose(alive, (state, sums), before)
+            return state, sums, done
         diverged = alive & ~finite
         for lane in np.flatnonzero(diverged):
-            done[lane] = self._last_finite(phase, before, n, lane)
+            done[lane] = self._last_finite(phase, before, n, int(lane))
         stopped = before
-        for m in set(done[diverged]):
-            *at_m, _ = self.dispatch(phase, *self._copy(before), m)
+        for m in set(done[diverged].tolist()):
+            *at_m, _ = self._repeat(phase, before, m)
             stopped = self._choose(diverged & (done == m), tuple(at_m), stopped)
-        return *self._choose(alive & finite, tuple(after), stopped), done
+        state, sums = self._choose(alive & finite, (state, sums), stopped)
+        return state, sums, done
 
-    def _choose(self, lanes: np.ndarray, tree: tuple, other: tuple) -> tuple:
-        """`tree` (donated) in the lanes that the mask `lanes` `[S]` names, `other` elsewhere."""
+    def _choose(self, lanes: np.ndarray, tree: Any, other: Any) -> Any:
+        """`tree` (donated) in the lanes where the mask `lanes` `[S]` holds, `other` elsewhere."""
         return self._where(jax.device_put(lanes, self._by_lane), tree, other)
 
-    def _last_finite(self, phase: Phase, before: tuple, n: int, lane: int) -> int:
+    def _last_finite(self, phase: Phase, before: tuple[State, Metrics], n: int, lane: int) -> int:
         """The largest number of updates below `n` after which the lane is finite.
 
-        What is not finite stays so: Adam's moments and the parameters keep a NaN or an infinity.
+        A lane that is not finite stays so: parameters and Adam's moments keep a NaN or an infinity.
         """
         low, high = 0, n  # finite after `low` updates, not finite after `high`
         while high - low > 1:
             middle = (low + high) // 2
-            finite = jax.device_get(self.dispatch(phase, *self._copy(before), middle)[2])
-            low, high = (middle, high) if finite[lane] else (low, middle)
+            *_, flags = self._repeat(phase, before, middle)
+            low, high = (middle, high) if jax.device_get(flags)[lane] else (low, middle)
         return low
 
+    def _repeat(
+        self, phase: Phase, before: tuple[State, Metrics], n: int
+    ) -> tuple[State, Metrics, jax.Array]:
+        """`dispatch` from a copy of `before`."""
+        state, sums = self._copy(before)
+        return self.dispatch(phase, state, sums, n)
 
-def _one_by_one(run: Callable[..., tuple]) -> Callable[..., tuple]:
-    """`run` over the lanes of a device as `vmap` does, but one lane after the other.
 
-    Batched products are slower than plain ones on a CPU, whose cores one lane fills: four seeds of
-    DTQL make 46 updates/s together by `vmap` where one makes 51, and as many as one in turn.
+def _by_vmap(updates: Callable[..., tuple]) -> Callable[..., tuple]:
+    """`updates` over the lanes of a device, all at once."""
+
+    def by_vmap(state: State, sums: Metrics, data: Transition, n: jax.Array) -> tuple:
+        return jax.vmap(updates, in_axes=(0, 0, None, None))(state, sums, data, n)
+
+    return by_vmap
+
+
+def _one_by_one(updates: Callable[..., tuple]) -> Callable[..., tuple]:
+    """`updates` over the lanes of a device, one lane after the other.
+
+    Batched products are slower than plain ones on a CPU, and one lane fills its cores: four seeds
+    of DTQL make 46 updates/s together by `vmap` where one makes 51, and one by one as many as one.
     """
 
     def one_by_one(state: State, sums: Metrics, data: Transition, n: jax.Array) -> tuple:
-        return jax.lax.map(lambda lane: run(*lane, data, n), (state, sums))
+        return jax.lax.map(lambda lane: updates(*lane, data, n), (state, sums))
 
     return one_by_one
 
 
-def _where_lane(choose: jax.Array, tree: tuple, other: tuple) -> tuple:
-    """`tree` in the lanes that `choose` `[S]` names, `other` elsewhere."""
+def _zeros(metrics: dict[str, Metrics], name: str) -> Metrics:
+    """Zeros of the shapes and dtypes `metrics[name]`."""
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics[name])
+
+
+def _where_lane(choose: jax.Array, tree: Any, other: Any) -> Any:
+    """`tree` in the lanes where `choose` `[S]` holds, `other` elsewhere."""
 
     def select(x: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.where(choose.reshape(-1, *[1] * (x.ndim - 1)), x, y)
@@ -249,12 +283,31 @@ def _where_lane(choose: jax.Array, tree: tuple, other: tuple) -> tuple:
     return jax.tree.map(select, tree, other)
 
 
-def blank_engine(agent: Agent, lanes: Sequence[Lane]) -> Engine:
-    """An engine without data, to lay out the arrays of a checkpoint; on the first device."""
+def compile_for(platform: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compiles with the platform's options, or without them where this jaxlib lacks one."""
+    try:
+        return lowered.compile(COMPILER_OPTIONS.get(platform))
+    except jax.errors.JaxRuntimeError as error:
+        if 'compile option' not in str(error):
+            raise
+        return lowered.compile()
+
+
+def blank_engine(
+    agent: Agent, lanes: Sequence[Lane], extra: Mapping[str, Any] | None = None
+) -> Engine:
+    """An engine without data on the first device: what it takes to read a checkpoint.
+
+    Args:
+        agent: the algorithm.
+        lanes: the training runs.
+        extra: one row `[1, ...]` of each of the agent's `columns`.
+    """
     spec = agent.spec
     shapes = [(1, spec.obs_dim), (1, spec.action_dim), (1,), (1,), (1, spec.obs_dim)]
-    blank = Transition(*[np.zeros(shape, np.float32) for shape in shapes])
-    return Engine(agent, blank, lanes, devices=jax.local_devices()[:1])
+    blank: list[Any] = [np.zeros(shape, np.float32) for shape in shapes]
+    data = Transition(*blank)._replace(extra=extra or {})
+    return Engine(agent, data, lanes, devices=jax.local_devices()[:1])
 
 
 def usable_devices(num_lanes: int, num_devices: int) -> int:
@@ -262,9 +315,12 @@ def usable_devices(num_lanes: int, num_devices: int) -> int:
     return max(d for d in range(1, num_devices + 1) if num_lanes % d == 0)
 
 
-def check_hparams(agent: Agent, lane: Lane) -> None:
-    """Raises UserError where a lane's own hyper-parameters are not the agent's."""
-    unknown = sorted(set(lane.hparams) - set(agent.config.floats()))
-    if unknown:
-        known = ', '.join(agent.config.floats())
-        raise UserError(f'lane {lane.variant!r}: no hyper-parameter {unknown[0]!r}; known: {known}')
+def check_hparams(agent: Agent, lanes: Sequence[Lane]) -> None:
+    """Raises UserError where a lane has a hyper-parameter that the agent lacks."""
+    known = agent.config.floats()
+    for lane in lanes:
+        for name in lane.hparams:
+            if name not in known:
+                raise UserError(
+                    f'lane {lane.variant!r}: no hyper-parameter {name!r}; known: {", ".join(known)}'
+                )

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: the arrays of a run, and where it stands."""
+"""The contents of a checkpoint: the arrays of a run, and the point that it has reached."""
 
 import dataclasses
 import pathlib
@@ -17,26 +17,26 @@ CHECKPOINTS = 'checkpoints'  # folder in a run folder
 
 
 class Progress(struct.PyTreeNode):
-    """The arrays of a checkpoint; every leaf has the lane axis `[S, ...]`."""
+    """The arrays of a checkpoint. Every leaf has the lane axis `[S, ...]`."""
 
     state: State
     sums: dict[str, Metrics]  # by phase: sums of the metrics since the last row
-    best: Params  # `acting` of each lane's best evaluation
+    best: Params  # what `act` reads of each lane's best evaluation
     best_score: jax.Array
     best_step: jax.Array
-    snapshot: Params  # `acting` at the last evaluation that began
+    snapshot: Params  # what `act` reads at the last evaluation that began
 
 
 @dataclasses.dataclass
 class Cursor:
-    """The JSON part of a checkpoint: where the run stands."""
+    """The JSON part of a checkpoint: the point that the run has reached."""
 
     step: int = 0
     evaluated: int = 0  # step of the last evaluation whose rows are written
-    playing: int = 0  # step of an evaluation that has begun and is not yet written
+    playing: int = 0  # step of an evaluation that has begun and is not yet written, or 0
     counts: list[int] = dataclasses.field(default_factory=list)  # updates in `sums`, by lane
     diverged: dict[str, int] = dataclasses.field(default_factory=dict)  # lane -> updates made
-    offsets: dict[str, int] = dataclasses.field(default_factory=dict)  # bytes of the logs
+    offsets: dict[str, int] = dataclasses.field(default_factory=dict)  # length of each log in bytes
     elapsed_s: float = 0.0
 
 
@@ -44,19 +44,14 @@ def fresh_progress(engine: Engine) -> Progress:
     """The progress of a run that has not begun."""
     state = engine.init()
     lanes = len(engine.lanes)
-    return engine.place(
+    return engine.shard(
         Progress(
             state=state,
-            sums={
-                phase.name: jax.tree.map(
-                    lambda x: jnp.zeros(x.shape, x.dtype), engine.metrics(phase)
-                )
-                for phase in engine.agent.phases()
-            },
-            best=acting(engine.agent, state),
+            sums={phase.name: engine.zeros(phase) for phase in engine.agent.phases()},
+            best=policies(engine.agent, state),
             best_score=jnp.full(lanes, -jnp.inf),
             best_step=jnp.zeros(lanes, jnp.int32),
-            snapshot=acting(engine.agent, state),
+            snapshot=policies(engine.agent, state),
         )
     )
 
@@ -64,14 +59,23 @@ def fresh_progress(engine: Engine) -> Progress:
 def restore_progress(
     engine: Engine, run_dir: pathlib.Path, say: Callable[[str], None]
 ) -> tuple[Progress, Cursor]:
-    """The newest good checkpoint of a run folder; `say` is told of damaged ones."""
-    like = engine.placed(jax.eval_shape(lambda: fresh_progress(engine)))
+    """The newest undamaged checkpoint of a run folder.
+
+    Args:
+        engine: an engine of the run's agent and lanes.
+        run_dir: the run folder.
+        say: called with a line about each damaged checkpoint.
+
+    Raises:
+        UserError: the folder has no undamaged checkpoint.
+    """
+    like = engine.with_sharding(jax.eval_shape(lambda: fresh_progress(engine)))
     progress, meta = checkpoint.restore(run_dir / CHECKPOINTS, like, say)
     return progress, Cursor(**meta)
 
 
-def acting(agent: Agent, state: State) -> Params:
-    """What all lanes act by: a copy, since training goes on and gives its buffers away."""
+def policies(agent: Agent, state: State) -> Params:
+    """A copy of what `act` reads, for all lanes: training donates the buffers of `state`."""
     return jax.tree.map(jnp.copy, jax.vmap(agent.acting)(state))
 
 
@@ -79,7 +83,7 @@ def keep_best(
     best: Params,
     best_score: jax.Array,
     best_step: jax.Array,
-    acting: Params,
+    snapshot: Params,
     score: jax.Array,
     step: jax.Array,
 ) -> tuple[Params, jax.Array, jax.Array]:
@@ -89,4 +93,5 @@ def keep_best(
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
-    return jax.tree.map(choose, acting, best), choose(score, best_score), choose(step, best_step)
+    best = jax.tree.map(choose, snapshot, best)
+    return best, choose(score, best_score), choose(step, best_step)

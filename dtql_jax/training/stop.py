@@ -1,4 +1,4 @@
-"""Stopping on SIGINT and SIGTERM."""
+"""How SIGINT and SIGTERM stop a run."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class StopFlag:
-    """Set by SIGINT and SIGTERM; a second SIGINT interrupts at once."""
+    """Whether SIGINT or SIGTERM has come. A second SIGINT raises KeyboardInterrupt at once."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -17,7 +17,7 @@ class StopFlag:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator['StopFlag']:
-        """Handles the signals inside the block, where this is the main thread."""
+        """Handles the signals inside the block. Outside the main thread it handles none."""
 
         def handle(number: int, _: Any) -> None:
             self.signal = signal.Signals(number)
@@ -25,7 +25,7 @@ class StopFlag:
 
         try:
             before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread, which alone may
+        except ValueError:  # only the main thread may set handlers
             before = {}
         try:
             yield self

@@ -1,4 +1,4 @@
-"""Lanes on four emulated devices: run by `test_engine.py` with the flag that emulates them."""
+"""Lanes on four emulated devices: `test_engine.py` runs it with the flag that emulates them."""
 
 import pathlib
 import re
@@ -7,9 +7,9 @@ import tempfile
 import jax
 import numpy as np
 
-from dtql_jax.training import loop as training
 from dtql_jax.training.stop import StopFlag
-from tests.helpers import toy
+from dtql_jax.types import Stopped
+from tests.helpers import toy, toy_run
 
 COLLECTIVES = (
     'all-reduce|all-gather|collective-permute|all-to-all|reduce-scatter|collective-broadcast'
@@ -17,9 +17,9 @@ COLLECTIVES = (
 )
 
 
-def pair(lanes):
+def pair(lanes, agent=toy.Toy):
     """Engines of the same lanes on all devices, and on one."""
-    return toy.engine(lanes), toy.engine(lanes, jax.local_devices()[:1])
+    return toy.engine(lanes, agent=agent), toy.engine(lanes, jax.local_devices()[:1], agent)
 
 
 def check_lanes(engine):
@@ -78,17 +78,17 @@ def check_run(engines):
         for i, engine in enumerate(engines):
             run_dir = pathlib.Path(folder, str(i))
             stop = StopFlag()
-            trainer = toy.trainer(run_dir, engine, stop=stop)
+            trainer = toy_run.trainer(run_dir, engine, stop=stop)
             trainer.report.progress = lambda *a, stop=stop: setattr(stop, 'signal', 1)
             for resume in (False, True, True):
                 try:
                     trainer.run(resume)
-                except training.Stopped:
+                except Stopped:
                     stop.signal = None
             trainer.report.progress = lambda *a: None
             results.append(trainer.run(resume=True))
             assert trainer.cursor.diverged == {'2': 9}
-            assert engine.traces == {'pretrain': 1, 'train': 1}
+            assert engine.traces == toy.TRACED_ONCE
         near(*results)
 
 
@@ -100,6 +100,7 @@ check_collectives(four[0])
 print('collectives')
 check_results(four)
 check_results(pair(toy.lanes(*range(6))))  # on three devices
+check_results(pair(toy.lanes(0, 1, 2, 3), toy.Delayed))
 print('results')
 check_divergence(four)
 print('divergence')

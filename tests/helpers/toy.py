@@ -1,10 +1,11 @@
-"""An agent that compiles in a second, and the pieces of a run around it.
+"""Agents that compile in a second, and engines of them.
 
-It has what the engine and the loop must cope with, and nothing of any algorithm: two phases, an
-optimiser, a target, noise of its own, metrics whose averages are known, and hyper-parameters that
-blow one lane up at a given update.
+They have what the engine and the loop must cope with, and nothing of any algorithm: two phases, an
+optimiser, a target, noise of their own, metrics whose averages are known, and a hyper-parameter
+that blows one lane up at a given update.
 """
 
+import collections
 import copy
 import dataclasses
 import weakref
@@ -15,20 +16,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtql_jax.agents import base
-from dtql_jax.training import loop as training
+from dtql_jax.agents.settings import setting
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.progress import fresh_progress
-from dtql_jax.training.stop import StopFlag
 from dtql_jax.types import Lane, Phase, Spec, Transition
+from tests.helpers.traces import counting
 
 NEVER = -1.0
 ROWS = 64
+TRACED_ONCE = {'pretrain': 2, 'train': 2}  # for the shapes of the metrics, and for the program
 _FRESH = weakref.WeakKeyDictionary()  # engine -> progress, since making one compiles
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(base.Config):
-    """Small; `blow_at` is the update whose result is not a number."""
+    """Small settings."""
 
     steps: int = 12
     pretrain_steps: int = 6
@@ -36,7 +38,7 @@ class Config(base.Config):
     eval_every: int = 4
     lr: float = 0.01
     weight: float = 1.0
-    blow_at: float = NEVER
+    blow_at: float = setting(NEVER, 'the update whose result is not a number', least=NEVER)
 
 
 class Toy(base.Agent):
@@ -64,7 +66,7 @@ class Toy(base.Agent):
         metrics = {
             'net/loss': loss,
             'net/step': state.step.astype(jnp.float32),
-            'batch/row': batch.reward[0],
+            'net/row': batch.reward[0],
         }
         return loss, metrics
 
@@ -79,7 +81,7 @@ class Toy(base.Agent):
         return state.params['net']
 
     def act(self, acting, obs, key):
-        return jnp.tanh(self.net.apply({'params': acting}, obs))
+        return self.spec.max_action * jnp.tanh(self.net.apply({'params': acting}, obs))
 
 
 class Entering(Toy):
@@ -91,6 +93,52 @@ class Entering(Toy):
 
     def enter(self, state):
         return state.replace(params=state.target)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DelayedConfig(Config):
+    """Settings of `Delayed`."""
+
+    delay: int = setting(3, 'updates per update of the actor', least=1)
+
+
+class Delayed(Toy):
+    """A second network, which acts, moves at every `delay`-th update only and follows the first."""
+
+    config_class = DelayedConfig
+
+    def networks(self):
+        return {**super().networks(), 'actor': (self.net, (jnp.zeros((1, 3)),))}
+
+    def update(self, state, batch):
+        def move(state):
+            return self.descend(state, 'actor', state.hparams['lr'], self.actor_loss, batch)
+
+        due = state.step % self.config.delay == self.config.delay - 1
+        state, rare = self.when(due, move, state)
+        state, metrics = super().update(state, batch)
+        return state, {**metrics, **rare}
+
+    def actor_loss(self, state, batch):
+        net, actor = (
+            self.net.apply({'params': state.params[name]}, batch.obs) for name in ('net', 'actor')
+        )
+        loss = jnp.square(actor - jax.lax.stop_gradient(net)).mean()
+        return loss, {'actor/loss': loss, 'actor/step': state.step.astype(jnp.float32)}
+
+    def acting(self, state):
+        return state.params['actor']
+
+
+class Shared(Toy):
+    """All lanes share a branch of a `cond`, and the first carry of a `scan`, in its update."""
+
+    def update(self, state, batch):
+        state, metrics = super().update(state, batch)
+        first = state.step == 1
+        scale = jax.lax.cond(first, lambda _: jnp.float32(0.5), lambda step: 1.0 / step, state.step)
+        total, _ = jax.lax.scan(lambda sum, x: (sum + x, None), jnp.ones(()), batch.reward)
+        return state, {**metrics, 'net/scale': scale, 'net/total': total}
 
 
 def data(rows=ROWS):
@@ -107,14 +155,19 @@ def lanes(*seeds, **by_position):
     return [Lane('toy', seed, by_position.get(f'at{i}', {})) for i, seed in enumerate(seeds)]
 
 
-def engine(lanes, devices=None, agent=Toy, **settings):
-    return Engine(agent(Spec(3, 2), Config(**settings)), data(), lanes, devices)
+def engine(lanes, devices=None, agent=Toy, one_by_one=None, **settings):
+    """An engine of the toy's lanes; its `traces` count how often each phase was traced."""
+    traces = collections.Counter()
+    toy = counting(agent(Spec(3, 2), agent.config_class(**settings)), traces)
+    engine = Engine(toy, data(), lanes, devices, one_by_one)
+    engine.traces = traces
+    return engine
 
 
 def changed(engine, agent=Toy, **settings):
     """The engine, already compiled, under other settings that no program depends on."""
     other = copy.copy(engine)
-    other.agent = agent(Spec(3, 2), Config(**settings))
+    other.agent = counting(agent(Spec(3, 2), agent.config_class(**settings)), engine.traces)
     return other
 
 
@@ -125,6 +178,13 @@ def start(engine, phase=0):
         _FRESH[engine] = fresh_progress(engine)
     progress = jax.tree.map(jnp.copy, _FRESH[engine])
     return phase, progress.state, progress.sums[phase.name]
+
+
+def blow(state, lane, at):
+    """The state, with the lane's update number `at` going to NaN."""
+    return state.replace(
+        hparams={**state.hparams, 'blow_at': state.hparams['blow_at'].at[lane].set(at)}
+    )
 
 
 def equal(a, b):
@@ -150,38 +210,3 @@ def bits(tree):
 def lane(tree, *index):
     """Some lanes of a tree, in the given order."""
     return jax.tree.map(lambda x: x[np.array(index)], bits(tree))
-
-
-class Report:
-    """Remembers what it is told."""
-
-    def __init__(self):
-        self.warnings, self.divergences, self.evaluations, self.rates = [], [], [], []
-
-    def warn(self, text):
-        self.warnings.append(text)
-
-    def compiled(self, phase, seconds):
-        pass
-
-    def progress(self, phase, step, total, rate):
-        self.rates.append(step)
-
-    def diverged(self, lane, step):
-        self.divergences.append((lane.seed, step))
-
-    def evaluated(self, step, lanes, scores, seconds):
-        self.evaluations.append((step, [float(score) for score in scores]))
-
-
-def score_by_params(acting, lanes):
-    """An evaluation that depends on the policy's parameters alone."""
-    kernel = np.array(jax.device_get(acting['kernel']))
-    return {i: {'eval/score': float(kernel[i].sum())} for i in lanes}
-
-
-def trainer(folder, engine, evaluate=score_by_params, stop=None, overlap=False):
-    """A `Trainer` of a run in `folder`, made where it is absent."""
-    folder.mkdir(exist_ok=True)
-    stop = stop or StopFlag()
-    return training.Trainer(engine, folder, evaluate, Report(), stop, overlap=overlap)

@@ -1,4 +1,4 @@
-"""Makes transfers that nobody asked for an error, in both directions, also on a CPU."""
+"""Makes implicit transfers an error, in both directions, also on a CPU."""
 
 import contextlib
 import functools
@@ -6,7 +6,7 @@ import functools
 import jax
 import numpy as np
 
-# All the ways in which an array silently becomes something of Python's or numpy's.
+# The methods by which an array silently becomes a value of Python or numpy.
 CONVERSIONS = (
     '__array__', '__float__', '__int__', '__bool__', '__index__', '__complex__', '__iter__',
     '__format__', '__repr__', '__str__', 'item', 'tolist',
@@ -19,10 +19,11 @@ class ImplicitTransfer(AssertionError):
 
 @contextlib.contextmanager
 def forbidden(patch):
-    """Raises at an implicit transfer; `jax.device_get`, `jax.device_put` and saves are explicit.
+    """Raises at an implicit transfer; `jax.device_get` and `jax.device_put` are explicit.
 
-    jax guards the way to the device itself. The way back is free on a CPU, where arrays share the
-    host's memory, so that only the conversions themselves can be watched. `patch` is pytest's.
+    jax itself guards transfers to the device. On a CPU arrays share the host's memory, so transfers
+    back can only be seen by watching the conversions. `patch` is pytest's `monkeypatch`. Yields a
+    decorator for functions that may transfer.
     """
     explicit = [False]
     array = jax._src.array.ArrayImpl
@@ -49,7 +50,7 @@ def forbidden(patch):
 
 
 def allowing(explicit, function):
-    """`function`, inside which transfers are meant."""
+    """`function`, which may transfer."""
 
     @functools.wraps(function)
     def call(*args, **kwargs):

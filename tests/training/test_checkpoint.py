@@ -27,7 +27,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def leftovers_are_collected_here():
-    """And not in a later test, which knows nothing of them."""
+    """A later test must not meet them."""
     yield
     gc.collect()
 
@@ -84,7 +84,7 @@ def files(folder):
     return sorted(path for path in folder.rglob('*') if path.is_file())
 
 
-def test_a_round_trip_is_exact(two):
+def test_save__a_round_trip_is_exact(two):
     restored, meta = restore(two)
     assert meta == {**META, 'step': 2}
     assert toy.equal(restored, tree(2))
@@ -93,7 +93,7 @@ def test_a_round_trip_is_exact(two):
     assert toy.equal(jax.random.uniform(restored['key'][1]), jax.random.uniform(tree(2)['key'][1]))
 
 
-def test_the_digest_sees_every_leaf_every_bit_and_the_meta():
+def test_digest__sees_every_leaf_every_bit_and_the_meta():
     digests = {checkpoint.digest(tree(), META), checkpoint.digest(tree(1), META)}
     digests.add(checkpoint.digest(tree(), {**META, 'step': 8}))
     leaves, structure = jax.tree.flatten(toy.bits(tree()))
@@ -106,7 +106,7 @@ def test_the_digest_sees_every_leaf_every_bit_and_the_meta():
     assert checkpoint.digest(tree(), META) in digests
 
 
-def test_the_newest_are_kept_and_no_number_is_used_twice(tmp_path):
+def test_save__the_newest_are_kept_and_no_number_is_used_twice(tmp_path):
     folder = tmp_path / 'checkpoints'
     serials = [checkpoint.save(folder, {'x': jnp.full(2, i)}, {}) for i in range(5)]
     assert serials == [1, 2, 3, 4, 5]
@@ -119,7 +119,7 @@ def test_the_newest_are_kept_and_no_number_is_used_twice(tmp_path):
     assert jax.device_get(restored['x']).tolist() == [9, 9]
 
 
-def test_a_save_that_orbax_skips_is_an_error(tmp_path, monkeypatch):
+def test_save__one_that_orbax_skips_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(ocp.CheckpointManager, 'save', lambda *a, **k: False)
     with pytest.raises(RuntimeError, match='did not write checkpoint 1'):
         checkpoint.save(tmp_path / 'checkpoints', {'x': jnp.zeros(2)}, {})
@@ -128,7 +128,7 @@ def test_a_save_that_orbax_skips_is_an_error(tmp_path, monkeypatch):
 # Damage.
 
 
-def test_damage_to_any_byte_never_gives_wrong_numbers(copy):
+def test_restore__damage_to_any_byte_never_gives_wrong_numbers(copy):
     """One byte of each file of the newest checkpoint in turn."""
     fell_back = []
     for path in files(copy / '2'):
@@ -149,7 +149,7 @@ def test_damage_to_any_byte_never_gives_wrong_numbers(copy):
 
 
 @pytest.mark.parametrize('part', ['state', 'meta'])
-def test_a_file_that_is_cut_short_or_gone_is_damage(copy, part):
+def test_restore__a_file_that_is_cut_short_or_gone_is_damage(copy, part):
     for path in files(copy / '2' / part):
         whole = path.read_bytes()
         for broken in (whole[: len(whole) // 2], b'', None):
@@ -161,7 +161,7 @@ def test_a_file_that_is_cut_short_or_gone_is_damage(copy, part):
             path.write_bytes(whole)
 
 
-def test_the_data_itself_is_guarded(copy):
+def test_restore__the_data_itself_is_guarded(copy):
     """The largest file, which holds the arrays: here a flip would otherwise go unnoticed."""
     path = max(files(copy / '2'), key=lambda path: path.stat().st_size)
     whole = bytearray(path.read_bytes())
@@ -172,7 +172,7 @@ def test_the_data_itself_is_guarded(copy):
     assert len(said) == 1
 
 
-def test_a_false_digest_or_a_changed_meta_is_damage(copy):
+def test_restore__a_false_digest_or_a_changed_meta_is_damage(copy):
     (path,) = (path for path in files(copy / '2' / 'meta') if b'"step"' in path.read_bytes())
     path.write_text(path.read_text().replace('"step": 2', '"step": 3'))
     said = []
@@ -180,7 +180,7 @@ def test_a_false_digest_or_a_changed_meta_is_damage(copy):
     assert 'digest' in said[0]
 
 
-def test_where_all_are_damaged_nothing_is_restored(copy):
+def test_restore__nothing_where_all_are_damaged(copy):
     for path in files(copy):
         path.write_bytes(b'\0' * path.stat().st_size)
     said = []
@@ -191,7 +191,7 @@ def test_where_all_are_damaged_nothing_is_restored(copy):
     assert checkpoint.any_in(copy)  # so that a run does not start again over it
 
 
-def test_a_run_goes_on_saving_after_damage(copy):
+def test_save__goes_on_after_damage(copy):
     for path in files(copy / '2'):
         path.write_bytes(b'')
     assert restore(copy)[1]['step'] == 1
@@ -199,7 +199,7 @@ def test_a_run_goes_on_saving_after_damage(copy):
     assert toy.equal(restore(copy)[0], tree(3))
 
 
-def test_other_shapes_are_not_forced_in(two):
+def test_restore__other_shapes_are_not_forced_in(two):
     other = {**tree(), 'step': jnp.zeros(4, jnp.int32)}
     with pytest.raises(UserError, match='no checkpoint can be restored'):
         checkpoint.restore(two, where(other), lambda text: None)
@@ -211,7 +211,7 @@ def test_other_shapes_are_not_forced_in(two):
 # Interrupted and failed saves.
 
 
-def test_a_save_that_was_interrupted_is_ignored(copy):
+def test_restore__ignores_a_save_that_was_interrupted(copy):
     """A folder as Orbax leaves it where the process is killed: its name says it is unfinished."""
     leftover = copy / '3.orbax-checkpoint-tmp'
     shutil.copytree(copy / '2', leftover)
@@ -236,7 +236,7 @@ def no_file_longer_than(size):
 
 
 @pytest.mark.parametrize('size', [0, 50, 200, 1000])
-def test_a_failing_disk_is_an_error_and_leaves_what_was(copy, size):
+def test_save__a_failing_disk_is_an_error_and_leaves_what_was(copy, size):
     with no_file_longer_than(size), pytest.raises(Exception, match=r'(?i)file too large|EFBIG'):
         checkpoint.save(copy, tree(3), META)
     restored, meta = restore(copy)
@@ -246,7 +246,7 @@ def test_a_failing_disk_is_an_error_and_leaves_what_was(copy, size):
     assert toy.equal(restore(copy)[0], tree(3))
 
 
-def test_there_is_nothing_where_nothing_was_saved(tmp_path):
+def test_restore__nothing_where_nothing_was_saved(tmp_path):
     folder = tmp_path / 'checkpoints'
     assert not checkpoint.any_in(folder)
     assert not folder.exists()
@@ -257,7 +257,7 @@ def test_there_is_nothing_where_nothing_was_saved(tmp_path):
 # Formats.
 
 
-def test_nothing_is_pickled(two):
+def test_save__nothing_is_pickled(two):
     for path in files(two):
         assert path.suffix not in ('.pkl', '.pickle', '.pt', '.npy')
         content = path.read_bytes()

@@ -1,0 +1,66 @@
+"""The arrays of a run and the best of its policies."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dtql_jax.training.engine import blank_engine
+from dtql_jax.training.progress import fresh_progress, keep_best, policies, restore_progress
+from dtql_jax.types import Spec
+from tests.helpers import toy
+
+
+def test_fresh_progress__sums_are_zero_and_nothing_is_best(engine):
+    progress = fresh_progress(engine)
+    assert set(progress.sums) == {'pretrain', 'train'}
+    assert not any(x.any() for x in jax.tree.leaves(toy.bits(progress.sums)))
+    assert toy.bits(progress.best_score).tolist() == [-np.inf] * 3
+    assert toy.bits(progress.best_step).tolist() == [0, 0, 0]
+    assert toy.equal(progress.best, progress.state.params['net'])
+
+
+def test_policies__are_copies_of_all_lanes(engine):
+    state = engine.init()
+    copies = jax.jit(lambda state: policies(engine.agent, state))(state)
+    assert toy.equal(copies, state.params['net'])
+    pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves((copies, state.params))]
+    assert len(set(pointers)) == len(pointers)
+
+
+def test_keep_best__takes_the_larger_score_of_each_lane_and_the_first_of_ties():
+    scores = jnp.array([1.0, 5.0, 2.0, jnp.nan])
+    best, best_score, best_step = keep_best(
+        {'w': jnp.zeros((4, 2))},
+        jnp.array([0.0, 6.0, 2.0, -jnp.inf]),
+        jnp.array([1, 2, 3, 0]),
+        {'w': jnp.ones((4, 2))},
+        scores,
+        jnp.int32(9),
+    )
+    assert best['w'][:, 0].tolist() == [1, 0, 0, 0]
+    assert best_score.tolist() == [1, 6, 2, -np.inf]
+    assert best_step.tolist() == [9, 2, 3, 0]
+
+
+def test_restore_progress__reads_a_run_without_its_data(engine, whole):
+    blank = blank_engine(engine.agent, engine.lanes)
+    progress, cursor = restore_progress(blank, whole[0], pytest.fail)
+    assert toy.equal(progress, whole[2])
+    assert cursor.step == 18
+
+
+class Reading(toy.Toy):
+    """Its batches carry a further column."""
+
+    columns = ('next_action',)
+
+    def loss(self, state, batch):
+        return super().loss(state, batch._replace(action=batch.extra['next_action']))
+
+
+def test_blank_engine__has_the_further_columns_of_an_agent():
+    agent = Reading(Spec(3, 2), toy.Config())
+    extra = {'next_action': np.zeros((1, 2), np.float32)}
+    shapes = jax.eval_shape(lambda: fresh_progress(blank_engine(agent, toy.lanes(0), extra)))
+    assert set(shapes.sums['train']) == {'net/loss', 'net/step', 'net/row'}
