@@ -59,7 +59,7 @@ def request_of_run(recorded: Mapping[str, Any], asked: Request | Mapping[str, An
 
 def task_of_run(description: Mapping[str, Any]) -> Task:
     """The task of a run, with the settings of its maze, from its `config.json`."""
-    fields = {
+    fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in description['identity']['task'].items()
     }

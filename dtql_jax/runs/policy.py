@@ -154,8 +154,8 @@ def policy_of(
             raise UserError(
                 f'{len(many)} observations at once: load_policy(..., batch={len(many)})'
             )
-        zero, index = np.zeros(len(many), int), np.arange(len(many))
-        action = actor(acting, zero, zero + seed, index, zero + calls, many)
+        count = len(many)
+        action = actor(acting, [0] * count, [seed] * count, range(count), [calls] * count, many)
         calls += 1
         return action if obs.ndim == 2 else action[0]
 

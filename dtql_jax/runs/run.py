@@ -214,6 +214,7 @@ def _train(
         try:
             trainer.run(resume)
         except Stopped:
+            assert stop.signal is not None  # which is what stops a trainer
             raise Interrupted(run_dir, int(stop.signal)) from None
     evals = read_jsonl(run_dir / 'eval.jsonl')
     diverged = {int(lane): step for lane, step in trainer.cursor.diverged.items()}
@@ -252,10 +253,11 @@ def check_env(task: Task, spec: Spec) -> None:
     """Raises UserError where the task's environment does not fit the data."""
     with contextlib.closing(make_env(task)) as env:
         sizes = {
-            'observation': (env.observation_space.shape[0], spec.obs_dim),
-            'action': (env.action_space.shape[0], spec.action_dim),
+            'observation': (env.observation_space.shape, spec.obs_dim),
+            'action': (env.action_space.shape, spec.action_dim),
         }
-    for what, (simulated, recorded) in sizes.items():
+    for what, (shape, recorded) in sizes.items():
+        (simulated,) = shape or (0,)
         if simulated != recorded:
             raise UserError(
                 f'{task.name}: the environment has {what} size {simulated}, the data {recorded}: '
