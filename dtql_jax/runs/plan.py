@@ -55,7 +55,18 @@ class Request(Settings):
     log_to: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        for name in settings.kinds(Request):
+            if name not in FREE:
+                value = settings.parse(Request, name, getattr(self, name))
+                object.__setattr__(self, name, value)  # of the right type, whatever it was
+        _check_free(self.settings, self.variants, self.log_to)
+        object.__setattr__(self, 'log_to', tuple(self.log_to))
+        # Absolute, since a resume or an evaluation may start in another folder.
+        if self.dataset_path is not None:
+            object.__setattr__(self, 'dataset_path', _absolute(self.dataset_path))
+        where, _, attribute = self.agent.rpartition(':')
+        if where.endswith('.py'):
+            object.__setattr__(self, 'agent', f'{_absolute(where)}:{attribute}')
         if self.seed + self.num_seeds > 2**32:
             raise UserError(f'`seed`={self.seed}: the seeds must stay below 2^32')
 
@@ -113,7 +124,7 @@ def label(agent: str) -> str:
 
 
 def make_request(asked: Request | Mapping[str, Any]) -> Request:
-    """The request for what is `asked`, with its values parsed.
+    """The request for what is `asked`.
 
     Args:
         asked: fields of `Request` by name. Any other name is a setting of the agent or the maze.
@@ -121,22 +132,9 @@ def make_request(asked: Request | Mapping[str, Any]) -> Request:
     Raises:
         UserError: a value is of the wrong type or out of range, or a setting is given twice.
     """
-    values = by_name(asked)
-    known = settings.kinds(Request)
-    free = {name: values.pop(name) for name in ('variants', 'log_to') if name in values}
-    _check_free(**free)
-    fields = {
-        name: settings.parse(Request, name, values.pop(name))
-        for name in list(values)
-        if name in known
-    }
-    # Absolute, since a resume or an evaluation may start in another folder.
-    if fields.get('dataset_path') is not None:
-        fields['dataset_path'] = _absolute(fields['dataset_path'])
-    where, _, attribute = fields.get('agent', '').rpartition(':')
-    if where.endswith('.py'):
-        fields['agent'] = f'{_absolute(where)}:{attribute}'
-    return Request(**fields, **free, settings=values)
+    values, known = by_name(asked), settings.kinds(Request)
+    fields = {name: values.pop(name) for name in list(values) if name in known}
+    return Request(**fields, settings=values)
 
 
 def by_name(asked: Request | Mapping[str, Any]) -> dict[str, Any]:
@@ -156,8 +154,7 @@ def by_name(asked: Request | Mapping[str, Any]) -> dict[str, Any]:
         }
     values = dict(asked)
     changes = values.pop('settings', {})
-    if not isinstance(changes, Mapping):
-        raise UserError(f'`settings`={changes!r}: give a dict of names and values')
+    _check_free(changes)
     for name in changes:
         if name in settings.kinds(Request):
             raise UserError(f'`{name}` is no setting of an agent: give it beside `settings`')
@@ -171,13 +168,14 @@ def _absolute(path: str) -> str:
     return str(pathlib.Path(path).expanduser().resolve())
 
 
-def _check_free(variants: Any = None, log_to: Any = ()) -> None:
-    """Raises UserError where these fields of a request are of the wrong type."""
-    well = isinstance(variants, Mapping) and all(
-        isinstance(name, str) and name and isinstance(values, Mapping)
-        for name, values in variants.items()
-    )
-    if not (variants is None or well):
+def _check_free(changes: Any, variants: Any = None, log_to: Any = ()) -> None:
+    """Raises UserError where one of these fields of a request is of the wrong type."""
+    if not isinstance(changes, Mapping):
+        raise UserError(f'`settings`={changes!r}: give a dict of names and values')
+    groups = variants.items() if isinstance(variants, Mapping) else [(variants, None)]
+    if variants is not None and not all(
+        isinstance(name, str) and name and isinstance(values, Mapping) for name, values in groups
+    ):
         raise UserError(
             f"`variants`={variants!r}: give a dict such as {{'weak': {{'alpha': 0.1}}}}, from "
             'labels to float settings'

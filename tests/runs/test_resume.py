@@ -16,12 +16,12 @@ import sys
 import time
 
 import pytest
-from tests.helpers import toy
 
 from dtql_jax.collect.write import collect_pointmaze
 from dtql_jax.report.loggers import read_jsonl
 from dtql_jax.runs.policy import Run
 from dtql_jax.tasks.registry import TASKS
+from tests.helpers import toy
 
 ROOT = pathlib.Path(__file__).parent.parent
 RANDOM_KILLS = int(os.environ.get('DTQL_KILLS', '0'))
