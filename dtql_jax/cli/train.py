@@ -34,31 +34,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Trains; returns the exit code."""
     argv = list(sys.argv if argv is None else argv)
     try:
-        flag_values, sections = define(*agent_asked(argv))
+        flag_values, sections = define(agent_asked(argv))
     except UserError as error:
         return mistake(error, define_run())
     return run_command(train, flag_values, __doc__ or '', argv, sections)
 
 
-def agent_asked(argv: Sequence[str]) -> tuple[str, str | None]:
-    """The agent, whose settings are flags too, and the file of a user's own.
+def agent_asked(argv: Sequence[str]) -> str:
+    """The agent, whose settings are flags too.
 
-    It is the value of --agent or, where a run is resumed, the agent of the run.
+    It is the value of --agent or, where a run is resumed, the agent of the run, which is imported.
     """
-    from dtql_jax.runs.folder import read_run
+    from dtql_jax.runs.folder import read_run, restore_agent
 
     asked = define_run()
     asked.set_gnu_getopt(True)  # reads on after a word that is no flag
     try:
         asked(argv, known_only=True)
     except (flags.Error, ValueError):  # which the parsing of all flags will report
-        return 'dtql', None
+        return 'dtql'
     if asked.resume and asked.out:
         recorded = read_run(pathlib.Path(asked.out))
         name = recorded['request']['agent']
         if not asked['agent'].present or asked.agent == name:
-            return name, recorded['agent_file']
-    return asked.agent, None
+            restore_agent(recorded)
+            return name
+    return asked.agent
 
 
 def define_run() -> flags.FlagValues:
@@ -78,7 +79,7 @@ def define_run() -> flags.FlagValues:
     return values
 
 
-def define(agent: str, file: str | None = None) -> tuple[flags.FlagValues, dict[str, list[str]]]:
+def define(agent: str) -> tuple[flags.FlagValues, dict[str, list[str]]]:
     """All flags of the command for an agent, and the sections of the help page."""
     from dtql_jax.agents.registry import find_agent
     from dtql_jax.runs.plan import TaskSettings, label
@@ -88,7 +89,7 @@ def define(agent: str, file: str | None = None) -> tuple[flags.FlagValues, dict[
         'Flags': list(values),
         'Settings of a maze': define_settings(TaskSettings, values),
         f'Settings of {label(agent)} (many tasks have defaults of their own)': define_settings(
-            find_agent(agent, file).agent.config_class, values
+            find_agent(agent).agent.config_class, values
         ),
     }
     return values, sections

@@ -1,7 +1,8 @@
 """The folder of a run: it is made once, never over another, and read back.
 
 `config.json` holds: `format`, `request` (what the user asked for), `identity` (all that decides the
-numbers), `agent_file`, `spec`, `data` (the card of the dataset), `versions` and `devices`.
+numbers), `agent_file` and `agent_class` (where an agent of the user's own is defined), `spec`,
+`data` (the card of the dataset), `versions` and `devices`.
 """
 
 import json
@@ -12,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
-from dtql_jax.runs.plan import Request, by_name, make_request
+from dtql_jax.agents.registry import AGENTS, find_agent, register_agent
+from dtql_jax.runs.plan import Request, by_name, label, make_request
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
@@ -53,8 +55,53 @@ def read_run(run_dir: pathlib.Path) -> dict[str, Any]:
 
 
 def request_of_run(recorded: Mapping[str, Any], asked: Request | Mapping[str, Any]) -> Request:
-    """The request of a run, in which what is `asked` for now replaces what was asked for then."""
-    return make_request({**by_name(recorded['request']), **by_name(asked)})
+    """The request that continues a run: what is `asked` for now, and the run's own for the rest."""
+    then, now = by_name(recorded['request']), by_name(asked)
+    if label(now.get('agent', then['agent'])) == label(then['agent']):
+        # All settings of the agent: a table may have changed or be unknown here.
+        then.update(recorded['identity']['config'])
+    return make_request({**then, **now})
+
+
+def restore_agent(recorded: Mapping[str, Any]) -> None:
+    """Registers the agent of a run under its name, unless this process has it already.
+
+    It is imported from the file that defined it, so that the script that registered it need not
+    run again.
+
+    Raises:
+        UserError: the file or the class does not exist, or importing the file trains.
+    """
+    name, file = recorded['request']['agent'], recorded['agent_file']
+    if name in AGENTS:
+        return
+    if ':' not in name and file is None:
+        raise UserError(
+            f'the agent {name!r} was not defined in a file: call register_agent({name!r}, ...) '
+            'before the run is read'
+        )
+    _importing.append(file)
+    try:
+        if ':' in name:
+            find_agent(name, file)
+        else:
+            found = find_agent(f'{file}:{recorded["agent_class"]}')
+            if name not in AGENTS:  # the import may have registered it
+                register_agent(name, found.agent, found.table)
+    finally:
+        _importing.pop()
+
+
+_importing: list[str | None] = []  # files of agents that are being imported
+
+
+def check_not_importing() -> None:
+    """Raises UserError within `restore_agent`: reading a run must not train another one."""
+    if _importing:
+        raise UserError(
+            f'{_importing[-1]} defines the agent and trains when it is imported: put what it does '
+            "under `if __name__ == '__main__':`"
+        )
 
 
 def task_of_run(description: Mapping[str, Any]) -> Task:

@@ -184,17 +184,13 @@ def _check_free(changes: Any, variants: Any = None, log_to: Any = ()) -> None:
         raise UserError(f'`log_to`={log_to!r}: give a list of names')
 
 
-def make_plan(request: Request, agent_file: str | None = None) -> Plan:
+def make_plan(request: Request) -> Plan:
     """The plan for a request: names are resolved, defaults filled in, values checked.
-
-    Args:
-        request: what is asked for.
-        agent_file: the file that defined the agent of a run that is read back.
 
     Raises:
         UserError: the request cannot be met.
     """
-    agent = find_agent(request.agent, agent_file).agent
+    agent = find_agent(request.agent).agent
     _check_names(request.agent, agent)
     found, note = registry.resolve(request.env, request.source, request.dataset_path)
     changes = dict(request.settings)

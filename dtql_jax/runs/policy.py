@@ -12,7 +12,7 @@ from dtql_jax.agents.base import Agent
 from dtql_jax.agents.registry import find_agent, task_config
 from dtql_jax.collect.trained import Trained
 from dtql_jax.rollout.actor import Actor
-from dtql_jax.runs.folder import read_run, task_of_run
+from dtql_jax.runs.folder import read_run, restore_agent, task_of_run
 from dtql_jax.training.compilation_cache import use_compilation_cache
 from dtql_jax.training.engine import blank_engine
 from dtql_jax.training.progress import restore_progress
@@ -45,11 +45,11 @@ class Run:
         """The agent as it was trained."""
         name = self.description['request']['agent']
         try:
-            agent = find_agent(name, self.description['agent_file']).agent
+            restore_agent(self.description)
             config = task_config(name, (), self.description['identity']['config'])
         except UserError as error:
             raise UserError(f'{self.run_dir}: {error}') from None
-        return agent(Spec(**self.description['spec']), config)
+        return find_agent(name).agent(Spec(**self.description['spec']), config)
 
     def acting(self, which: Which = 'last') -> Params:
         """The policies of all lanes, as `agent.act` reads them, `[S, ...]`.

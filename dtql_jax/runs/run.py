@@ -19,10 +19,12 @@ from dtql_jax.rollout.player import open_player
 from dtql_jax.runs.folder import (
     FORMAT,
     check_new,
+    check_not_importing,
     check_same,
     create_run,
     read_run,
     request_of_run,
+    restore_agent,
     versions,
 )
 from dtql_jax.runs.forecast import describe, evaluation_steps
@@ -112,6 +114,7 @@ def run(
         UserError: the request cannot be met. No program was compiled.
         Interrupted: SIGINT or SIGTERM came. A checkpoint was saved.
     """
+    check_not_importing()
     console = console or Console()
     use_compilation_cache()
     plan, run_dir, recorded = _resolve(request, out, resume)
@@ -151,8 +154,9 @@ def _resolve(
     run_dir = pathlib.Path(out)
     recorded = read_run(run_dir)
     asked = request_of_run(recorded, request)
-    same = asked.agent == recorded['request']['agent']
-    plan = make_plan(asked, recorded['agent_file'] if same else None)
+    if asked.agent == recorded['request']['agent']:
+        restore_agent(recorded)
+    plan = make_plan(asked)
     check_same(plan.identity(), recorded['identity'], run_dir)
     return plan, run_dir, recorded
 
@@ -242,6 +246,7 @@ def _description(plan: Plan, engine: Engine, dataset: Dataset) -> dict[str, Any]
         'request': dataclasses.asdict(plan.request),
         'identity': plan.identity(),
         'agent_file': agent_file(plan.agent),
+        'agent_class': plan.agent.__qualname__,
         'spec': dataclasses.asdict(dataset.spec),
         'data': dataset.card,
         'versions': versions(),

@@ -28,7 +28,7 @@ MISTAKES = {
     'no dataset': (['--env=minari:test/none-v0'], 'dataset test/none-v0 is not in'),
     'agent': (['--agent=dqtl'], "unknown agent 'dqtl'; nearest: idql, dtql"),
     'agent module': (['--agent=nowhere:Mine'], "there is no module 'nowhere'"),
-    'agent file': (['--agent=nowhere.py:Mine'], 'nowhere.py, which does not exist'),
+    'agent file': (['--agent=nowhere.py:Mine'], 'nowhere.py, which '),
     'agent class': (['--agent=json:Mine'], "json has no subclass of dtql_jax.Agent 'Mine'"),
     'setting': (['--set', 'alhpa=1'], "unknown setting 'alhpa'; nearest: alpha"),
     'task setting': (['--set=gaol=observe'], "unknown setting 'gaol'; nearest: goal"),
@@ -171,18 +171,18 @@ def test_define__every_setting_of_the_agent_is_a_flag(name):
 
 @pytest.mark.parametrize('flag', ['--agent=idql', '-agent=idql'])
 def test_agent_asked__is_the_value_of_the_flag_wherever_it_stands(flag):
-    assert train.agent_asked(['x', flag]) == ('idql', None)
-    assert train.agent_asked(['x', '--alpha', '2', 'word', flag, '--nolr_decay']) == ('idql', None)
-    assert train.agent_asked(['x', '--agent', 'idql']) == ('idql', None)
-    assert train.agent_asked(['x']) == ('dtql', None)
-    assert train.agent_asked(['x', '--out=nowhere', '--noresume']) == ('dtql', None)
+    assert train.agent_asked(['x', flag]) == 'idql'
+    assert train.agent_asked(['x', '--alpha', '2', 'word', flag, '--nolr_decay']) == 'idql'
+    assert train.agent_asked(['x', '--agent', 'idql']) == 'idql'
+    assert train.agent_asked(['x']) == 'dtql'
+    assert train.agent_asked(['x', '--out=nowhere', '--noresume']) == 'dtql'
 
 
 def test_agent_asked__is_that_of_a_run_that_is_resumed(here, no_training, capsys):
     """So that its settings are flags, without --agent."""
     flags = [f'--env={ENV}', '--agent=idql', '--hidden=8', '--batch_size=8', '--out=x']
     assert train.main(['dtql train', *flags]) == 0
-    assert train.agent_asked(['x', '--out=x', '--resume']) == ('idql', None)
+    assert train.agent_asked(['x', '--out=x', '--resume']) == 'idql'
     temperature = read_run(here / 'x')['identity']['config']['expectile']
     again = ['--out=x', '--resume', f'--expectile={temperature}']
     assert train.main(['dtql train', *again]) == 0
@@ -191,6 +191,13 @@ def test_agent_asked__is_that_of_a_run_that_is_resumed(here, no_training, capsys
     error = refused(capsys, train.main, '--out=x', '--resume', '--agent=bc')
     assert "agent: the run has 'idql', asked for 'bc'" in error
     assert 'unknown flag --eta' in refused(capsys, train.main, '--out=x', '--resume', '--eta=1')
+
+
+def test_main__a_run_of_an_earlier_version_is_refused(here, capsys):
+    (here / 'old').mkdir()
+    (here / 'old' / 'config.json').write_text('{"identity": {"config.alpha": 1.0}}')
+    error = refused(capsys, train.main, '--out=old', '--resume')
+    assert error.startswith('old/config.json has format 1, and this version of dtql_jax reads fo')
 
 
 def test_main__help_is_a_page_of_sections(capsys):
