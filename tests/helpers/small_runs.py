@@ -4,6 +4,7 @@ A folder's conftest.py imports the fixtures that its tests use.
 """
 
 import contextlib
+import functools
 import io
 import os
 import subprocess
@@ -102,10 +103,10 @@ def quickly_compiled():
         jax.config.update('jax_disable_most_optimizations', before)
 
 
-@pytest.fixture(scope='session')
-def minari_root(tmp_path_factory):
-    """A Minari root with the small dataset."""
-    root = tmp_path_factory.mktemp('minari')
+@functools.cache  # once a session, although several conftest.py have the fixture
+def make_minari_root(base):
+    root = base / 'minari'
+    root.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('MINARI_DATASETS_PATH', str(root))
         env = gym.make('InvertedPendulum-v5')
@@ -113,6 +114,34 @@ def minari_root(tmp_path_factory):
         spaces = (env.observation_space, env.action_space)
         minari_sets.write('test/pendulum-v0', episodes, *spaces, env=env)
     return root
+
+
+@functools.cache
+def make_trained(base):
+    folder = base / 'trained'
+    folder.mkdir()
+    flags = ['--steps=5', '--eval_every=2', '--eval_episodes=2', '--set=clone_seeds=1']
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, quickly_compiled():
+        patch.setenv('MINARI_DATASETS_PATH', str(make_minari_root(base)))
+        with contextlib.redirect_stdout(output):
+            code = train.main(
+                ['dtql train', f'--env={ENV}', f'--out={folder / "run"}', *FLAGS, *flags]
+            )
+    assert code == 0
+    return folder / 'run', output.getvalue()
+
+
+@pytest.fixture(scope='session')
+def minari_root(tmp_path_factory):
+    """A Minari root with the small dataset."""
+    return make_minari_root(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory):
+    """A run of DTQL with two seeds and a clone: its folder and the output of the command."""
+    return make_trained(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture
@@ -135,22 +164,6 @@ def compiled():
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield names
     jax.monitoring.unregister_event_duration_listener(listen)
-
-
-@pytest.fixture(scope='session')
-def trained(minari_root, tmp_path_factory):
-    """A run of DTQL with two seeds and a clone: its folder and the output of the command."""
-    folder = tmp_path_factory.mktemp('runs')
-    flags = ['--steps=5', '--eval_every=2', '--eval_episodes=2', '--set=clone_seeds=1']
-    output = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, quickly_compiled():
-        patch.setenv('MINARI_DATASETS_PATH', str(minari_root))
-        with contextlib.redirect_stdout(output):
-            code = train.main(
-                ['dtql train', f'--env={ENV}', f'--out={folder / "run"}', *FLAGS, *flags]
-            )
-    assert code == 0
-    return folder / 'run', output.getvalue()
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Trained policies, read back."""
 
+import copy
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -15,8 +17,12 @@ from tests.helpers.small_runs import process
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 
-def test_run__lanes_and_policies_that_there_are_not(trained):
-    run = policy.Run(trained[0])
+@pytest.fixture(scope='module')
+def run(trained, quick_compile):
+    return policy.Run(trained[0])
+
+
+def test_run__lanes_and_policies_that_there_are_not(run):
     assert [run.lane(None), run.lane(1), run.lane(0, 'clone')] == [0, 1, 2]
     with pytest.raises(UserError, match='has no seed 7 of dtql; there are: 0, 1'):
         run.lane(7)
@@ -25,15 +31,15 @@ def test_run__lanes_and_policies_that_there_are_not(trained):
     with pytest.raises(UserError, match="`which`='worst': use 'last' or 'best'"):
         run.acting('worst')
     # A lane that diverged before any evaluation has neither policy.
-    run.cursor.diverged['1'] = 3
+    run = copy.copy(run)
+    run.cursor = dataclasses.replace(run.cursor, diverged={'1': 3})
     run.progress = run.progress.replace(best_score=np.array([1.0, -np.inf, 1.0]))
     for which, reason in {'last': 'diverged at update 3', 'best': 'no evaluation yet'}.items():
         with pytest.raises(UserError, match=f'dtql seed 1 .*{reason}'):
             policy.policy_of(run, 1, which)
 
 
-def test_run__step_is_that_of_the_last_or_of_the_best_policy(trained):
-    run = policy.Run(trained[0])
+def test_run__step_is_that_of_the_last_or_of_the_best_policy(run):
     assert run.step(0, 'last') == 5
     assert run.step(0, 'best') in (2, 4, 5)
 
