@@ -31,7 +31,7 @@ class Request(Settings):
             program.
         log_to: further logs, of 'wandb' and 'tensorboard'.
 
-    The other fields state their own meaning: `dtql train --help` lists them.
+    The other fields state their own meaning.
     """
 
     env: str = setting('pointmaze-umaze', "task, or 'minari:<dataset id>' for data of your own")
