@@ -1,4 +1,4 @@
-"""Packaging: everything about the distribution is here, tool settings are in pyproject.toml."""
+"""States all metadata of the distribution. The settings of tools are in pyproject.toml."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 README = Path(__file__).parent / 'README.md'
 
-# Lower bounds are the versions that the tests run with on the oldest supported Python.
+# The lower bounds are the versions that the tests run with on the oldest supported Python.
 REQUIRES = [
     'absl-py>=2.3.1',
     'chex>=0.1.91',
@@ -18,18 +18,22 @@ REQUIRES = [
     'jax>=0.10',
     'matplotlib>=3.9',
     'minari[hdf5,hf]>=0.5.3',
-    # Before 3.5 contacts are not those of the data (benchmarks/replay.py), and from 3.12 on
+    # Before 3.5 contacts are not those of the data (tools/validate_simulators), and from 3.12 on
     # gymnasium-robotics' kitchen does not build.
     'mujoco>=3.5,<3.12',
     'numpy>=2.0',
     'optax>=0.2.6',
     'orbax-checkpoint>=0.12',
-    'Pillow>=10.3',  # minari imports it to read hdf5, but does not ask for it
+    'Pillow>=10.3',  # minari imports it to read hdf5, and does not require it
 ]
 EXTRAS = {
     # A new minor version of ruff may format differently.
     'test': [
-        'pytest>=8.2', 'pytest-xdist>=3.6', 'ruff>=0.17,<0.18', 'ogbench>=1.2', 'mypy>=1.18',
+        'pytest>=8.2',
+        'pytest-xdist>=3.6',
+        'ruff>=0.17,<0.18',
+        'ogbench>=1.2',
+        'mypy>=1.18',
         'build>=1.2',
     ],
     'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.6', 'mkdocstrings[python]>=0.29'],
@@ -48,6 +52,7 @@ setup(
     long_description=README.read_text(encoding='utf-8') if README.exists() else '',
     long_description_content_type='text/markdown',
     author='The dtql_jax authors',
+    project_urls={'Paper': 'https://arxiv.org/abs/2405.19690'},
     license='MIT',
     license_files=['LICENSE'],
     python_requires='>=3.11',

@@ -2,24 +2,29 @@
 
   python benchmarks/charts.py --results=benchmarks/results --out=docs
 
-Each result file gives the chart of its kind; those that are not there give none.
+Each result file whose name begins with that of a chart gives one.
 """
 
 import json
 import pathlib
+import sys
 from collections.abc import Callable
+from typing import Any
 
-from absl import app, flags
+from absl import flags
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dtql_jax.cli.flags import run_command
 from dtql_jax.report.plots import FAINT, INK, PALETTE
 
-_RESULTS = flags.DEFINE_string('results', 'benchmarks/results', 'folder of the result files')
-_OUT = flags.DEFINE_string('out', 'docs', 'folder of the charts')
+FLAGS = flags.FlagValues()
+flags.DEFINE_string('results', 'benchmarks/results', 'folder of the result files', FLAGS)
+flags.DEFINE_string('out', 'docs', 'folder of the charts', FLAGS)
 
 
-def figure(width: float, columns: int, report: dict) -> tuple[Figure, list]:
-    """A figure of some columns; below it stands where its numbers were measured."""
+def figure(width: float, columns: int, report: dict[str, Any]) -> tuple[Figure, list[Axes]]:
+    """A figure of some columns, which says below where its numbers were measured."""
     drawn = Figure(figsize=(width, 3.6), dpi=150, layout='constrained')
     axes = drawn.subplots(1, columns, squeeze=False)[0]
     where = f'{report["device"]}, {report["processor"]}; jax {report["jax"]}, {report["date"]}'
@@ -31,7 +36,7 @@ def figure(width: float, columns: int, report: dict) -> tuple[Figure, list]:
     return drawn, list(axes)
 
 
-def bars(axis, names: list[str], values: list[float], unit: str, digits: int) -> None:
+def bars(axis: Axes, names: list[str], values: list[float], unit: str, digits: int) -> None:
     """Bars with their values on top."""
     drawn = axis.bar(names, values, color=[PALETTE[i % len(PALETTE)] for i in range(len(names))])
     axis.bar_label(drawn, fmt=f'%.{digits}f', fontsize=8, color=INK)
@@ -39,7 +44,7 @@ def bars(axis, names: list[str], values: list[float], unit: str, digits: int) ->
     axis.tick_params(axis='x', labelsize=6)
 
 
-def throughput(report: dict) -> Figure:
+def throughput(report: dict[str, Any]) -> Figure:
     """Seed-updates/s against the number of seeds."""
     drawn, (axis,) = figure(5, 1, report)
     seeds = [row['value'] for row in report['seeds']]
@@ -54,7 +59,7 @@ def throughput(report: dict) -> Figure:
     return drawn
 
 
-def against(report: dict) -> Figure:
+def against(report: dict[str, Any]) -> Figure:
     """DTQL and Diffusion-QL, ours and released: updates/s by size, milliseconds per action."""
     rows = [row for row in report['results'] if row['seeds'] == 1]
     dims = list(dict.fromkeys(row['dims'] for row in rows))
@@ -76,7 +81,7 @@ def against(report: dict) -> Figure:
     return drawn
 
 
-def time_to_result(report: dict) -> Figure:
+def time_to_result(report: dict[str, Any]) -> Figure:
     """Stacked bars of whole runs."""
     drawn, (axis,) = figure(8, 1, report)
     rows = report['results']
@@ -95,23 +100,21 @@ def time_to_result(report: dict) -> Figure:
     return drawn
 
 
-CHARTS: dict[str, Callable[[dict], Figure]] = {
+CHARTS: dict[str, Callable[[dict[str, Any]], Figure]] = {
     'scaling': throughput,
     'against_diffusion_ql': against,
     'time_to_result': time_to_result,
 }
 
 
-def main(_: list[str]) -> None:
-    out = pathlib.Path(_OUT.value)
-    for path in sorted(pathlib.Path(_RESULTS.value).glob('*.json')):
+def main(asked: flags.FlagValues) -> None:
+    for path in sorted(pathlib.Path(asked.results).glob('*.json')):
         for name, draw in CHARTS.items():
             if path.stem.startswith(name):
-                drawn = draw(json.loads(path.read_text()))
-                target = out / f'{path.stem.replace("_", "-")}.png'
-                drawn.savefig(target)
+                target = pathlib.Path(asked.out, f'{path.stem.replace("_", "-")}.png')
+                draw(json.loads(path.read_text())).savefig(target)
                 print(target)
 
 
 if __name__ == '__main__':
-    app.run(main)
+    sys.exit(run_command(main, FLAGS, __doc__))

@@ -1,14 +1,14 @@
-"""Every measurement in one command, in slices: what was done is not done again.
+"""Every measurement in one command, in slices: what is done is not done again.
 
   python benchmarks/everything.py --out=benchmarks/results                     # all, however long
   python benchmarks/everything.py --out=results --minutes=9                    # a slice of that
   python benchmarks/everything.py --out=results --minutes=9 --hopper=DIR \\
     --reference_dtql=DIR --reference_dql=DIR
 
-Runs the scripts of this folder one after the other and keeps their results as
-`<out>/<script>_<cpu, gpu or tpu>.json`, then draws the charts. With `--minutes` it stops in time;
-the same command goes on with the next measurement. Two are long and go on where they were: the full
-grid of `training_speed.py` (off a CPU), and, with `--hopper`, the training of eight seeds at the
+Runs the scripts of this folder one after the other, keeps their results as
+`<out>/<measurement>_<cpu, gpu or tpu>.json`, and draws the charts. With --minutes it stops in time;
+the same command continues with the next measurement. Two are long and continue where they were: the
+full grid of training_speed (off a CPU) and, with --hopper, the training of eight seeds at the
 released settings on that Minari dataset of hopper-medium.
 """
 
@@ -20,17 +20,37 @@ import subprocess
 import sys
 import time
 
-from absl import app, flags
+from absl import flags
 
-_OUT = flags.DEFINE_string('out', None, 'folder of the results', required=True)
-_MINUTES = flags.DEFINE_float('minutes', None, 'stop after so long')
-_ONLY = flags.DEFINE_list('only', None, 'these measurements, by name')
-_HOPPER = flags.DEFINE_string('hopper', None, 'folder of the dataset of hopper-medium')
-_DTQL = flags.DEFINE_string('reference_dtql', None, 'checkout of the released DTQL')
-_DQL = flags.DEFINE_string('reference_dql', None, 'checkout of the released Diffusion-QL')
+from dtql_jax.cli.flags import run_command
+from dtql_jax.types import UserError
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string('out', None, 'folder of the results', FLAGS)
+flags.DEFINE_float('minutes', None, 'stop after so long', flag_values=FLAGS)
+flags.DEFINE_list('only', [], 'these measurements, by name', FLAGS)
+flags.DEFINE_string('hopper', None, 'folder of the dataset of hopper-medium', FLAGS)
+flags.DEFINE_string('reference_dtql', None, 'checkout of the released DTQL', FLAGS)
+flags.DEFINE_string('reference_dql', None, 'checkout of the released Diffusion-QL', FLAGS)
 
 HERE = pathlib.Path(__file__).parent
 GRACE_S = 30  # for a script to save what it has
+# Those that need no flags beside these, the important ones first.
+SCRIPTS = {
+    'against_diffusion_ql': ['reference'],
+    'limit': ['limit'],
+    'inference_speed': ['speed', '--part=acting'],
+    'scaling': ['speed', '--part=scaling'],
+    'overlap': ['speed', '--part=overlap'],
+    'loading': ['loading'],
+    'top_kernels': ['accelerator'],
+    'time_to_result': ['speed', '--part=run'],
+    'training_speed': ['speed', '--part=training'],
+}
+ON_ACCELERATORS = {
+    'limit_16_seeds': ['limit', '--seeds=16'],
+    'top_kernels_16_seeds': ['accelerator', '--seeds=16'],
+}
 
 
 def backend() -> str:
@@ -39,45 +59,34 @@ def backend() -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
 
 
-def commands(out: pathlib.Path, platform: str) -> dict[str, list[str]]:
-    """The measurements by name, the important ones first."""
-
-    def script(name: str, *flags: str, result: str | None = None) -> list[str]:
-        result = f'--out={out / f"{result or name}_{platform}.json"}'
-        return [sys.executable, str(HERE / f'{name}.py'), result, *flags]
-
-    references = {'reference_dtql': _DTQL.value, 'reference_dql': _DQL.value}
-    given = [f'--{name}={folder}' for name, folder in references.items() if folder]
-    accelerated = platform != 'cpu'
-    seeds = ['--seeds=1,4,16'] if accelerated else []
-    task = ['--env=hopper-medium', '--num_seeds=8'] if accelerated and _HOPPER.value else []
-    data = [f'--dataset_path={_HOPPER.value}']
-    found = {
-        'against_diffusion_ql': script('against_diffusion_ql', *given, *seeds),
-        'limit': script('limit'),
-        'inference_speed': script('inference_speed'),
-        'scaling': script('scaling'),
-        'overlap': script('overlap', *task, *(data if task else [])),
-        'loading': script('loading', *(data if _HOPPER.value else [])),
-        'top_kernels': script('top_kernels'),
-        'time_to_result': script('time_to_result'),
-        'training_speed': script('training_speed', f'--grid={"full" if accelerated else "cpu"}'),
+def commands(asked: flags.FlagValues, out: pathlib.Path, platform: str) -> dict[str, list[str]]:
+    """The measurements by name, in order."""
+    accelerated, hopper = platform != 'cpu', asked.hopper
+    references = {name: asked[name].value for name in ('reference_dtql', 'reference_dql')}
+    data = [f'--dataset_path={hopper}'] if hopper else []
+    task = ['--env=hopper-medium', '--num_seeds=8']
+    further = {
+        'against_diffusion_ql': [f'--{name}={path}' for name, path in references.items() if path]
+        + (['--seeds=1,4,16'] if accelerated else []),
+        'overlap': [*task, *data] if accelerated and hopper else [],
+        'loading': data,
+        'training_speed': ['--grid=full'] if accelerated else [],
     }
-    if accelerated:
-        many = ('--seeds=16',)
-        found['limit_16_seeds'] = script('limit', *many, result='limit_16_seeds')
-        found['top_kernels_16_seeds'] = script('top_kernels', *many, result='top_kernels_16_seeds')
-    if _HOPPER.value:
+    found = {}
+    for name, (script, *given) in {**SCRIPTS, **(ON_ACCELERATORS if accelerated else {})}.items():
+        program = [sys.executable, str(HERE / f'{script}.py')]
+        result = f'--out={out / f"{name}_{platform}.json"}'
+        found[name] = [*program, result, *given, *further.get(name, [])]
+    if hopper:
         run = out / f'hopper_medium_{platform}'
         resume = ['--resume'] if (run / 'config.json').exists() else []
         program = [sys.executable, str(HERE.parent / 'experiments' / 'run.py')]
-        asked = ['--env=hopper-medium', '--num_seeds=8', f'--out={run}']
-        found['hopper_medium'] = [*program, *asked, *data, *resume]
+        found['hopper_medium'] = [*program, *task, f'--out={run}', *data, *resume]
     return found
 
 
-def run(command: list[str], until: float) -> bool:
-    """Whether the command ended well before `until`; it is asked to save and stop then."""
+def finished(command: list[str], until: float) -> bool:
+    """Runs the command; at `until` asks it to save and stop. Returns whether it ended by itself."""
     process = subprocess.Popen(command)
     try:
         return process.wait(max(0.0, until - time.monotonic())) == 0
@@ -90,21 +99,22 @@ def run(command: list[str], until: float) -> bool:
         return False
 
 
-def main(_: list[str]) -> None:
-    out = pathlib.Path(_OUT.value)
+def main(asked: flags.FlagValues) -> None:
+    if asked.out is None:
+        raise UserError('--out is needed: the folder of the results')
+    out, platform = pathlib.Path(asked.out), backend()
     out.mkdir(parents=True, exist_ok=True)
-    platform = backend()
     ledger = out / f'done_{platform}.json'
     done = json.loads(ledger.read_text()) if ledger.exists() else []
-    until = time.monotonic() + 60 * _MINUTES.value if _MINUTES.value else float(2**30)
+    until = time.monotonic() + 60 * asked.minutes if asked.minutes else float(2**30)
     os.environ.setdefault('PYTHONUNBUFFERED', '1')
-    for name, command in commands(out, platform).items():
-        if name in done or (_ONLY.value and name not in _ONLY.value):
+    for name, command in commands(asked, out, platform).items():
+        if name in done or (asked.only and name not in asked.only):
             continue
         if time.monotonic() + GRACE_S > until:
             break
         print(f'== {name}', flush=True)
-        if run(command, until - GRACE_S):
+        if finished(command, until - GRACE_S):
             done.append(name)
             ledger.write_text(json.dumps(done) + '\n')
         else:
@@ -113,4 +123,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    app.run(main)
+    sys.exit(run_command(main, FLAGS, __doc__))

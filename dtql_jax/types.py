@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import jax
 
-    from dtql_jax.agents.base import State
-
 Params = Any
 Metrics = dict[str, Any]  # scalars, or `Rare`
 
@@ -70,17 +68,18 @@ class Spec:
 class Phase:
     """`steps` updates by `update(state, batch) -> (state, metrics)` on batches of `batch_size`.
 
+    `state` is an `agents.base.State`, which this module cannot name: it imports no jax.
     Policies are evaluated in a phase only where `evaluate` holds. `enter(state) -> state` is
     applied before the phase's first update: how a network starts from another's weights. It must
     be idempotent, since a run that is resumed at this very step applies it again.
     """
 
     name: str
-    update: Callable[[State, Transition], tuple[State, Metrics]]
+    update: Callable[[Any, Transition], tuple[Any, Metrics]]
     steps: int
     batch_size: int
     evaluate: bool = True
-    enter: Callable[[State], State] | None = None
+    enter: Callable[[Any], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

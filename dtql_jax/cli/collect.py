@@ -4,14 +4,14 @@
   dtql collect --env=antmaze-large-play-v2 --policy=ant.npz --steps=1e6
   dtql collect --policy=runs/x --noise=0.1 --dataset=me/x-v0
 
-A policy is the folder of a run, whose first seed acts in the run's task by its last policy, or a
-file with the weights of a goal-reaching ant (docs/data.md).
+--policy is the folder of a run or a file. Of a run, the last policy of the first seed acts in the
+run's task. A file holds the weights of a goal-reaching ant (docs/data.md).
 
-Stopped by Ctrl-C or SIGTERM, or killed, a collection is resumed by the same command, and ends with
-the same arrays as an undisturbed one, whatever the number of workers. No set is overwritten.
+Ctrl-C and SIGTERM stop a collection. The same command continues it, also after a kill, and ends
+with the arrays of an undisturbed one, whatever the number of workers. No set is overwritten.
 
-Exit codes: 0 done; 2 a mistake in what was asked for, told in one line; 130 and 143 stopped by
-Ctrl-C and SIGTERM.
+Exit codes: 0 done; 2 a mistake in the flags, explained in one line; 130 stopped by Ctrl-C; 143
+stopped by SIGTERM.
 """
 
 import contextlib
@@ -22,48 +22,60 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from dtql_jax.cli.flags import define_whole, run_command
 from dtql_jax.types import UserError
 
+if TYPE_CHECKING:
+    from dtql_jax.collect.base import Behaviour
+    from dtql_jax.collect.write import Collected
+    from dtql_jax.report.console import Console
+    from dtql_jax.tasks.task import Task
+
 FLAGS = flags.FlagValues()
 flags.DEFINE_string('env', None, "task (default: pointmaze-umaze, or the run's)", FLAGS)
-define_whole('steps', None, 'steps, at least (default: those of run.py, or 100,000)', FLAGS)
+define_whole('steps', None, "least number of steps (default: the task's own, or 100,000)", FLAGS)
 flags.DEFINE_string('policy', None, "a run's folder, or an ant's .npz file", FLAGS)
 flags.DEFINE_float(
     'noise',
     None,
-    'deviation of the noise on actions (default: 0.2 for an ant, else 0)',
+    'deviation of the Gaussian noise on actions (default: 0.2 for an ant, else 0)',
     flag_values=FLAGS,
 )
 define_whole('seed', 0, 'decides every episode', FLAGS)
 flags.DEFINE_string(
     'dataset',
     None,
-    "Minari id (default: dtql/<env>-collected-v0, a wanderer's the task's own)",
+    "Minari id (default: the task's own set if wandering makes it, else dtql/<env>-collected-v0)",
     FLAGS,
 )
-define_whole('workers', None, 'processes (speed only; default: one for each core)', FLAGS)
+define_whole('workers', None, 'processes (speed only; default: one per core)', FLAGS)
 
 ANT_NOISE = 0.2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Collects; returns the exit code."""
-    return run_command(collect, FLAGS, __doc__, argv)
+    """Runs `dtql collect`; returns the exit code."""
+    return run_command(collect_dataset, FLAGS, __doc__ or '', argv)
 
 
-def collect(asked: flags.FlagValues) -> int:
+def collect_dataset(asked: flags.FlagValues) -> int:
+    """Collects what the flags ask for; returns the exit code.
+
+    Raises:
+        UserError: the flags contradict each other, or the set exists.
+    """
     # Workers with a policy of their own share an accelerator.
     os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
-    # Here and not above: --help needs none of it.
+    # Imported here because --help needs none of it.
     from dtql_jax.collect.write import collect, dataset_folder, default_dataset, default_steps
     from dtql_jax.report.console import Console
     from dtql_jax.rollout.env_pool import cores
 
-    check(asked)
+    check_ranges(asked)
     actor = behaviour(asked)
     dataset = asked.dataset or default_dataset(actor)
     steps = asked.steps or default_steps(actor.task)
@@ -79,33 +91,39 @@ def collect(asked: flags.FlagValues) -> int:
             result = collect(actor, dataset, steps, asked.seed, workers=workers, progress=progress)
     except KeyboardInterrupt as stopped:
         console.clear()
-        print(
-            'stopped: what is finished is kept, the same command goes on with it', file=sys.stderr
-        )
+        print('stopped: finished shards are kept; the same command continues', file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
     if result is None:  # another process has collected it meanwhile
         raise UserError(taken)
-    success = '' if result.success is None else f', goal reached in {result.success:.1%}'
-    own = dataset in actor.task.datasets
-    # D4RL's rewards mean one goal, those of what was walked here each their own.
-    relabel = ' --set goal=relabel' if actor.task.goal == 'recorded' else ''
-    console.say(
-        f'{result}\nmean return {result.mean_return:.2f}{success}\n'
-        f'train     dtql train --env={actor.task.name}'
-        + ('' if own else f' --dataset_path={result.path}{relabel}')
-    )
+    console.say(summary(result, actor.task))
     return 0
 
 
-def check(asked: flags.FlagValues) -> None:
-    """Raises UserError for flags that cannot be met, before anything is read."""
+def check_ranges(asked: flags.FlagValues) -> None:
+    """Raises UserError for a number out of range, before anything is read."""
     for name, least in (('steps', 1), ('seed', 0), ('workers', 1), ('noise', 0)):
-        if asked[name].value is not None and not least <= asked[name].value < math.inf:
-            raise UserError(f'--{name}={asked[name].value}: must be at least {least}, and finite')
+        value = asked[name].value
+        if value is not None and not least <= value < math.inf:
+            raise UserError(f'--{name}={value}: must be at least {least}, and finite')
 
 
-def behaviour(asked: flags.FlagValues):
-    """Who acts; raises UserError where the policy and the task do not go together."""
+def summary(result: 'Collected', task: 'Task') -> str:
+    """What was collected, and the command that trains on it."""
+    success = '' if result.success is None else f', goal reached in {result.success:.1%}'
+    command = f'dtql train --env={task.name}'
+    if result.dataset not in task.datasets:
+        command += f' --dataset_path={result.path}'
+        if task.goal == 'recorded':  # D4RL's rewards mean one goal, collected ones each their own
+            command += ' --goal=relabel'
+    return f'{result}\nmean return {result.mean_return:.2f}{success}\ntrain     {command}'
+
+
+def behaviour(asked: flags.FlagValues) -> 'Behaviour':
+    """The behaviour that the flags ask for.
+
+    Raises:
+        UserError: there is no such policy, or it does not act in the task.
+    """
     from dtql_jax.collect.ant import ant_walk
     from dtql_jax.collect.wander import Wander
     from dtql_jax.runs.policy import trained_behaviour
@@ -116,22 +134,22 @@ def behaviour(asked: flags.FlagValues):
     if asked.policy is None:
         return Wander(task, asked.noise or 0.0)
     if not policy.exists():
-        raise UserError(f'--policy={policy}: no such file, nor the folder of a run')
+        raise UserError(f'--policy={policy}: there is no such file or folder')
     if policy.is_file():
         return ant_walk(task, policy, ANT_NOISE if asked.noise is None else asked.noise)
     actor = trained_behaviour(policy, asked.noise or 0.0)
     if asked.env is not None and task.name != actor.task.name:
         raise UserError(
             f'--env={asked.env}: {policy} acts in {actor.task.name}, in which it was trained: '
-            'drop the flag'
+            'leave out --env'
         )
     return actor
 
 
 class ProgressLine:
-    """Says how far the collection is; called with the steps that there are by now."""
+    """Shows the progress of a collection when it is called with the steps recorded so far."""
 
-    def __init__(self, console, steps: int):
+    def __init__(self, console: 'Console', steps: int):
         self._console, self._steps = console, steps
         self._began: float | None = None
         self._over = False
@@ -142,7 +160,7 @@ class ProgressLine:
         if self._began is None:
             self._began, self._found = time.perf_counter(), done
             if done:
-                self._console.say(f'going on with the {done:,} steps that there are')
+                self._console.say(f'continuing after {done:,} steps')
             return
         if self._over:
             return
@@ -159,15 +177,18 @@ class Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Within, SIGTERM raises `Terminated` and SIGINT KeyboardInterrupt.
+    """Within, SIGTERM raises `Terminated` and SIGINT raises KeyboardInterrupt.
 
-    A shell has its background jobs ignore SIGINT; one that is sent on purpose counts all the same.
+    SIGINT does so in a shell's background job too, which would ignore it otherwise.
     """
 
     def interrupt(*_: object) -> None:
         raise Terminated
 
-    handlers = {signal.SIGTERM: interrupt, signal.SIGINT: signal.default_int_handler}
+    handlers: dict[signal.Signals, Any] = {
+        signal.SIGTERM: interrupt,
+        signal.SIGINT: signal.default_int_handler,
+    }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield

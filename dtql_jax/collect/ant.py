@@ -1,11 +1,11 @@
 """The antmaze behaviour: a goal-reaching policy of D4RL's ant walks from goal to goal.
 
-An episode starts in a random free cell. A shortest way of cells, breadth first, leads to a goal in
-another one; the policy heads for the next cell's centre, and for the one after that as soon as it
-is within a metre, at last for the goal itself. Where the goal is reached another is drawn, as in
-OGBench's navigate sets, until the task's horizon: an ant that stands at its goal, as in D4RL's
-sets, teaches no more about the way. Start and goal lie up to a metre from their cells' centres in
-each direction. An ant that falls on its back lies there until the episode's end.
+An episode starts in a random free cell and has a goal in another one. The policy follows a shortest
+way of cells, found breadth first: it heads for the next cell's centre until it is within a metre,
+then for the one after, and at last for the goal. Each time it reaches the goal, a new goal is
+drawn, as in OGBench's navigate sets, until the task's horizon; an ant that stands at its goal, as
+in D4RL's sets, teaches nothing more about the way. Start and goal lie up to a metre from their
+cells' centres in each direction. An ant that falls on its back lies there until the episode ends.
 """
 
 import dataclasses
@@ -19,18 +19,16 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from dtql_jax.collect.base import Behaviour, evaluation_spec
-from dtql_jax.tasks.mazes import CELL, Map, way_to
+from dtql_jax.tasks.mazes import CELL, Cell, Map, way_to
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
-ENVIRONMENT = (
-    'dtql_jax.tasks.simulators:D4RLAntMaze-v0'  # with the ant that the policy was made for
-)
-NEXT = 1.0  # metres to a cell's centre, from where the next one is headed for
-SPREAD = 1.0  # metres, of starts and goals about their cells' centres in each direction
-HEADING = 10.0  # length of the direction that the policy is shown
+ENVIRONMENT = 'dtql_jax.tasks.simulators:D4RLAntMaze-v0'  # has the ant that the policy was made for
+NEXT = 1.0  # metres from a cell's centre within which the policy heads for the next cell
+SPREAD = 1.0  # metres, of starts and goals from their cells' centres, in each direction
+HEADING = 10.0  # length of the direction that the policy observes
 
-# Layers of the policy's file, each with `.w` [out, in] and `.b` [out]; 29 numbers in, 8 out.
+# Layers of the policy's file, each with `.w` [out, in] and `.b` [out]; 29 inputs, 8 outputs.
 LAYERS, INPUT, OUTPUT = ('fc0', 'fc1', 'last_fc'), 29, 8
 
 Weights = tuple[tuple[np.ndarray, np.ndarray], ...]  # ([in, out], [out]) of each layer
@@ -38,17 +36,21 @@ Weights = tuple[tuple[np.ndarray, np.ndarray], ...]  # ([in, out], [out]) of eac
 
 @dataclasses.dataclass(frozen=True)
 class AntWalk(Behaviour):
-    """Walking from goal to goal by the policy of `weights`. UserError for other ants' tasks."""
+    """Walking from goal to goal by the policy with `weights`.
+
+    Raises:
+        UserError: the task has another ant.
+    """
 
     weights: Weights = dataclasses.field(kw_only=True)
 
     algorithm = 'goal-reaching ant with breadth-first waypoints'
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.task.env_id != ENVIRONMENT:
             name = self.task.name if self.task.family == 'antmaze' else 'antmaze-umaze'
             raise UserError(
-                f"{self.task.name}: the policy's file is for D4RL's ant, and here is another "
+                f"{self.task.name}: the policy's file is for D4RL's ant, and this task has another "
                 f"(gymnasium's has motors five times as strong): `env`={name}-v2"
             )
 
@@ -65,34 +67,29 @@ class AntWalk(Behaviour):
     def env_spec(self) -> EnvSpec:
         return evaluation_spec(self.task)
 
-    def open(self) -> tuple[gym.Env, '_Walker']:
+    def open(self) -> tuple[gym.Env, '_AntController']:
         maze = _Maze(self.task.env_kwargs['maze_map'])
-        env = gym.make(self.env_spec()).unwrapped  # whoever records counts the steps
-        return _FromGoalToGoal(env, maze), _Walker(maze, self.weights)
+        env = gym.make(self.env_spec()).unwrapped  # `record` counts the steps
+        return _FromGoalToGoal(env, maze), _AntController(maze, self.weights)
 
 
 def ant_walk(task: Task, path: Path, noise: float) -> AntWalk:
-    """Walking by the policy of a file. Raises UserError for a file that holds none."""
+    """Reads the policy at `path` and walks by it in `task`.
+
+    Raises:
+        UserError: the file holds no policy of the ant, or the task has another ant.
+    """
     return AntWalk(task, noise, weights=read_weights(path))
 
 
 def read_weights(path: Path) -> Weights:
-    """The layers of a policy's npz file; UserError where they do not fit. Pickles are not read."""
+    """Reads the layers of a policy's npz file. Pickles in it are not loaded.
+
+    Raises:
+        UserError: the file is no such file, or its layers do not fit together.
+    """
+    arrays = _read_layers(path)
     weights, width = [], INPUT
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for layer in LAYERS for key in (f'{layer}.w', f'{layer}.b')}
-    except KeyError as error:
-        key = str(error).strip('\'"').split()[0]
-        raise UserError(
-            f'{path}: no field {key!r}; a policy of the ant has {", ".join(LAYERS)}, each with '
-            '.w and .b'
-        ) from None
-    except (OSError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        reason = ' '.join(str(error).split())
-        raise UserError(
-            f'{path}: not an npz file of plain arrays ({reason}); save it with numpy.savez'
-        ) from error
     for layer in LAYERS:
         w, b = arrays[f'{layer}.w'], arrays[f'{layer}.b']
         out = OUTPUT if layer == LAYERS[-1] else b.size
@@ -109,41 +106,61 @@ def read_weights(path: Path) -> Weights:
     return tuple(weights)
 
 
+def _read_layers(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a policy's file by name, such as 'fc0.w'."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for layer in LAYERS for key in (f'{layer}.w', f'{layer}.b')}
+    except KeyError as error:
+        key = str(error).strip('\'"').split()[0]
+        raise UserError(
+            f'{path}: no field {key!r}; a policy of the ant has {", ".join(LAYERS)}, each with '
+            '.w and .b'
+        ) from None
+    except (OSError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(
+            f'{path}: not an npz file of plain arrays ({reason}); save it with numpy.savez'
+        ) from error
+
+
 class _Maze:
-    """The free cells, by number, in the simulator's coordinates: the origin is the cell `r`."""
+    """The free cells of a map, numbered, in the simulator's frame, whose origin is the cell `r`."""
 
     def __init__(self, maze_map: Map):
         cells = np.array(maze_map, dtype=object)
         free = np.argwhere(cells != 1)
         self.centres = (free - np.argwhere(cells == 'r')[0])[:, ::-1] * CELL['antmaze']  # [N, 2]
-        names = [tuple(cell) for cell in free.tolist()]
+        names: list[Cell] = [(row, column) for row, column in free.tolist()]
         number = {cell: i for i, cell in enumerate(names)}
-        # ahead[target][cell]: the next cell on a shortest way
+        # ahead[target][cell] is the next cell on a shortest way from `cell` to `target`.
         self.ahead = [
             {number[cell]: number[after] for cell, after in way_to(target, names).items()}
             for target in names
         ]
 
     def cell(self, xy: np.ndarray) -> int:
-        """The free cell whose centre is nearest."""
+        """The free cell whose centre is nearest to `xy`."""
         return int(np.argmin(np.square(self.centres - xy).sum(axis=1)))
 
     def draw(self, rng: np.random.Generator, other_than: int | None = None) -> np.ndarray:
-        """A place in a random free cell."""
+        """A random position in a random free cell."""
         cells = [i for i in range(len(self.centres)) if i != other_than]
         return self.centres[rng.choice(cells)] + rng.uniform(-SPREAD, SPREAD, 2)
 
 
 class _FromGoalToGoal(gym.Wrapper):
-    """Random starts and goals; a new goal, shown one step later, where one is reached."""
+    """Draws starts and goals. After a success it draws a new goal, observed from the next step."""
 
     def __init__(self, env: gym.Env, maze: _Maze):
         super().__init__(env)
         self._maze = maze
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         obs, info = self.env.reset(seed=seed, options=options)
-        ant = self.env
+        ant: Any = self.env
         qpos = ant.data.qpos.copy()
         qpos[:2] = self._maze.draw(ant.np_random)
         ant.set_state(qpos, ant.data.qvel.copy())
@@ -151,25 +168,27 @@ class _FromGoalToGoal(gym.Wrapper):
         obs = {**obs, 'achieved_goal': qpos[:2], 'desired_goal': ant.goal.copy()}
         return obs, {**info, 'success': False}
 
-    def step(self, action: np.ndarray):
-        obs, *rest, info = self.env.step(action)
+    def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = self.env.step(action)
         if info['success']:
             self._new_goal(obs['achieved_goal'])
-        return obs, *rest, info
+        return obs, reward, terminated, truncated, info
 
     def _new_goal(self, xy: np.ndarray) -> None:
-        self.env.goal = self._maze.draw(self.env.np_random, other_than=self._maze.cell(xy))
-        self.env.update_target_site_pos()
+        """Draws a goal in another cell than that of `xy`."""
+        ant: Any = self.env
+        ant.goal = self._maze.draw(ant.np_random, other_than=self._maze.cell(xy))
+        ant.update_target_site_pos()
 
 
-class _Walker:
-    """The policy, in plain NumPy, and the way to the goal that it is led along."""
+class _AntController:
+    """Leads the policy, a network in plain NumPy, along the way to the goal."""
 
     def __init__(self, maze: _Maze, weights: Weights):
         self._maze, self._weights = maze, weights
 
     def begin(self, obs: dict[str, np.ndarray], rng: np.random.Generator) -> None:
-        self._goal = None
+        self._goal: np.ndarray | None = None
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         xy, goal, centres = obs['achieved_goal'], obs['desired_goal'], self._maze.centres
@@ -184,6 +203,7 @@ class _Walker:
         return self._forward(np.concatenate([obs['observation'], heading], dtype=np.float32))
 
     def _forward(self, x: np.ndarray) -> np.ndarray:
+        """The network: relu between layers, tanh at the end."""
         *hidden, (w, b) = self._weights
         for weight, bias in hidden:
             x = np.maximum(x @ weight + bias, 0)

@@ -1,4 +1,4 @@
-"""What a behaviour is, and the one loop that plays and records an episode."""
+"""Behaviours, which collect data, and `record`, which plays and records an episode."""
 
 import abc
 import contextlib
@@ -14,29 +14,29 @@ from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.spaces import leaf_paths, pick
 from dtql_jax.tasks.task import Task
 
-# Apart from the seeds of evaluations, so that no episode starts as one of theirs.
+# Mixed into the seeds of episodes, so that none starts as an episode of an evaluation does.
 COLLECT_TAG = 0x636F6C6C
 
-# An episode: observations `[T+1, ...]` under 'observations' or 'observations/KEY', and of T rows
-# 'actions', 'rewards', 'terminations', 'truncations'; 'success' is one bool.
+# An episode: observations `[T+1, ...]` under 'observations' or 'observations/KEY'; 'actions',
+# 'rewards', 'terminations', 'truncations' `[T, ...]`; and 'success', one bool.
 Episode = dict[str, np.ndarray]
 
 
-class Policy(Protocol):
-    """What acts in one process."""
+class Controller(Protocol):
+    """Chooses actions in one process."""
 
     def begin(self, obs: Any, rng: np.random.Generator) -> None:
-        """An episode starts at `obs`; all its randomness comes from `rng`."""
+        """Begins an episode at `obs`. All randomness of the episode comes from `rng`."""
 
     def act(self, obs: Any) -> np.ndarray:
-        """The next action, float32 `[A]`, in the box."""
+        """Returns the next action, float32 `[A]`, inside the box."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Behaviour(abc.ABC):
-    """Who collects where: plain data, which worker processes receive and `open`.
+    """Who collects, and in which task: plain data that worker processes receive and `open`.
 
-    `noise` is the deviation of Gaussian noise that is added to actions, in their unit.
+    `noise` is the deviation of the Gaussian noise added to actions, in the actions' unit.
     """
 
     task: Task
@@ -51,49 +51,58 @@ class Behaviour(abc.ABC):
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What decides the episodes beside task and noise, JSON-able."""
+        """What decides the episodes besides task and noise, JSON-able."""
 
     @abc.abstractmethod
     def env_spec(self) -> EnvSpec:
-        """Of the environment that is recorded."""
+        """The spec of the environment that is recorded."""
 
     @abc.abstractmethod
-    def open(self) -> tuple[gym.Env, Policy]:
-        """The environment, whose observations are recorded as they are, and the policy in it."""
+    def open(self) -> tuple[gym.Env, Controller]:
+        """Makes the environment, whose observations are recorded unchanged, and its controller."""
 
 
 def evaluation_spec(task: Task) -> EnvSpec:
-    """Of the task's evaluation environment, its horizon filled in."""
+    """The spec of the task's evaluation environment, with its horizon."""
     with contextlib.closing(make_env(task)) as env:
         spec = copy.deepcopy(env.unwrapped.spec)
+        assert spec is not None  # gymnasium.make has set both
+        assert env.spec is not None
         spec.max_episode_steps = env.spec.max_episode_steps
     return spec
 
 
 def without_marks(maze_map: list[list[int | str]]) -> list[list[int]]:
-    """The map without start and goal: any free cell may be an episode's start or goal."""
+    """The map without start and goal, in which episodes may start and end in any free cell."""
     return [[int(cell == 1) for cell in row] for row in maze_map]
 
 
 def record(
-    env: gym.Env, policy: Policy, horizon: int, noise: float, seed: int, number: int
+    env: gym.Env, controller: Controller, horizon: int, noise: float, seed: int, number: int
 ) -> Episode:
-    """Plays episode `number` of the collection `seed`, of at most `horizon` steps.
+    """Plays and records one episode, a function of `seed` and `number`.
 
-    A function of the two numbers alone. Raises RuntimeError where something is not finite.
+    Args:
+        env: the environment. The episode starts with a reset.
+        controller: chooses the actions.
+        horizon: the episode is truncated after that many steps.
+        noise: deviation of the Gaussian noise added to actions, which are then clipped to the box.
+        seed: of the whole collection.
+        number: of the episode in the collection.
+
+    Raises:
+        RuntimeError: a recorded number is not finite.
     """
     start, draws = np.random.SeedSequence([COLLECT_TAG, seed, number]).spawn(2)
     rng = np.random.default_rng(draws)
-    box = env.action_space
     obs, info = env.reset(seed=int(start.generate_state(1)[0]))
-    policy.begin(obs, rng)
+    controller.begin(obs, rng)
     seen, actions, rewards = [obs], [], []
     success, terminated, truncated = bool(info.get('success')), False, False
     while not (terminated or truncated):
-        action = policy.act(obs)
+        action = controller.act(obs)
         if noise:
-            noisy = action + noise * rng.normal(size=action.shape)
-            action = np.clip(noisy, box.low, box.high).astype(np.float32)
+            action = _noisy(action, noise, env.action_space, rng)
         obs, reward, terminated, truncated, info = env.step(action)
         seen.append(obs)
         actions.append(action)
@@ -115,3 +124,12 @@ def record(
         if not np.isfinite(values).all():
             raise RuntimeError(f'episode {number} of seed {seed}: {name} not finite')
     return episode
+
+
+def _noisy(
+    action: np.ndarray, noise: float, box: gym.Space, rng: np.random.Generator
+) -> np.ndarray:
+    """The action with noise, in the box."""
+    assert isinstance(box, gym.spaces.Box)
+    noisy = action + noise * rng.normal(size=action.shape)
+    return np.clip(noisy, box.low, box.high).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A trained run of this package as the behaviour, in its task's environment of evaluation."""
+"""Collecting with a policy that this package trained, in its task's evaluation environment."""
 
 import dataclasses
 import hashlib
@@ -20,11 +20,11 @@ from dtql_jax.types import Params
 
 @dataclasses.dataclass(frozen=True)
 class Trained(Behaviour):
-    """A policy of a run, held here, so that a run that is trained on changes nothing."""
+    """A copy of a run's policy, which further training of the run does not change."""
 
     agent: Agent = dataclasses.field(kw_only=True)
-    acting: Params = dataclasses.field(kw_only=True)  # numpy `[1, ...]`
-    origin: str = dataclasses.field(kw_only=True)  # which policy it is, in words
+    acting: Params = dataclasses.field(kw_only=True)  # what `agent.act` reads, numpy `[1, ...]`
+    origin: str = dataclasses.field(kw_only=True)  # names the policy for the set's description
 
     algorithm = 'trained policy of dtql_jax'
 
@@ -44,13 +44,14 @@ class Trained(Behaviour):
     def env_spec(self) -> EnvSpec:
         return evaluation_spec(self.task)
 
-    def open(self) -> tuple[gym.Env, '_Acting']:
+    def open(self) -> tuple[gym.Env, '_TrainedController']:
         env = make_env(self.task, flat=False)
-        return env, _Acting(self, leaf_paths(env.observation_space, self.task.observed_keys))
+        paths = leaf_paths(env.observation_space, self.task.observed_keys)
+        return env, _TrainedController(self, paths)
 
 
-class _Acting:
-    """Acts with a key drawn for each episode, folded with the step."""
+class _TrainedController:
+    """Acts with a random key for each episode, folded with the step."""
 
     def __init__(self, behaviour: Trained, paths: list[tuple[str, ...]]):
         use_compilation_cache()

@@ -1,10 +1,10 @@
 """The pointmaze behaviour: wandering.
 
-From a random cell it walks to one nearby cell after another, more often than not back to where it
-came from. A damped spring pulls it along the shortest way from cell to cell, with a stiffness, and
-thus a speed, drawn anew for each target. Correlated noise pushes it about, and now and then it
-holds a random action for a while. It never knows the evaluation's goal: a clone dithers as it
-does, while the data hold every piece of the direct way.
+The wanderer starts in a random cell and walks to one nearby cell after another, more often than not
+back to the cell that it came from. A damped spring pulls it along the shortest way from cell to
+cell; each target draws a new stiffness, and thus a new speed. Correlated noise disturbs it, and now
+and then it holds a random action for a while. It ignores the evaluation's goal, so a clone wanders
+too, while the data cover every piece of the direct way.
 """
 
 import dataclasses
@@ -18,27 +18,32 @@ from dtql_jax.collect.base import Behaviour, evaluation_spec, without_marks
 from dtql_jax.tasks.mazes import Cell, way_to
 from dtql_jax.types import UserError
 
-STIFFNESS, DAMPING = (2.0, 8.0), 1.0  # of the spring, in action per metre and per metre/second
-NOISE, MEMORY = 0.5, 0.9  # deviation of the noise on actions, its correlation from step to step
-BURST_CHANCE, BURST = 0.006, 20  # a random action starts with that chance, and lasts so many steps
+STIFFNESS = (2.0, 8.0)  # range of the spring's stiffness, in action per metre
+DAMPING = 1.0  # in action per metre/second
+NOISE, MEMORY = 0.5, 0.9  # deviation of the noise on actions; its correlation from step to step
+BURST_CHANCE, BURST = 0.006, 20  # chance per step that a random action starts; steps it lasts
 RETURN = 0.6  # chance that the next target is the cell where the last leg began
-ARRIVED = 0.3  # metres to the target's centre, in each direction
+ARRIVED = 0.3  # metres from the target's centre, in each direction, that count as arrived
 
 
 @dataclasses.dataclass(frozen=True)
 class Wander(Behaviour):
-    """Wandering in a pointmaze. Raises UserError for tasks of another family, and for noise."""
+    """Wandering in a pointmaze.
+
+    Raises:
+        UserError: the task is no pointmaze, or `noise` is not 0.
+    """
 
     algorithm = 'wandering waypoint controller'
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.task.family != 'pointmaze':
             raise UserError(
                 f'{self.task.name}: only pointmazes have a behaviour of their own; name a policy: '
                 '`policy`=RUN_DIR, a trained run, or in antmazes `policy`=FILE.npz'
             )
         if self.noise:
-            raise UserError(f'`noise`={self.noise}: wandering has its own noise: drop the flag')
+            raise UserError(f'`noise`={self.noise}: wandering has its own noise: leave it out')
 
     @property
     def description(self) -> str:
@@ -52,14 +57,15 @@ class Wander(Behaviour):
         spec.kwargs['maze_map'] = without_marks(spec.kwargs['maze_map'])
         return spec
 
-    def open(self) -> tuple[gym.Env, '_Walker']:
+    def open(self) -> tuple[gym.Env, '_WanderController']:
         spec = self.env_spec()
-        env = gym.make(spec).unwrapped  # whoever records counts the steps
-        return env, _Walker(env.maze.maze_map, spec.max_episode_steps)
+        env: Any = gym.make(spec).unwrapped  # `record` counts the steps
+        assert spec.max_episode_steps is not None  # `evaluation_spec` has set it
+        return env, _WanderController(env.maze.maze_map, spec.max_episode_steps)
 
 
-class _Walker:
-    """The controller. Plain floats: arrays of two numbers would cost more than the simulator."""
+class _WanderController:
+    """Steers the wanderer, in plain floats: arrays of two numbers cost more than the simulator."""
 
     def __init__(self, maze: list[list[int]], horizon: int):
         self._horizon = horizon
@@ -68,30 +74,32 @@ class _Walker:
         ]
         self._middle = (len(maze) / 2, len(maze[0]) / 2)
         self._ahead = {cell: way_to(cell, self._cells) for cell in self._cells}
-        # Targets close to the last one make it diffuse: a walk across the whole maze stays rare.
+        # Near targets make it diffuse, so that a walk across the whole maze stays rare.
         self._near = {
             cell: [c for c in self._cells if self._distance(c, cell) <= len(self._cells) // 3]
             for cell in self._cells
         }
 
     def _distance(self, start: Cell, target: Cell) -> int:
+        """Length of a shortest way, in cells."""
         steps = 0
         while start != target:
             start, steps = self._ahead[target][start], steps + 1
         return steps
 
     def begin(self, obs: dict[str, np.ndarray], rng: np.random.Generator) -> None:
-        """New target, noise and bursts."""
+        """Draws the first target, the noise and the bursts of the episode."""
         self._rng = rng
         self._start = self._cell(*obs['achieved_goal'].tolist())
         self._aim(self._start)
-        self._noise = (0.0, 0.0)
+        self._noise: tuple[float, ...] = (0.0, 0.0)
         kicks = NOISE * (1 - MEMORY**2) ** 0.5 * rng.normal(size=(self._horizon, 2))
         self._kicks = iter(kicks.tolist())
         self._bursts = iter((rng.random(self._horizon) < BURST_CHANCE).tolist())
         self._held = 0
 
     def _aim(self, cell: Cell) -> None:
+        """Draws the target that follows `cell`, and the stiffness of the way there."""
         near = self._near[cell]
         start, self._start = self._start, cell
         back = self._rng.random() < RETURN
@@ -99,10 +107,11 @@ class _Walker:
         self._stiffness = self._rng.uniform(*STIFFNESS)
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
-        """Next action, `[2]`, from position and velocity in metres and seconds."""
+        """The next action `[2]`, from position and velocity in metres and seconds."""
         return np.array(self._pull(*obs['observation'].tolist()), np.float32)
 
     def _pull(self, x: float, y: float, vx: float, vy: float) -> tuple[float, float]:
+        """The action at a position and a velocity."""
         self._noise = tuple(
             MEMORY * old + kick for old, kick in zip(self._noise, next(self._kicks), strict=True)
         )
@@ -120,9 +129,11 @@ class _Walker:
         return min(max(pull_x, -1.0), 1.0), min(max(pull_y, -1.0), 1.0)
 
     def _cell(self, x: float, y: float) -> Cell:
+        """The cell of a position."""
         rows, columns = self._middle
         return int(rows - y), int(x + columns)
 
     def _offset(self, cell: Cell, x: float, y: float) -> tuple[float, float]:
+        """From a position to the centre of a cell, in metres."""
         rows, columns = self._middle
         return cell[1] + 0.5 - columns - x, rows - cell[0] - 0.5 - y

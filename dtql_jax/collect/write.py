@@ -1,8 +1,8 @@
-"""Collections: a behaviour's episodes, played in the real simulator, as an ordinary Minari set.
+"""Collections: the episodes of a behaviour, played in its simulator and written as a Minari set.
 
-The work is cut into shards (`behaviours.shards`), kept in a hidden folder beside the set until all
-are there: a collection that was stopped or killed goes on where it stood, and ends with the same
-arrays. The set itself appears whole or not at all.
+The episodes are recorded in shards (`collect.shards`), which lie in a hidden folder beside the set
+until all are finished. A collection that was stopped or killed continues with its finished shards
+and ends with the same arrays. The set appears whole or not at all.
 """
 
 import contextlib
@@ -20,26 +20,27 @@ from typing import Any
 import minari
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_dataset import parse_dataset_id
-from minari.dataset.minari_storage import MinariStorage
-from minari.namespace import create_namespace, list_local_namespaces
 from minari.storage import get_dataset_path
 
 from dtql_jax.collect.base import Behaviour, Episode, evaluation_spec
-from dtql_jax.collect.shards import Progress, Shards, fill, shard_size
+from dtql_jax.collect.minari_set import publish, write_set
+from dtql_jax.collect.shards import OnSteps, Shards, fill, shard_size
 from dtql_jax.collect.wander import Wander
-from dtql_jax.data.digest import DIGEST_KEY, file_digest
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
+# Default steps of a collection, by task; 100,000 for others.
 STEPS = {'pointmaze-umaze': 90_000, 'pointmaze-medium': 180_000, 'pointmaze-large': 320_000}
-VERSIONS = ('gymnasium', 'gymnasium-robotics', 'mujoco', 'numpy')  # these may move the numbers
+VERSIONS = ('gymnasium', 'gymnasium-robotics', 'mujoco', 'numpy')  # may change the numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class Collected:
-    """A finished set; `success`: the share of episodes that reached a goal, None without goals."""
+    """A finished set.
+
+    `success` is the share of episodes that reached a goal; None in a task without goals.
+    """
 
     dataset: str
     path: Path
@@ -57,23 +58,31 @@ class Collected:
 
 
 def default_steps(task: Task) -> int:
-    """Steps of a collection where nobody says how many."""
+    """The number of steps of a collection for which nobody gives one."""
     return STEPS.get(task.name, 100_000)
 
 
 def default_dataset(behaviour: Behaviour) -> str:
-    """Id of a collection: the task's own set where it is this behaviour's, else a new name."""
+    """The id of a collection for which nobody gives one.
+
+    It is the task's own set if this behaviour is the one that makes it, else a new id.
+    """
     task = behaviour.task
-    if task.collect is not None and isinstance(behaviour, Wander):
+    if task.collect is not None and task.datasets and isinstance(behaviour, Wander):
         return task.datasets[0]
     name = re.sub(r'[^\w.-]+', '-', task.name.removeprefix('minari:')).strip('-')
     return f'dtql/{name}-collected-v0'
 
 
 def collect_missing(task: Task, dataset: str) -> bool:
-    """Collects an absent `dataset` where the task says who collects it; returns whether it did.
+    """Collects an absent dataset in this process, if the task names a collector for it.
 
-    In this process.
+    Args:
+        task: the task; `task.collect` is a key of `COLLECTORS`, or None.
+        dataset: the Minari id.
+
+    Returns:
+        Whether the task names a collector.
 
     Raises:
         UserError: the set cannot be written.
@@ -96,53 +105,63 @@ def collect(
     seed: int = 0,
     *,
     workers: int = 0,
-    progress: Progress = lambda done: None,
+    progress: OnSteps = lambda done: None,
 ) -> Collected | None:
-    """Collect at least `steps` steps, in whole episodes, as the Minari set `dataset`.
+    """Collects at least `steps` steps, in whole episodes, as the Minari set `dataset`.
 
-    The arrays are a function of `behaviour`, `steps` and `seed`; the number of `workers` (0: this
-    process) sets the speed alone. Goes on with what an earlier call has left. An existing set is
-    never overwritten: None is returned. Raises UserError where an earlier call left a part of other
-    settings, and where the set cannot be written.
+    The arrays are a function of `behaviour`, `steps` and `seed`. An earlier call that was stopped
+    is continued. An existing set is never overwritten.
+
+    Args:
+        behaviour: plays the episodes.
+        dataset: the Minari id.
+        steps: the least number of steps.
+        seed: decides every episode.
+        workers: the number of processes, which sets only the speed; 0 records in this process.
+        progress: called at the start and after each episode with the steps recorded so far.
+
+    Returns:
+        What was collected; None if the set exists.
+
+    Raises:
+        UserError: the set cannot be written, or an earlier call began it with other settings.
     """
     began = time.perf_counter()
     evaluation = evaluation_spec(behaviour.task)
     horizon = evaluation.max_episode_steps
-    size = shard_size(steps, horizon)
-    settings = {
-        'env': behaviour.task.name,
-        'steps': steps,
-        'seed': seed,
-        'noise': behaviour.noise,
-        'horizon': horizon,
-        **behaviour.settings(),
-        'shard': size,
-        **{name: metadata.version(name) for name in VERSIONS},
-    }
+    assert horizon is not None  # `evaluation_spec` has set it
     final = dataset_folder(dataset)
     if final.exists():
         return None
     with _alone(dataset) as hidden:
         if final.exists():  # another process made it meanwhile
             return None
-        _settle(hidden, dataset, settings)
-        shards = Shards(hidden, steps, horizon, size)
+        shards = Shards(hidden, steps, horizon, shard_size(steps, horizon))
+        settings = _settings(behaviour, shards, seed)
+        _begin(hidden, dataset, settings)
         fill(behaviour, shards, seed, workers, progress)
-        returns, lengths, success = _write(hidden, dataset, shards, behaviour, evaluation)
+        tally = _Tally()
+        about = _about(behaviour, dataset, evaluation, settings)
+        write_set(hidden / 'set', behaviour.env_spec(), tally.count(shards.episodes()), about)
+        publish(hidden / 'set', dataset)
         shutil.rmtree(hidden, ignore_errors=True)
     return Collected(
         dataset,
         final,
-        sum(lengths),
-        len(lengths),
-        float(np.mean(returns)),
-        float(np.mean(success)) if behaviour.task.goal != 'none' else None,
+        sum(tally.lengths),
+        len(tally.lengths),
+        float(np.mean(tally.returns)),
+        float(np.mean(tally.success)) if behaviour.task.goal != 'none' else None,
         time.perf_counter() - began,
     )
 
 
 def dataset_folder(dataset: str) -> Path:
-    """The folder of the set. Raises UserError for a name that is no dataset id."""
+    """The folder of a Minari id. It may not exist.
+
+    Raises:
+        UserError: the name is no Minari id, or the root of the datasets cannot be written.
+    """
     try:
         parse_dataset_id(dataset)
     except (ValueError, TypeError) as error:
@@ -151,8 +170,25 @@ def dataset_folder(dataset: str) -> Path:
         return get_dataset_path(dataset)
 
 
+class _Tally:
+    """Return, length and success of each episode that passes through `count`."""
+
+    def __init__(self) -> None:
+        self.returns: list[float] = []
+        self.lengths: list[int] = []
+        self.success: list[bool] = []
+
+    def count(self, episodes: Iterator[Episode]) -> Iterator[Episode]:
+        for episode in episodes:
+            self.returns.append(episode['rewards'].sum())
+            self.lengths.append(len(episode['rewards']))
+            self.success.append(bool(episode['success']))
+            yield episode
+
+
 @contextlib.contextmanager
 def _writable(dataset: str) -> Iterator[None]:
+    """Turns OSError into a UserError that says where to write."""
     try:
         yield
     except OSError as error:
@@ -164,7 +200,7 @@ def _writable(dataset: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alone(dataset: str) -> Iterator[Path]:
-    """The hidden folder, which no other process uses meanwhile."""
+    """The hidden folder, locked against other processes."""
     final = dataset_folder(dataset)
     hidden = final.parent / f'.collecting-{final.name}'
     with _writable(dataset):
@@ -179,8 +215,22 @@ def _alone(dataset: str) -> Iterator[Path]:
         yield hidden
 
 
-def _settle(hidden: Path, dataset: str, settings: dict[str, Any]) -> None:
-    """Records the settings of a new collection; UserError where those of an old one differ."""
+def _settings(behaviour: Behaviour, shards: Shards, seed: int) -> dict[str, Any]:
+    """Everything that decides the arrays of a collection."""
+    return {
+        'env': behaviour.task.name,
+        'steps': shards.steps,
+        'seed': seed,
+        'noise': behaviour.noise,
+        'horizon': shards.horizon,
+        **behaviour.settings(),
+        'shard': shards.size,
+        **{name: metadata.version(name) for name in VERSIONS},
+    }
+
+
+def _begin(hidden: Path, dataset: str, settings: dict[str, Any]) -> None:
+    """Records the settings of a new collection; raises UserError if those of an old one differ."""
     path = hidden / 'settings.json'
     if not path.exists():
         new = hidden / 'settings.new'
@@ -203,60 +253,16 @@ def _settle(hidden: Path, dataset: str, settings: dict[str, Any]) -> None:
         )
 
 
-def _write(
-    hidden: Path, dataset: str, shards: Shards, behaviour: Behaviour, evaluation: EnvSpec
-) -> tuple[list[float], list[int], list[bool]]:
-    """Makes the set of the shards, beside them, and moves it to its place.
-
-    Returns each episode's return, length and success.
-    """
-    new, final = hidden / 'set', get_dataset_path(dataset)
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    returns, lengths, success = [], [], []
-
-    def buffers() -> Iterator[EpisodeBuffer]:
-        for episode in shards.episodes():
-            returns.append(episode['rewards'].sum())
-            lengths.append(len(episode['rewards']))
-            success.append(episode.pop('success'))
-            yield _buffer(episode)
-
-    storage = MinariStorage.new(new / 'data', env_spec=behaviour.env_spec())
-    storage.update_episodes(buffers())
-    storage.update_metadata(
-        {
-            'dataset_id': dataset,
-            'eval_env_spec': evaluation.to_json(),
-            'algorithm_name': behaviour.algorithm,
-            'author': {'dtql_jax'},
-            'description': behaviour.description,
-            'minari_version': minari.__version__,
-            'collected': json.loads((hidden / 'settings.json').read_text()),
-            DIGEST_KEY: file_digest(new / 'data' / 'main_data.hdf5'),
-        }
-    )
-    namespace = dataset.rpartition('/')[0]
-    if namespace and namespace not in list_local_namespaces():
-        create_namespace(namespace)
-    try:
-        new.rename(final)
-    except OSError as error:
-        raise UserError(f'cannot move the collected {dataset} to {final}: {error}') from error
-    return returns, lengths, success
-
-
-def _buffer(episode: Episode) -> EpisodeBuffer:
-    """The episode as Minari takes it, with nested observations."""
-    observations: Any = {}
-    for name in [name for name in episode if name.startswith('observations')]:
-        _, *path = name.split('/')
-        values = episode.pop(name)
-        if not path:
-            observations = values
-            continue
-        inner = observations
-        for key in path[:-1]:
-            inner = inner.setdefault(key, {})
-        inner[path[-1]] = values
-    return EpisodeBuffer(observations=observations, infos={}, **episode)
+def _about(
+    behaviour: Behaviour, dataset: str, evaluation: EnvSpec, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """The set's metadata, without its digest."""
+    return {
+        'dataset_id': dataset,
+        'eval_env_spec': evaluation.to_json(),
+        'algorithm_name': behaviour.algorithm,
+        'author': {'dtql_jax'},
+        'description': behaviour.description,
+        'minari_version': minari.__version__,
+        'collected': settings,
+    }

@@ -1,18 +1,30 @@
-"""Arrays as data: `run(request, data=...)`.
+"""Arrays as data: `run(request, data=...)`, `load(task, arrays=...)`.
 
-A dict has one row a step, in the order of the episodes, under this package's names or D4RL's:
+A dict has one row a step, in the order of the episodes, under this package's names or D4RL's.
+The values are NumPy arrays, jax arrays or lists. They are copied.
 
-    obs | observations              [N, O]
-    action | actions                [N, A]
-    reward | rewards                [N]
-    mask | masks, or terminal | terminals    [N]: the return ends at a row of mask 0 or terminal 1
-    next_obs | next_observations    [N, O]
-    timeout | timeouts              [N], optional: the episode ends here, the return does not
+| ours | D4RL's | shape | meaning |
+|---|---|---|---|
+| `obs` | `observations` | `[N, O]` | |
+| `action` | `actions` | `[N, A]` | inside the box of the task's environment |
+| `reward` | `rewards` | `[N]` | |
+| `mask` | `masks` | `[N]` | 0 where the return ends, else 1 |
+| `terminal` | `terminals` | `[N]` | 1 - mask; give one of the two |
+| `next_obs` | `next_observations` | `[N, O]` | may be left out where there are time-outs |
+| `timeout` | `timeouts` | `[N]` | 1 where the episode ends and the return does not |
 
-A `Transition` has the first five. The task's environment bounds the actions.
+A `Transition` has the five columns that share its names.
+
+Episodes end at a terminal and at a time-out. Without `timeout` they also end where `next_obs` is
+not the next row. Without `next_obs` the successor is the next row, and a row that ends an episode
+without being terminal is dropped, as `dtql_jax.data.d4rl` does.
+
+The task needs an environment (`env_id`) and no `datasets`. Where it is scored by success, a row of
+mask 0 is a success. Mazes with a goal are refused, since arrays do not tell the goals.
 """
 
 import contextlib
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,72 +37,134 @@ from dtql_jax.tasks.spaces import action_bound
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import Transition, UserError
 
-NAMES = {  # D4RL's name -> ours
-    'observations': 'obs',
-    'actions': 'action',
-    'rewards': 'reward',
-    'next_observations': 'next_obs',
-    'terminals': 'terminal',
-    'masks': 'mask',
-    'timeouts': 'timeout',
+NAMES = {  # ours -> D4RL's
+    'obs': 'observations',
+    'action': 'actions',
+    'reward': 'rewards',
+    'mask': 'masks',
+    'terminal': 'terminals',
+    'next_obs': 'next_observations',
+    'timeout': 'timeouts',
 }
-NEEDED = ('observations', 'actions', 'rewards', 'next_observations')
+CURES = validate.Cures(
+    numbers='convert it to numbers',
+    shape='give it one row a step',
+    empty='give it one row a step',
+    rows='give every field one row a step',
+    sizes='give both the same size',
+    flags='give 0 or 1 in each row',
+)
 
 
 def read_arrays(data: Transition | Mapping[str, Any], task: Task) -> Episodes:
-    """Columns of arrays.
+    """Reads transitions from arrays, which are neither changed nor kept.
+
+    Args:
+        data: a `Transition`, or a dict as in this module's table.
+        task: its environment bounds the actions.
 
     Raises:
-        UserError: a field is missing, unknown, of another length, or holds no finite numbers; or
-            the task is a maze, whose goals arrays do not tell.
+        UserError: a field is missing, unknown, given twice, of a wrong type, shape or length, or
+            holds a NaN, or an action exceeds the box; or the task has a goal or no environment. The
+            text names the field and the cure.
     """
-    if task.goal != 'none':
-        raise UserError(
-            f'{task.name}: arrays do not tell the goals of a maze; register a Task without a goal, '
-            'with the environment that you evaluate in'
-        )
-    arrays = validate.columns('data', _named(data))
+    _check_task(task)
+    given = _fields(data)
+    spelled = _spellings(given)
+    arrays = {name: _array(given[called], called) for name, called in spelled.items()}
+    arrays = validate.check_flat('data', arrays, spelled, CURES)
+    for name in ('observations', 'actions', 'next_observations'):
+        if name in arrays:
+            arrays[name] = flat.copy_float32(arrays[name])
     with contextlib.closing(make_env(task)) as env:
         bound = action_bound(env.action_space, task.name)
+    return flat.assemble('data', bound, arrays, _ends(arrays, task))
+
+
+def _check_task(task: Task) -> None:
+    """Raises UserError for a task that arrays cannot serve."""
+    if task.goal != 'none':
+        raise UserError(
+            f'{task.name}: arrays do not tell the goals of a maze; register a task without a goal: '
+            'register_task(Task(..., env_id=...))'
+        )
+    if task.env_id is None and not task.datasets:
+        raise UserError(
+            f'{task.name}: arrays record no environment; name one: '
+            'register_task(Task(..., env_id=...))'
+        )
+
+
+def _fields(data: Transition | Mapping[str, Any]) -> dict[str, Any]:
+    """The fields as given."""
+    if isinstance(data, Transition):
+        fields = data._asdict()
+        if fields.pop('extra'):
+            raise UserError(
+                'data: the field extra is made by loading, from Agent.columns; '
+                'leave it out: data._replace(extra={})'
+            )
+        return fields
+    if isinstance(data, Mapping):
+        return dict(data)
+    raise UserError(
+        f'data: {type(data).__name__} holds no named arrays; give a Transition or a dict of arrays'
+    )
+
+
+def _spellings(given: Mapping[str, Any]) -> dict[str, str]:
+    """The name of each field in `given`, by D4RL's name."""
+    spelled: dict[str, str] = {}
+    for ours, theirs in NAMES.items():
+        if ours in given and theirs in given:
+            raise UserError(f'data: {ours} and {theirs} are the same field; give one of them')
+        if ours in given or theirs in given:
+            spelled[theirs] = ours if ours in given else theirs
+    for name in given:
+        if name not in spelled.values():
+            _refuse(name)
+    if 'terminals' in spelled and 'masks' in spelled:
+        raise UserError(
+            f'data: {spelled["masks"]} and {spelled["terminals"]} both tell where the return ends; '
+            f"give one of them (OGBench's terminals only end episodes: give them as timeouts)"
+        )
+    there = [ours for ours, theirs in NAMES.items() if theirs in spelled]
+    flat.need('data', ('obs', 'action', 'reward'), there, 'add it, one row a step')
+    if 'terminals' not in spelled and 'masks' not in spelled:
+        flat.need('data', ('mask',), there, 'add it, or terminal: they tell where the return ends')
+    if 'timeouts' not in spelled:
+        cure = 'add it, or timeout (0 where no episode is cut): they tell where episodes end'
+        flat.need('data', ('next_obs',), there, cure)
+    return spelled
+
+
+def _refuse(name: Any) -> None:
+    """Raises UserError for a field that is not in `NAMES`."""
+    names = (*NAMES, *NAMES.values())
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    nearest = f'nearest: {near[0]}' if near else f'there are {", ".join(NAMES)}'
+    raise UserError(f'data: unknown field {name!r}, {nearest}; rename it or leave it out')
+
+
+def _array(values: Any, called: str) -> np.ndarray:
+    """A field as an array, unchecked."""
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:  # a ragged list
+        what = ' '.join(str(error).split())
+        raise UserError(
+            f'data: the field {called} is no array ({what}); give it one row a step'
+        ) from error
+
+
+def _ends(arrays: Mapping[str, np.ndarray], task: Task) -> flat.Ends:
+    """Where the return and the episodes end."""
     terminal = arrays['terminals'] if 'terminals' in arrays else ~arrays['masks']
-    timeout = arrays.get('timeouts', np.zeros(len(terminal), bool))
+    if 'timeouts' in arrays:
+        timeout = arrays['timeouts']
+    else:
+        leaps = flat.leaps(arrays['observations'], arrays['next_observations'])
+        timeout = leaps & ~terminal
     end = terminal | timeout
     end[-1] = True
-    rows = Episodes(
-        'data',
-        bound,
-        _copied(arrays['observations']),
-        _copied(arrays['actions']),
-        arrays['rewards'].astype(np.float64),
-        _copied(arrays['next_observations']),
-        terminal,
-        timeout,
-        np.zeros(len(terminal), bool),
-        length=np.zeros(0, int),
-    )
-    return flat.cut(rows, end, np.ones(len(end), bool))
-
-
-def _named(data: Transition | Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays under D4RL's names."""
-    given = data._asdict() if isinstance(data, Transition) else dict(data)
-    given.pop('extra', None)
-    arrays = {}
-    for name, short in NAMES.items():
-        if name in given and short in given:
-            raise UserError(f'data: {name} and {short} are the same field; give one of them')
-        for spelling in (name, short):
-            if spelling in given:
-                arrays[name] = np.asarray(given.pop(spelling))
-    if given:
-        known = ', '.join(f'{short} or {name}' for name, short in NAMES.items())
-        raise UserError(f'data: unknown field {next(iter(given))!r}; there are: {known}')
-    flat.need('data', NEEDED, arrays)
-    if ('terminals' in arrays) == ('masks' in arrays):
-        raise UserError('data: give either terminals (1 where the return ends) or masks (0 there)')
-    return arrays
-
-
-def _copied(array: np.ndarray) -> np.ndarray:
-    """A float32 copy of its own: the caller may go on writing to the original."""
-    return flat.float32(np.array(array, np.float64)) if array.dtype != np.float32 else array.copy()
+    return flat.Ends(terminal, timeout, end, reached=terminal & (task.scored == 'success'))

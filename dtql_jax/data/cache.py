@@ -1,16 +1,16 @@
-"""Datasets as they were read before: a checked copy of their columns, kept between runs.
+"""A cache of datasets: the checked columns of `Episodes` on disk, kept between runs.
 
-Each entry is a folder under `~/.cache/dtql_jax/data`, or under what `DTQL_DATA_CACHE` names; set to
-nothing, it switches the cache off. An entry belongs to one source under one layout of the task. It
-holds the columns of `Episodes` as `.npy` files and `entry.json`: what else there is to know, a
-SHA-256 of each file, and what the source looked like: path, size and both times of change (of the
-contents, which can be set back, and of the inode, which cannot) of every file. The contents of the
-source do not count: to hash 210 MB takes 0.16 s (0.6 s on a processor without instructions for it),
-but published sets are several times as large as what is read of them, and disks may be slow.
+Entries are folders under `~/.cache/dtql_jax/data`, or under the folder that `DTQL_DATA_CACHE`
+names; an empty `DTQL_DATA_CACHE` switches the cache off. An entry belongs to one source under one
+layout of the task. It holds the columns of `Episodes` as `.npy` files, and `entry.json`: the other
+fields, the SHA-256 of each file, and the state of the source. The state is the path, size and two
+times of each file: the contents' time can be set back, the inode's cannot. The source's contents
+are not hashed: 210 MB take 0.16 s (0.6 s on a processor without instructions for it), but published
+sets are several times as large as the columns read from them, and disks may be slow.
 
-A source that has changed is read again, and so is an entry with any bit that differs from what was
-written; the new entry takes the place of the old one. Entries whose source is gone go when another
-one is written. No failure of the cache stops a run: it is told in one line.
+A source is read again if it has changed, or if any bit of its entry differs from what was written.
+The new entry replaces the old one. Writing an entry removes those whose source no longer exists. A
+failure of the cache never stops a run: one line reports it.
 """
 
 import contextlib
@@ -33,30 +33,38 @@ from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.tasks.task import Task
 
 VARIABLE = 'DTQL_DATA_CACHE'
-VERSION = 2  # of what the readers make of a source: add one when that changes
+VERSION = 2  # add one when a reader's result changes
 INDEX = 'entry.json'
-# Fields of a task that no reader looks at, but for its messages.
+# Fields of a task that no reader uses except in messages.
 NO_LAYOUT = (
-    'name', 'datasets', 'score_range', 'eval_episodes', 'collect', 'source', 'settings', 'caveat',
+    'name', 'datasets', 'score_range', 'eval_episodes', 'collect', 'source', 'group', 'caveat',
 )  # fmt: skip
 COLUMNS = (*ROWS, 'length')
-ABANDONED_S = 86_400  # so old is a hidden folder only if whoever wrote it was killed
+ABANDONED_S = 86_400  # a hidden folder of this age was left by a killed process
 
-# What a damaged entry raises: files that lack, are cut short, or hold anything at all.
+# What reading a damaged entry raises: a file may be missing, cut short or hold anything.
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError, RecursionError)
 
 
-def kept(name: str, source: Path, task: Task, read: Callable[[], Episodes]) -> Episodes:
-    """What `read` makes of `source`, a file or folder, under the task: from the cache if possible.
+def cached(name: str, source: Path, task: Task, read: Callable[[str, Task], Episodes]) -> Episodes:
+    """Returns `read(name, task)`, cached while the source is unchanged, with the same bits.
 
-    Both ways give the same bits. `name` is the dataset's own. Raises what `read` raises.
+    Args:
+        name: the dataset's own.
+        source: its file or folder.
+        task: its layout belongs to the entry.
+        read: the reader; what it raises is raised.
     """
     try:
         entry, state = _entry(source, task), _state(source)
-    except (OSError, RuntimeError, TypeError):  # no source, no home, or kwargs that no text tells
+    except (
+        OSError,
+        RuntimeError,
+        TypeError,
+    ):  # no source, no home, or kwargs that JSON cannot hold
         entry = None
     if entry is None:
-        return read()
+        return read(name, task)
     try:
         found = _load(entry, name, state)
     except DAMAGE as error:
@@ -64,7 +72,7 @@ def kept(name: str, source: Path, task: Task, read: Callable[[], Episodes]) -> E
         found = None
     if found is not None:
         return found
-    episodes = read()
+    episodes = read(name, task)
     try:
         _store(entry, state, episodes)
     except OSError as error:
@@ -74,11 +82,12 @@ def kept(name: str, source: Path, task: Task, read: Callable[[], Episodes]) -> E
 
 
 def _line(error: BaseException) -> str:
+    """An error in one line."""
     return ' '.join(str(error).split()) or type(error).__name__
 
 
 def _entry(source: Path, task: Task) -> Path | None:
-    """The folder that belongs to a source under the task's layout; None if the cache is off."""
+    """The folder for a source under the task's layout; None where the cache is off."""
     root = os.environ.get(VARIABLE)
     if root == '':
         return None
@@ -89,7 +98,7 @@ def _entry(source: Path, task: Task) -> Path | None:
 
 
 def _state(source: Path) -> dict[str, Any]:
-    """What must not have changed for an entry to serve, as JSON gives it back."""
+    """The state of a source, as JSON returns it. Its entry is valid until the state changes."""
     files = sorted(source.rglob('*')) if source.is_dir() else [source]
     stats = [(path, path.stat()) for path in files if not path.is_dir()]
     seen = [
@@ -100,7 +109,7 @@ def _state(source: Path) -> dict[str, Any]:
 
 
 def _load(entry: Path, name: str, state: dict[str, Any]) -> Episodes | None:
-    """The entry's columns; None where there are none of this state. Raises one of `DAMAGE`."""
+    """The entry's columns; None without an entry of this state. Raises one of `DAMAGE`."""
     if not entry.is_dir():
         return None
     content = _index(entry)
@@ -111,6 +120,7 @@ def _load(entry: Path, name: str, state: dict[str, Any]) -> Episodes | None:
 
 
 def _index(entry: Path) -> dict[str, Any]:
+    """The content of `entry.json`, checked."""
     record = json.loads((entry / INDEX).read_text())
     if _digest(json.dumps(record['content']).encode()) != record['sha256']:
         raise ValueError(f'{INDEX} is damaged')
@@ -118,33 +128,34 @@ def _index(entry: Path) -> dict[str, Any]:
 
 
 def _column(path: Path, dtype: str, shape: list[int], digest: str) -> np.ndarray:
+    """A column from its file, checked."""
     array = memory.empty(tuple(shape), dtype)
     with open(path, 'rb', buffering=0) as file:
         head = os.fstat(file.fileno()).st_size - array.nbytes
         header = file.read(head) if head > 0 else b''
         size = _fill(file, array)
-    if size != array.nbytes or _digest(header, array) != digest:
+    if size != array.nbytes or _digest(header, array.data) != digest:
         raise ValueError(f'{path.name} is damaged')
     return array
 
 
 def _fill(file: io.RawIOBase, array: np.ndarray) -> int:
-    """Reads into all of `array`; the number of bytes that there were."""
+    """Fills `array` from the file; returns the number of bytes read."""
     view, done = array.reshape(-1).view(np.uint8), 0
-    while count := file.readinto(view[done:]):
+    while count := file.readinto(view[done:].data):
         done += count
     return done
 
 
 def _store(entry: Path, state: dict[str, Any], episodes: Episodes) -> None:
-    """Writes a hidden folder, which then takes the place of the entry."""
+    """Writes a hidden folder, which then replaces the entry."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     _tidy(entry.parent)
     hidden = Path(tempfile.mkdtemp(prefix='.', dir=entry.parent))
     try:
         new = hidden / 'new'
         new.mkdir()
-        content = {
+        content: dict[str, Any] = {
             field: _save(new / f'{field}.npy', getattr(episodes, field)) for field in COLUMNS
         }
         content |= {'state': state, 'max_action': episodes.max_action, 'notes': episodes.notes}
@@ -159,16 +170,17 @@ def _store(entry: Path, state: dict[str, Any], episodes: Episodes) -> None:
 
 
 def _save(path: Path, array: np.ndarray) -> tuple[str, tuple[int, ...], str]:
-    """Writes an array as `numpy.save` does; type, shape and digest of the file."""
+    """Writes an array as `numpy.save` does; returns its type and shape, and the file's digest."""
     array, head = np.ascontiguousarray(array), io.BytesIO()
     np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
     with open(path, 'wb') as file:
         file.write(head.getvalue())
         file.write(array.data)
-    return array.dtype.str, array.shape, _digest(head.getvalue(), array)
+    return array.dtype.str, array.shape, _digest(head.getvalue(), array.data)
 
 
-def _digest(*parts: bytes | np.ndarray) -> str:
+def _digest(*parts: bytes | memoryview) -> str:
+    """SHA-256 of all bytes, in hex."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -176,7 +188,7 @@ def _digest(*parts: bytes | np.ndarray) -> str:
 
 
 def _tidy(folder: Path) -> None:
-    """Removes entries that serve no more: their source is gone, or nobody can read them."""
+    """Removes entries whose source is gone or that cannot be read, and abandoned folders."""
     for entry in folder.iterdir():
         if entry.name.startswith('.'):
             gone = entry.stat().st_mtime < time.time() - ABANDONED_S

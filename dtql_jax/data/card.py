@@ -1,31 +1,33 @@
-"""The dataset card: what one should know of a dataset before training on it."""
-
-from __future__ import annotations
+"""The dataset card: the numbers to look at before training on a dataset."""
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from dtql_jax.data.episodes import Episodes
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import Transition
 
-if TYPE_CHECKING:
-    from dtql_jax.data.episodes import Episodes
-
-FEW = 8  # so many distinct rewards are counted one by one
+FEW = 8  # up to this number of distinct rewards each is counted
 
 
 def make_card(
     task: Task, episodes: Episodes, transitions: Transition, reward: str
 ) -> dict[str, Any]:
-    """Numbers of a dataset, JSON-able.
+    """The numbers of a dataset, ready for JSON.
 
     Returns are undiscounted and counted as an evaluation counts them: from an episode's start to
-    its horizon or, where success ends it, to the goal. Rewards are those before the transform.
+    its horizon or, where success ends it, to the goal.
+
+    Args:
+        task: as loaded.
+        episodes: the data before the transform of rewards.
+        transitions: the data after it.
+        reward: the name of the transform.
     """
-    returns, success = _outcomes(task, episodes, transitions.mask)
+    returns, success = _outcomes(task, episodes, np.asarray(transitions.mask))
     values, counts = np.unique(episodes.reward, return_counts=True)
     score = task.score(returns.mean(), success.mean())
     return {
@@ -61,11 +63,10 @@ def make_card(
 def _outcomes(task: Task, episodes: Episodes, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return and success of each episode `[E]`, as if it had been an evaluation episode."""
     returns, success = np.zeros(len(episodes.length)), np.zeros(len(episodes.length), bool)
-    stop = np.cumsum(episodes.length)
-    for index, start in enumerate(stop - episodes.length):
-        rows = slice(
-            start, stop[index] if task.horizon is None else min(stop[index], start + task.horizon)
-        )
+    stops = np.cumsum(episodes.length)
+    for index, (length, stop) in enumerate(zip(episodes.length, stops, strict=True)):
+        start = stop - length
+        rows = slice(start, stop if task.horizon is None else min(stop, start + task.horizon))
         ended = np.flatnonzero(mask[rows] == 0)
         last = ended[0] + 1 if ended.size else None
         returns[index] = episodes.reward[rows][:last].sum()
@@ -74,19 +75,24 @@ def _outcomes(task: Task, episodes: Episodes, mask: np.ndarray) -> tuple[np.ndar
 
 
 def _moments(values: np.ndarray) -> dict[str, float]:
+    """Mean, deviation and range of values."""
     return {name: float(getattr(values, name)()) for name in ('mean', 'std', 'min', 'max')}
 
 
-def _range(array: np.ndarray) -> dict[str, float]:
+def _range(array: Any) -> dict[str, float]:
+    """Range of all entries."""
     return {'min': float(array.min()), 'max': float(array.max())}
 
 
 def _fingerprint(task: Task, transitions: Transition) -> str:
-    """SHA-256 over the arrays (bytes, types, shapes) and over what the task makes of them."""
+    """SHA-256 of the five columns (bytes, types, shapes) and of the task's way to read them.
+
+    `extra` does not count: it follows from the five.
+    """
     digest = hashlib.sha256()
     for name, array in zip(transitions._fields[:5], transitions[:5], strict=True):
         digest.update(f'{name} {array.dtype} {array.shape} '.encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     meaning = [task.goal, task.success_ends, task.obs_keys, task.horizon, task.env_kwargs]
     digest.update(json.dumps(meaning, default=str).encode())
     return digest.hexdigest()
@@ -94,13 +100,20 @@ def _fingerprint(task: Task, transitions: Transition) -> str:
 
 def format_card(card: dict[str, Any]) -> str:
     """A card as a short block of text."""
+    lines = [f'  {name:<8} {text}' for name, text in _rows(card).items() if text is not None]
+    lines += [f'  {"note":<8} {note}' for note in card['notes']]
+    return '\n'.join([f'dataset card: {card["task"]}', *lines])
+
+
+def _rows(card: dict[str, Any]) -> dict[str, str | None]:
+    """The text of each line by its heading; None for a line that the card does not have."""
     spread = '{mean:.4g} ± {std:.4g}, {min:.4g} to {max:.4g}'.format
     span = '{min:.4g} to {max:.4g}'.format
     counts = card['reward_counts']
     rewards = spread(**card['reward'])
     if counts is not None:
         rewards = ', '.join(f'{value}: {count:,}' for value, count in counts.items())
-    rows = {
+    return {
         'data': f'{" + ".join(card["datasets"])} (source: {card["source"]})',
         'played': card['environment'] and f'in {card["environment"]}',
         'size': f'{card["transitions"]:,} transitions, {card["episodes"]:,} episodes',
@@ -117,6 +130,3 @@ def format_card(card: dict[str, Any]) -> str:
         f'actions {span(**card["action_range"])}',
         'sha256': card['fingerprint'][:16],
     }
-    lines = [f'  {name:<8} {text}' for name, text in rows.items() if text is not None]
-    lines += [f'  {"note":<8} {note}' for note in card['notes']]
-    return '\n'.join([f'dataset card: {card["task"]}', *lines])

@@ -1,21 +1,22 @@
 """D4RL's own hdf5 files (arXiv 2004.07219): flat arrays, one row a step, read without d4rl.
 
-What `read` makes of them:
+How rows become transitions:
 
 * A terminal ends the return (mask 0). A time-out ends the episode only: mask 1.
-* The successor of a row is `next_observations` where the file has them, else the next row. Then the
-  last row of an episode that ended by a time-out has none and is dropped, its reward with it, and
-  so is the last row of the file unless it is terminal. (`d4rl.qlearning_dataset` does not look at
-  `next_observations` and drops those rows always: at most one in an episode is more here.)
+* The successor of a row is `next_observations` where the file has them, else the next row. Without
+  them two kinds of rows have no successor and are dropped with their rewards: the last row of an
+  episode that a time-out ended, and the last row of the file unless it is terminal.
+  (`d4rl.qlearning_dataset` ignores `next_observations` and always drops those rows; this reader
+  keeps one more per episode at most.)
 * Without `timeouts` an episode ends at a terminal, and where `next_observations` differ from the
-  next row by more than 1e-6 in any entry, as IQL's code finds it. Without both it also ends at the
-  task's horizon, as D4RL counts.
+  next row by more than 1e-6 in any entry, as IQL's code finds it. Without both it ends at a
+  terminal and at the task's horizon, as D4RL counts.
 
-Antmazes. Rewards and terminals are kept as recorded (`goal='recorded'`), since D4RL wrote them
-against the goal of its evaluation; other ways to treat the goal would need more than the file
-tells. The ant walks on at the goal and each row there is terminal, so that a run of terminals ends
-one episode. In the v0 files the time-outs are out of step with the episodes (Farama-Foundation/D4RL
-issue 77): a note tells of transitions that leap through the maze; v2 is mended.
+Antmazes keep the recorded rewards and terminals (`goal='recorded'`): D4RL wrote them against the
+goal of its evaluation, and the file lacks what another treatment of the goal needs. The ant walks
+on at the goal and each row there is terminal, so that a run of terminals ends one episode. In the
+v0 files the time-outs are out of step with the episodes (Farama-Foundation/D4RL issue 77): a note
+counts the transitions that leap through the maze. The v2 files are mended.
 """
 
 import contextlib
@@ -33,49 +34,36 @@ from dtql_jax.types import UserError
 
 NEEDED = ('observations', 'actions', 'rewards', 'terminals')
 OPTIONAL = ('timeouts', 'next_observations')
-LEAP = 1e-6  # a next observation that differs more from the next row begins another episode
 
 
 def read(path: str, task: Task) -> Episodes:
-    """Columns of a D4RL file under the task's layout; the task's environment bounds the actions.
+    """Reads a D4RL file; the task's environment bounds the actions.
 
-    Raises UserError, which names file, field and cure, for a damaged file, data that fail a check
-    and a task that such a file cannot serve.
+    Raises:
+        UserError: the file is damaged, its data fail a check, or it does not fit the task. The text
+            names file, field and cure.
     """
     _check_task(path, task)
-    arrays = validate.columns(path, _arrays(path))
+    arrays = validate.check_flat(path, _arrays(path))
     with contextlib.closing(make_env(task)) as env:
-        bound, horizon = action_bound(env.action_space, task.name), env.spec.max_episode_steps
+        bound, spec = action_bound(env.action_space, task.name), env.spec
+    assert spec is not None
+    assert spec.max_episode_steps is not None, 'make_env refuses an environment without a limit'
+    horizon = spec.max_episode_steps
     terminal, timeout = arrays['terminals'], _timeouts(arrays, horizon)
-    # Each field goes when it is converted: a large file would not fit twice.
-    obs, action = (flat.float32(arrays.pop(name)) for name in ('observations', 'actions'))
     end = timeout | terminal
     if task.goal != 'none':
         end = timeout | (terminal & ~np.append(terminal[1:], False))
     end[-1] = True
-    if 'next_observations' in arrays:
-        next_obs, keep = flat.float32(arrays.pop('next_observations')), np.ones(len(end), bool)
-    else:
-        next_obs, keep = flat.next_rows(obs, end), terminal | ~end
-    rows = Episodes(
-        path,
-        bound,
-        obs,
-        action,
-        arrays['rewards'].astype(np.float64),
-        next_obs,
-        terminal,
-        timeout,
-        terminal & (task.goal != 'none'),
-        length=np.zeros(0, int),
-    )
-    episodes = flat.cut(rows, end, keep)
+    reached = terminal & (task.goal != 'none')
+    episodes = flat.assemble(path, bound, arrays, flat.Ends(terminal, timeout, end, reached))
     if task.family != 'd4rl-antmaze':
         return episodes
-    return episodes._replace(notes=(*_leaps(episodes), *episodes.notes))
+    return episodes._replace(notes=(*_leap_notes(episodes), *episodes.notes))
 
 
 def _check_task(path: str, task: Task) -> None:
+    """Raises UserError for a task that a D4RL file cannot serve."""
     if task.family == 'pointmaze':
         raise UserError(
             f"{path}: D4RL's maze2d files do not fit {task.name} (another simulator, with other "
@@ -89,11 +77,12 @@ def _check_task(path: str, task: Task) -> None:
     if task.goal not in ('none', 'recorded') or (task.goal != 'none' and not task.success_ends):
         raise UserError(
             f"{path}: D4RL's files hold no goal per episode, and do not tell what follows the "
-            f'goal; leave out goal={task.goal} and success_ends=false'
+            f'goal; leave out `goal`={task.goal} and `success_ends`=false'
         )
 
 
 def _arrays(path: str) -> dict[str, np.ndarray]:
+    """The file's fields that this reader uses."""
     with flat.explained(path), h5py.File(path, 'r') as file:
         there = {name for name in file if isinstance(file[name], h5py.Dataset)}
         flat.need(path, NEEDED, there)
@@ -101,6 +90,7 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
 
 
 def _array(stored: h5py.Dataset) -> np.ndarray:
+    """A stored array; numbers go to memory that jax uses without a copy."""
     if stored.dtype.kind not in 'fiub' or not stored.size:
         return np.asarray(stored[()])
     array = memory.empty(stored.shape, stored.dtype)
@@ -109,26 +99,24 @@ def _array(stored: h5py.Dataset) -> np.ndarray:
 
 
 def _timeouts(arrays: dict[str, np.ndarray], horizon: int) -> np.ndarray:
-    """Where an episode ends without a terminal, `[N]` bool: as recorded, or else found."""
+    """Whether an episode ends without a terminal, as recorded or as found; `[N]` bool."""
     if 'timeouts' in arrays:
         return arrays['timeouts']
-    obs, terminal = arrays['observations'], arrays['terminals']
+    terminal = arrays['terminals']
     if 'next_observations' in arrays:
-        leap = np.zeros(len(obs), bool)
-        for column, after in zip(obs.T, arrays['next_observations'].T, strict=True):
-            leap[:-1] |= np.abs(after[:-1] - column[1:]) > LEAP
-        return leap & ~terminal
+        return flat.leaps(arrays['observations'], arrays['next_observations']) & ~terminal
     row = np.arange(len(terminal))
     start = np.maximum.accumulate(np.where(np.append(True, terminal[:-1]), row, 0))
     return ((row - start + 1) % horizon == 0) & ~terminal
 
 
-def _leaps(episodes: Episodes) -> tuple[str, ...]:
+def _leap_notes(episodes: Episodes) -> tuple[str, ...]:
+    """A note where transitions leap over more than a cell of the maze."""
     step = np.linalg.norm(episodes.next_obs[:, :2] - episodes.obs[:, :2], axis=1)
-    leaps = int((step[~episodes.terminated] > CELL['d4rl-antmaze']).sum())
-    if not leaps:
+    count = int((step[~episodes.terminated] > CELL['d4rl-antmaze']).sum())
+    if not count:
         return ()
     return (
-        f'{leaps:,} transitions leap over more than a cell: the time-outs are out of step with '
+        f'{count:,} transitions leap over more than a cell: the time-outs are out of step with '
         'the episodes, as in the v0 files; those of v2 are mended',
     )

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-# Sets that are collected here tell the SHA-256 of their file under this key of data/metadata.json.
+# A set collected here records the SHA-256 of its file under this key of data/metadata.json.
 DIGEST_KEY = 'data_sha256'
 
 

@@ -1,4 +1,4 @@
-"""`Episodes`: what every reader makes of a dataset, whatever its format."""
+"""`Episodes`: what every reader returns, whatever the format."""
 
 from typing import NamedTuple
 
@@ -9,10 +9,10 @@ ROWS = ('obs', 'action', 'reward', 'next_obs', 'terminated', 'truncated', 'reach
 
 
 class Episodes(NamedTuple):
-    """The steps of one dataset in order; observations and actions float32, rewards float64.
+    """The steps of a dataset in order: observations and actions float32, rewards float64.
 
-    In a Minari set the last `next_obs` of an episode is its last observation, so that no step is
-    lost. Whatever the source, none reaches into the next episode.
+    `next_obs` never reaches into the next episode. A Minari set records the observation after an
+    episode's last action; a flat file without next observations does not, and loses that step.
     """
 
     name: str
@@ -23,6 +23,6 @@ class Episodes(NamedTuple):
     next_obs: np.ndarray  # [N, O]
     terminated: np.ndarray  # [N] bool, as recorded
     truncated: np.ndarray  # [N] bool, as recorded
-    reached: np.ndarray  # [N] bool, the goal is reached by this step; False without a goal
-    length: np.ndarray  # [E] int
+    reached: np.ndarray  # [N] bool, this step reaches the goal; False without a goal
+    length: np.ndarray  # [E] int, rows of each episode
     notes: tuple[str, ...] = ()  # what the user should know of how the set was read

@@ -1,9 +1,10 @@
-"""Flat files, one row a step: what D4RL's hdf5 and OGBench's npz have in common."""
+"""Flat data, one row a step: what D4RL's hdf5, OGBench's npz and arrays have in common."""
 
 import contextlib
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,21 +15,77 @@ from dtql_jax.types import UserError
 # What h5py, zipfile and numpy raise for files that are cut short or hold something else.
 DAMAGE = (OSError, KeyError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 
+LEAP = 1e-6  # a next observation that differs more from the next row begins another episode
+
+
+class Ends(NamedTuple):
+    """What ends in which row, each `[N]` bool."""
+
+    terminal: np.ndarray  # the return
+    timeout: np.ndarray  # an episode, but not its return
+    episode: np.ndarray  # an episode, for either reason or because the rows end
+    reached: np.ndarray  # the way to the goal
+
+
+def assemble(name: str, max_action: float, arrays: dict[str, np.ndarray], ends: Ends) -> Episodes:
+    """Episodes from the fields that `validate.check_flat` has passed.
+
+    The successor of a row is `next_observations` where there is such a field, else the next row;
+    then the last row of an episode is dropped unless it is terminal.
+
+    Args:
+        name: names the dataset in messages.
+        max_action: the bound of the action box.
+        arrays: by D4RL's names. Fields are removed as they are converted, since a large set would
+            not fit twice; their memory is reused.
+        ends: what ends in which row.
+
+    Raises:
+        UserError: no row has a successor, a number exceeds float32, or an action exceeds the box.
+    """
+    obs, action = (float32(arrays.pop(field)) for field in ('observations', 'actions'))
+    if 'next_observations' in arrays:
+        next_obs = float32(arrays.pop('next_observations'))
+        keep = np.ones(len(obs), bool)
+    else:
+        next_obs, keep = next_rows(obs, ends.episode), ends.terminal | ~ends.episode
+    rows = Episodes(
+        name,
+        max_action,
+        obs,
+        action,
+        arrays['rewards'].astype(np.float64),
+        next_obs,
+        ends.terminal,
+        ends.timeout,
+        ends.reached,
+        length=np.zeros(0, int),
+    )
+    return cut(rows, ends.episode, keep)
+
 
 def next_rows(obs: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Observation `[N, O]` of the row after each one; its own at the `end` `[N]` of an episode."""
+    """The observation of the next row, or a row's own at an episode's `end`; `[N, O]`."""
     after = memory.empty(obs.shape, obs.dtype)
     after[:-1], after[-1] = obs[1:], obs[-1]
     after[end] = obs[end]
     return after
 
 
+def leaps(obs: np.ndarray, next_obs: np.ndarray) -> np.ndarray:
+    """Whether the next observation is not the next row's, so that an episode ends; `[N]` bool."""
+    found = np.zeros(len(obs), bool)
+    with np.errstate(invalid='ignore'):  # `cut` reports infinite numbers
+        for column, after in zip(obs.T, next_obs.T, strict=True):
+            found[:-1] |= np.abs(after[:-1] - column[1:]) > LEAP
+    return found
+
+
 def cut(rows: Episodes, end: np.ndarray, keep: np.ndarray) -> Episodes:
-    """`rows` without those outside of `keep` `[N]`, as episodes that `end` `[N]` closes; checked.
+    """`rows` `[N]` without those outside of `keep` `[N]`, cut after each `end` `[N]`, and checked.
 
-    Works in the memory of the columns of `rows`, each of which must have its own.
-
-    A time-out whose row is dropped is told by the row before it, now the last of its episode.
+    It overwrites the memory of the columns of `rows`, which must not overlap. The row before a
+    dropped time-out carries its flag and ends the episode.
     """
     if not keep.any():
         raise UserError(
@@ -40,39 +97,44 @@ def cut(rows: Episodes, end: np.ndarray, keep: np.ndarray) -> Episodes:
     _, length = np.unique((np.cumsum(end) - end)[keep], return_counts=True)
     kept = rows._replace(length=length)
     if dropped := len(keep) - int(keep.sum()):
-        columns = {field: memory.compact(getattr(rows, field), keep) for field in ROWS}
+        columns: dict[str, Any] = {
+            field: memory.compact(getattr(rows, field), keep) for field in ROWS
+        }
         kept = kept._replace(**columns)
         note = f'{dropped:,} rows at the end of episodes left out: what follows them is not known'
         kept = kept._replace(notes=(*kept.notes, note))
-    validate.values(kept)
+    validate.check_values(kept)
     return kept
 
 
 def float32(array: np.ndarray) -> np.ndarray:
-    """`array` as float32; what that cannot hold becomes infinite, which `cut` finds."""
-    if array.dtype == np.float32:
-        return array
-    converted = memory.empty(array.shape, np.float32)
+    """`array` as float32. A number that exceeds float32 becomes infinite, which `cut` reports."""
+    return array if array.dtype == np.float32 else copy_float32(array)
+
+
+def copy_float32(array: np.ndarray) -> np.ndarray:
+    """A float32 copy in memory of its own, see `memory.empty`."""
+    copy = memory.empty(array.shape, np.float32)
     with np.errstate(over='ignore'):
-        converted[...] = array
-    return converted
+        copy[...] = array
+    return copy
 
 
-def need(path: str, fields: Iterable[str], there: Iterable[str]) -> None:
-    """UserError for the first of `fields` that is not `there`."""
+def need(path: str, fields: Iterable[str], there: Iterable[str], cure: str = '') -> None:
+    """Raises UserError for the first of `fields` that is not `there`; `cure` is what to do then."""
     there = sorted(there)
+    cure = cure or 'fetch the file again, or write the field into it'
     for field in fields:
         if field not in there:
             some = ', '.join(there[:12]) + (', ...' if len(there) > 12 else '')
             raise UserError(
-                f'{path}: the field {field} is missing (there is: {some or "nothing"}); '
-                'fetch the file again, or write the field into it'
+                f'{path}: the field {field} is missing (there is: {some or "nothing"}); {cure}'
             )
 
 
 @contextlib.contextmanager
 def explained(path: str) -> Iterator[None]:
-    """Turn what the storage layers raise for damaged files into one line."""
+    """Turns what the storage layers raise for damaged files into one line."""
     try:
         yield
     except UserError:

@@ -1,6 +1,6 @@
-"""`load`: from a task to the arrays that training sees.
+"""`load`: from a task to the arrays that training uses.
 
-Reward transforms as the released codes name them (r: reward, R: undiscounted episode return):
+Transforms of rewards, named as in the released codes (r: reward, R: undiscounted episode return):
 
 | name | formula | used by |
 |---|---|---|
@@ -21,36 +21,37 @@ from typing import Any
 import numpy as np
 
 from dtql_jax.data import cache, memory, validate
-from dtql_jax.data import d4rl as d4rl_source
-from dtql_jax.data import ogbench as ogbench_source
+from dtql_jax.data import d4rl as d4rl_reader
+from dtql_jax.data import minari as minari_reader
+from dtql_jax.data import ogbench as ogbench_reader
 from dtql_jax.data.arrays import read_arrays
 from dtql_jax.data.card import make_card
 from dtql_jax.data.download import local_file
 from dtql_jax.data.episodes import ROWS, Episodes
-from dtql_jax.data.minari import provide, read
 from dtql_jax.tasks.env import minari_folder
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import Spec, Transition, UserError
 
-# suffix -> reader of one file; all else is a Minari set
-FILES = {'.hdf5': d4rl_source.read, '.npz': ogbench_source.read}
+# Suffix -> reader of one file. A name without one of these suffixes is a Minari set.
+FILES = {'.hdf5': d4rl_reader.read, '.npz': ogbench_reader.read}
+
+Collect = Callable[[Task, str], bool]
+Transform = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Transitions as float32 numpy arrays `[N, ...]`, what they tell an agent, and their card.
-
-    `task` is the task as loaded. `length` `[E]` are the numbers of rows of the episodes, in order.
-    """
+    """Transitions as read-only float32 numpy arrays `[N, ...]`, and what describes them."""
 
     transitions: Transition
     spec: Spec
     card: dict[str, Any]
-    task: Task
-    length: np.ndarray
+    task: Task  # as loaded
+    length: np.ndarray  # [E] int, rows of each episode, in order
 
 
 def _normalize(reward: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    """`(r - mean) / std`."""
     deviation = reward.std(ddof=1) if reward.size > 1 else 0.0
     if not deviation:
         raise UserError("reward 'normalize': all rewards are equal; use another transform")
@@ -58,6 +59,7 @@ def _normalize(reward: np.ndarray, returns: np.ndarray) -> np.ndarray:
 
 
 def _iql_locomotion(reward: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    """`1000 r / (max R - min R)`."""
     span = returns.max() - returns.min()
     if not span:
         raise UserError("reward 'iql_locomotion': all returns are equal; use another transform")
@@ -65,7 +67,7 @@ def _iql_locomotion(reward: np.ndarray, returns: np.ndarray) -> np.ndarray:
 
 
 # name -> function of the rewards [N] and the undiscounted episode returns [E], both float64
-REWARDS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+REWARDS: dict[str, Transform] = {
     'none': lambda reward, returns: reward,
     'no': lambda reward, returns: reward,
     'normalize': _normalize,
@@ -81,44 +83,29 @@ def load(
     *,
     reward: str = 'none',
     arrays: Transition | Mapping[str, Any] | None = None,
-    collect: Callable[[Task, str], bool] | None = None,
+    collect: Collect | None = None,
     download: bool = True,
 ) -> Dataset:
-    """Reads and checks the task's datasets, in their order, as one set of transitions.
+    """Reads and checks the task's datasets and joins them, in order, as one set of transitions.
 
     Args:
-        task: names the datasets; their layout and the treatment of the goal follow it.
+        task: names the datasets, the layout of observations, and the treatment of the goal.
         reward: the transform of rewards, a key of `REWARDS`.
-        arrays: the data themselves, in place of the task's datasets (`dtql_jax.data.arrays`).
-        collect: called with the task and an absent dataset; returns whether it has made it.
+        arrays: transitions that replace the task's datasets, see `dtql_jax.data.arrays`.
+        collect: `collect(task, dataset)` may make an absent Minari set; it returns whether it did.
         download: whether an absent dataset may be fetched.
 
     Raises:
-        UserError: something is wrong; the text names dataset, episode, row, field and cure.
+        UserError: the data are absent, damaged or wrong. The text names dataset, episode, row,
+            field and cure.
     """
-    if reward not in REWARDS:
-        near = difflib.get_close_matches(reward, REWARDS, n=1) or ['none']
-        raise UserError(
-            f'unknown reward transform {reward!r}, nearest: {near[0]} (of {", ".join(REWARDS)})'
-        )
+    transform = _transform(reward)
     if arrays is not None:
-        task = dataclasses.replace(task, datasets=('arrays',), source='arrays')
         episodes = read_arrays(arrays, task)
+        task = dataclasses.replace(task, datasets=('arrays',), source='arrays')
     else:
-        parts = [_read(name, task, collect, download) for name in task.datasets]
-        episodes = _join(parts)
-    mask = 1 - _ends(episodes, task)
-    starts = np.cumsum(episodes.length) - episodes.length
-    returns = np.add.reduceat(episodes.reward, starts)
-    transitions = Transition(
-        obs=episodes.obs,
-        action=episodes.action,
-        reward=REWARDS[reward](episodes.reward, returns).astype(np.float32),
-        mask=mask.astype(np.float32),
-        next_obs=episodes.next_obs,
-    )
-    for array in transitions[:5]:  # the device may use them as they are, without a copy
-        array.flags.writeable = False
+        episodes = _join([_read(name, task, collect, download) for name in _datasets(task)])
+    transitions = _transitions(episodes, task, transform)
     spec = Spec(episodes.obs.shape[1], episodes.action.shape[1], episodes.max_action)
     card = make_card(task, episodes, transitions, reward)
     return Dataset(transitions, spec, card, task, episodes.length)
@@ -128,37 +115,56 @@ def with_dataset(task: Task, path: str | Path) -> Task:
     """The task with the dataset at `path` in place of its own.
 
     Raises:
-        UserError: there is no Minari folder, D4RL hdf5 or OGBench npz file.
+        UserError: `path` is no Minari folder, no D4RL hdf5 and no OGBench npz file.
     """
     path = Path(path)
     readable = path.is_file() if path.suffix in FILES else (path / 'data').is_dir()
     if not readable:
         raise UserError(
             f'{path} is no Minari dataset: give the folder that contains data/, or a file of '
-            f"D4RL's (.hdf5) or OGBench's (.npz) that is there"
+            "D4RL's (.hdf5) or OGBench's (.npz) that is there"
         )
     return dataclasses.replace(task, datasets=(str(path.resolve()),), source='given')
 
 
-def _read(
-    name: str, task: Task, collect: Callable[[Task, str], bool] | None, download: bool
-) -> Episodes:
-    """Columns of one dataset by the reader for its kind: the suffix of a file tells it."""
+def _transform(reward: str) -> Transform:
+    """The function of a key of `REWARDS`."""
+    if reward not in REWARDS:
+        near = difflib.get_close_matches(reward, REWARDS, n=1) or ['none']
+        raise UserError(
+            f'unknown reward transform {reward!r}, nearest: {near[0]} (of {", ".join(REWARDS)})'
+        )
+    return REWARDS[reward]
+
+
+def _datasets(task: Task) -> tuple[str, ...]:
+    """The task's datasets. Raises UserError where there are none."""
+    if not task.datasets:
+        raise UserError(
+            f'{task.name}: the task names no dataset; give arrays as `data`, or a folder or file '
+            'as `dataset_path`'
+        )
+    return task.datasets
+
+
+def _read(name: str, task: Task, collect: Collect | None, download: bool) -> Episodes:
+    """One dataset, by the reader for its kind."""
     if '://' in name:
         name = str(local_file(name, download=download))
     if reader := FILES.get(Path(name).suffix):
-        return cache.kept(name, Path(name), task, lambda: reader(name, task))
+        return cache.cached(name, Path(name), task, reader)
     absent = not (minari_folder(name) / 'data').is_dir()
     if absent and not (collect and collect(task, name)):
-        provide(name, download)
-    return cache.kept(name, minari_folder(name) / 'data', task, lambda: read(name, task))
+        minari_reader.fetch(name, download)
+    return cache.cached(name, minari_folder(name) / 'data', task, minari_reader.read)
 
 
 def _join(parts: list[Episodes]) -> Episodes:
+    """Datasets one after the other."""
     if len(parts) == 1:
         return parts[0]
-    validate.same_layout(parts)
-    columns = {}
+    validate.check_same_layout(parts)
+    columns: dict[str, Any] = {}
     for field in (*ROWS, 'length'):
         arrays = [getattr(part, field) for part in parts]
         shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
@@ -168,11 +174,27 @@ def _join(parts: list[Episodes]) -> Episodes:
     return parts[0]._replace(name=name, notes=notes, **columns)
 
 
-def _ends(episodes: Episodes, task: Task) -> np.ndarray:
-    """1 where the return ends, `[N]`: time-outs never count.
+def _transitions(episodes: Episodes, task: Task, transform: Transform) -> Transition:
+    """The five columns, read-only."""
+    starts = np.cumsum(episodes.length) - episodes.length
+    returns = np.add.reduceat(episodes.reward, starts)
+    columns: dict[str, Any] = {
+        'obs': episodes.obs,
+        'action': episodes.action,
+        'reward': transform(episodes.reward, returns).astype(np.float32),
+        'mask': (1 - _ends(episodes, task)).astype(np.float32),
+        'next_obs': episodes.next_obs,
+    }
+    for array in columns.values():  # jax's CPU device may alias them
+        array.flags.writeable = False
+    return Transition(**columns)
 
-    In a maze a recorded termination can only mean the episode's own goal, which under `relabel` is
-    another one: there `reached` decides alone.
+
+def _ends(episodes: Episodes, task: Task) -> np.ndarray:
+    """Whether the return ends, `[N]` bool. A time-out never ends it.
+
+    A recorded termination in a maze means that the episode reached its own goal. `relabel` sets
+    another goal, so that only `reached` counts.
     """
     if task.goal == 'none':
         return episodes.terminated

@@ -1,15 +1,14 @@
-"""Where the columns of a dataset lie."""
+"""Memory that jax's CPU device uses without a copy."""
 
 import numpy as np
 
-ALIGNMENT = 64  # bytes: on a CPU jax takes arrays that begin so as they are and copies all others
+ALIGNMENT = 64  # bytes: jax's CPU device aliases arrays that begin at a multiple, copies others
 
 
 def empty(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
-    """An uninitialised array that jax's CPU device can use without a copy of its own.
+    """An uninitialised array that jax's CPU device uses without a copy.
 
-    So the device's array and this one are the same memory: who puts it there must not write to it
-    any more.
+    The device aliases it; do not write to it once it is on the device.
     """
     dtype = np.dtype(dtype)
     size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
@@ -19,9 +18,9 @@ def empty(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
 
 
 def compact(array: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """`array[keep]` by a mask `[N]` over the rows of `array`, in its memory, which is overwritten.
+    """`array[keep]` for a mask `keep` `[N]`, in the memory of `array`, which it overwrites.
 
-    One block at a time: no second array of that size is ever there.
+    It moves one block of rows at a time, so that no second array of that size is allocated.
     """
     block, count = 65536, 0
     for start in range(0, len(array), block):

@@ -1,4 +1,7 @@
-"""Minari datasets: found, collected or downloaded, and read into flat float32 columns."""
+"""Minari datasets: downloaded where absent, and read into flat float32 columns.
+
+In this module `minari` is Farama's package.
+"""
 
 import contextlib
 import io
@@ -20,7 +23,7 @@ from minari.dataset.minari_storage import is_image_space
 
 from dtql_jax.data import memory, validate
 from dtql_jax.data.digest import DIGEST_KEY, file_digest
-from dtql_jax.data.episodes import Episodes
+from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.data.validate import Field
 from dtql_jax.tasks.env import minari_folder
 from dtql_jax.tasks.mazes import REACHED
@@ -28,19 +31,19 @@ from dtql_jax.tasks.spaces import action_bound, leaf_paths, pick
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
-GOAL_KEYS = {'none': 0, 'relabel': 1, 'observe': 2}  # achieved_goal, and then desired_goal
-
+# Goal -> how many of the keys `achieved_goal` and `desired_goal` it needs.
+GOAL_KEYS = {'none': 0, 'relabel': 1, 'observe': 2}
 FILE = 'main_data.hdf5'
-
 PARTS = ('observations', 'actions', 'rewards', 'terminations', 'truncations')
 
 
 def read(name: str, task: Task) -> Episodes:
-    """Columns of the Minari set `name` (id or folder) under the task's layout and goal.
+    """Reads the Minari set `name` (id or folder) under the task's layout and goal.
 
-    Raises UserError for a damaged set and for data that fail a check.
+    Raises:
+        UserError: the set is damaged, or its data fail a check.
     """
-    length: list[int] = []
+    length: list[int] = []  # of the episodes read so far
     with _explained(name, length):
         dataset = minari.MinariDataset(minari_folder(name) / 'data')
         bound = action_bound(dataset.action_space, name)
@@ -48,10 +51,15 @@ def read(name: str, task: Task) -> Episodes:
         if not dataset.total_episodes:
             raise UserError(f'{name}: the dataset has no episodes; record it again')
         _check_digest(dataset, minari_folder(name))
-        columns = _columns(name, dataset, fields, task, length)
+        steps = (
+            _steps(validate.check_episode(f'{name}, episode {index}', episode, fields), task)
+            for index, episode in enumerate(_episodes(dataset, fields))
+        )
+        columns = _columns(name, dataset.total_steps, steps, length)
         notes = _other_simulator(dataset, task)
-    episodes = Episodes(name, bound, *columns, np.array(length), notes)
-    validate.values(episodes)
+    rows: dict[str, Any] = dict(zip(ROWS, columns, strict=True))
+    episodes = Episodes(name, bound, length=np.array(length), notes=notes, **rows)
+    validate.check_values(episodes)
     return episodes
 
 
@@ -67,33 +75,32 @@ def _other_simulator(dataset: minari.MinariDataset, task: Task) -> tuple[str, ..
 
 
 def _check_digest(dataset: minari.MinariDataset, folder: Path) -> None:
+    """Raises UserError where the file differs from the seal that a set collected here has."""
     expected, path = dataset.storage.metadata.get(DIGEST_KEY), folder / 'data' / FILE
     if expected is not None and file_digest(path) != expected:
         raise UserError(
-            f'{path}: the contents are not those that were collected (their SHA-256 is not the '
+            f'{path}: the contents differ from what was collected (their SHA-256 is not the '
             f'{DIGEST_KEY} of metadata.json); remove {folder} and collect again'
         )
 
 
 def _columns(
-    name: str,
-    dataset: minari.MinariDataset,
-    fields: dict[str, Field],
-    task: Task,
-    length: list[int],
+    name: str, total: int, steps: Iterable[tuple[np.ndarray, ...]], length: list[int]
 ) -> list[np.ndarray]:
-    """The columns of `ROWS`, filled episode by episode; appends the length of each to `length`."""
-    columns, start, total = [], 0, dataset.total_steps
-    for index, episode in enumerate(_episodes(dataset, fields)):
-        arrays = validate.episode(f'{name}, episode {index}', episode, fields)
-        steps = _steps(arrays, task)
-        columns = columns or [memory.empty((total, *x.shape[1:]), x.dtype) for x in steps]
-        length.append(len(steps[0]))
+    """The columns of `ROWS` from the `steps` of each episode, whose lengths go to `length`.
+
+    `total` is the number of steps that the set promises: the columns are allocated once.
+    """
+    columns: list[np.ndarray] = []
+    start = 0
+    for episode in steps:
+        columns = columns or [memory.empty((total, *x.shape[1:]), x.dtype) for x in episode]
+        length.append(len(episode[0]))
         start += length[-1]
         if start > total:
             break
-        for column, rows in zip(columns, steps, strict=True):
-            column[start - length[-1] : start] = rows
+        for column, part in zip(columns, episode, strict=True):
+            column[start - length[-1] : start] = part
     if start != total:
         raise UserError(
             f'{name}: metadata.json promises {total:,} steps, the first {len(length):,} episodes '
@@ -105,8 +112,8 @@ def _columns(
 def _episodes(dataset: minari.MinariDataset, fields: dict[str, Field]) -> Iterable[Any]:
     """Episodes in order, with the attributes of Minari's.
 
-    Of an hdf5 file only what is looked at is read: Minari itself would read `infos`, too, which
-    may be larger than all else. It alone knows how to decode images.
+    An hdf5 file is read here, and only the parts that are needed: Minari would also read `infos`,
+    which may be larger than the rest. Minari reads sets with images, since it decodes them.
     """
     spaces = (
         pick(dataset.observation_space, field.path) for field in fields.values() if field.path
@@ -122,7 +129,7 @@ def _episodes(dataset: minari.MinariDataset, fields: dict[str, Field]) -> Iterab
 
 
 def _fields(dataset: minari.MinariDataset, task: Task) -> dict[str, Field]:
-    """What to read of an episode, by name: observations in flattening order, then all else."""
+    """The fields to read, by name: observations in flattening order, then the rest."""
     if task.goal == 'recorded':
         raise UserError(
             f"{task.name}: the episodes of a Minari set have a goal each, {task.name}'s rewards "
@@ -143,10 +150,10 @@ def _fields(dataset: minari.MinariDataset, task: Task) -> dict[str, Field]:
 
 
 def _steps(arrays: dict[str, np.ndarray], task: Task) -> tuple[np.ndarray, ...]:
-    """One episode's columns, in the order of `Episodes`."""
+    """The columns of an episode, in the order of `ROWS`."""
     leaves = [leaf for name, leaf in arrays.items() if name.startswith('observations')]
-    with np.errstate(over='ignore'):  # what float32 cannot hold is found by `validate.values`
-        flat = np.concatenate(
+    with np.errstate(over='ignore'):  # `check_values` reports what float32 cannot hold
+        obs = np.concatenate(
             [leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1, dtype=np.float32
         )
     reward = arrays['rewards'].astype(np.float64)
@@ -159,12 +166,12 @@ def _steps(arrays: dict[str, np.ndarray], task: Task) -> tuple[np.ndarray, ...]:
     if task.goal == 'relabel':
         reward = reached.astype(np.float64)
     ends = (arrays['terminations'].astype(bool), arrays['truncations'].astype(bool))
-    return flat[:-1], arrays['actions'].astype(np.float32), reward, flat[1:], *ends, reached
+    return obs[:-1], arrays['actions'].astype(np.float32), reward, obs[1:], *ends, reached
 
 
 @contextlib.contextmanager
 def _explained(name: str, length: list[int]) -> Iterator[None]:
-    """Turn what the storage layers raise for damaged files into one line."""
+    """Turns what the storage layers raise for damaged files into one line."""
     try:
         yield
     except UserError as error:
@@ -177,19 +184,21 @@ def _explained(name: str, length: list[int]) -> Iterator[None]:
         ) from error
 
 
-def provide(name: str, download: bool) -> None:
-    """Downloads the absent set `name`; UserError where that fails."""
+def fetch(name: str, download: bool) -> None:
+    """Downloads the absent set `name`.
+
+    Raises:
+        UserError: that fails, or `download` forbids it. The text names the command.
+    """
     try:
         parse_dataset_id(name)
     except (ValueError, TypeError) as error:
         raise UserError(
             f'{name!r} is neither a Minari dataset id (like me/my-data-v0) nor its folder'
         ) from error
-    reason = 'downloads are switched off'
-    if download:
-        reason = _download(name)
-        if reason is None:
-            return
+    reason = _download(name) if download else 'downloads are switched off'
+    if reason is None:
+        return
     raise UserError(
         f'dataset {name} is not in {minari_folder("")} and {reason}; with a network run: '
         f'pip install "minari[hf]" && minari download {name} ; or point to a folder that has it: '
@@ -198,7 +207,7 @@ def provide(name: str, download: bool) -> None:
 
 
 def _download(name: str) -> str | None:
-    """Fetch a set; the reason in words where that fails."""
+    """Downloads a set; returns the reason in words where that fails."""
     if not _online():
         return 'there is no connection to download it'
     print(f'downloading {name} with Minari ...', flush=True)
@@ -212,9 +221,9 @@ def _download(name: str) -> str | None:
 
 
 def _online() -> bool:
-    """Whether the dataset host answers; asked first, since Minari retries for half a minute."""
+    """Whether the dataset host answers. Without this check Minari retries for half a minute."""
     if urllib.request.getproxies() or 'MINARI_REMOTE' in os.environ:
-        return True  # another way out, which only a real attempt can try
+        return True  # only an attempt can tell whether a proxy or another remote answers
     url = urllib.parse.urlsplit(os.environ.get('HF_ENDPOINT', 'https://huggingface.co'))
     try:
         socket.create_connection((url.hostname, url.port or 443), timeout=3).close()

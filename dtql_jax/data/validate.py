@@ -1,37 +1,53 @@
-"""Checks that run before anything compiles. Each message: dataset, episode, row, field, cure."""
-
-from __future__ import annotations
+"""Checks of data. Each message names dataset, episode, row, field and cure."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from dtql_jax.data.episodes import Episodes
 from dtql_jax.tasks.spaces import pick
 from dtql_jax.types import UserError
 
-if TYPE_CHECKING:
-    from dtql_jax.data.episodes import Episodes
-
 TOLERANCE = 1e-6  # float rounding of actions at the edge of the box
-# Of flat files: [rows, size].
+# Flat fields of shape [rows, size]; all others are [rows].
 TABLES = ('observations', 'next_observations', 'actions', 'qpos', 'button_states')
-FLAGS = ('terminals', 'timeouts', 'masks')  # of flat files: 0 or 1
+FLAGS = ('terminals', 'timeouts', 'masks')  # flat fields that hold 0 or 1
 
 
 class Field(NamedTuple):
-    """Where an array lies in a Minari episode, and the shape of one of its rows."""
+    """Where an array lies in a Minari episode, and the shape of one row."""
 
     part: str  # attribute of the episode
     path: tuple[str, ...]
     shape: tuple[int, ...]
 
 
-def episode(where: str, data: Any, fields: dict[str, Field]) -> dict[str, np.ndarray]:
-    """Arrays of one Minari episode by field name, with T+1 observations and T of all else.
+class Cures(NamedTuple):
+    """What the messages of `check_flat` advise, by mistake. The defaults are for files."""
 
-    Raises UserError for a missing field, an empty episode, a wrong shape and a type that is no
-    number.
+    numbers: str = 'write it again as numbers'
+    shape: str = 'write it again, one row a step'
+    empty: str = 'record the file again'
+    rows: str = 'the file is incomplete, fetch or write it again'
+    sizes: str = 'write both with the same size'
+    flags: str = 'write the flags again'
+
+
+FILE = Cures()
+
+
+def check_episode(where: str, data: Any, fields: dict[str, Field]) -> dict[str, np.ndarray]:
+    """Arrays of one Minari episode by field name: T+1 rows of observations, T of all else.
+
+    Args:
+        where: names the dataset and the episode in messages.
+        data: the episode, with the attributes of Minari's.
+        fields: what to take, by name.
+
+    Raises:
+        UserError: a field is missing or of a wrong shape or holds no numbers, or the episode is
+            empty.
     """
     steps = len(data.rewards)
     if not steps:
@@ -44,6 +60,7 @@ def episode(where: str, data: Any, fields: dict[str, Field]) -> dict[str, np.nda
 
 
 def _leaf(where: str, name: str, data: Any, field: Field) -> np.ndarray:
+    """The array of a field of an episode, unchecked."""
     root = getattr(data, field.part)
     try:
         return np.asarray(pick(root, field.path))
@@ -56,6 +73,7 @@ def _leaf(where: str, name: str, data: Any, field: Field) -> np.ndarray:
 
 
 def _checked(where: str, field: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """`array`, which must hold numbers and have this shape."""
     _numbers(where, field, array, 'convert it or leave it out with Task.obs_keys')
     if array.shape != shape:
         raise UserError(
@@ -66,59 +84,78 @@ def _checked(where: str, field: str, array: np.ndarray, shape: tuple[int, ...]) 
 
 
 def _numbers(where: str, field: str, array: np.ndarray, cure: str) -> None:
+    """Raises UserError unless the type of `array` is a number."""
     if array.dtype.kind not in 'fiub':
         raise UserError(f'{where}: the field {field} has type {array.dtype}, not numbers; {cure}')
 
 
-def columns(where: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Fields of a flat file, one row a step: `[N, size]` of `TABLES`, `[N]` of all else.
+def check_flat(
+    where: str,
+    arrays: Mapping[str, np.ndarray],
+    spelled: Mapping[str, str] | None = None,
+    cures: Cures = FILE,
+) -> dict[str, np.ndarray]:
+    """Flat fields, one row a step: `[N, size]` for those of `TABLES`, `[N]` for all others.
 
-    A column that is stored as `[N, 1]` becomes `[N]`, and those of `FLAGS` bool. Raises UserError
-    for a type that is no number, a file without rows, a wrong shape, lengths that disagree, a NaN
-    or infinity, and a flag that is neither 0 nor 1.
+    A field that is stored as `[N, 1]` becomes `[N]`; those of `FLAGS` become bool.
+
+    Args:
+        where: names the dataset in messages.
+        arrays: by D4RL's names.
+        spelled: other spellings of these names for the messages.
+        cures: the messages' advice.
+
+    Raises:
+        UserError: a type that is no number, no rows, a wrong shape, lengths that disagree, a NaN or
+            infinity, or a flag that is neither 0 nor 1.
     """
-    checked = {field: _column(where, field, array) for field, array in arrays.items()}
+    called = {field: field for field in arrays} | dict(spelled or {})
+    checked = {
+        field: _column(where, field, called[field], array, cures) for field, array in arrays.items()
+    }
     shape = checked['observations'].shape
     for field, array in checked.items():
         if len(array) != shape[0]:
             raise UserError(
-                f'{where}: the field {field} has {len(array):,} rows, observations has '
-                f'{shape[0]:,}; the file is incomplete, fetch or write it again'
+                f'{where}: the field {called[field]} has {len(array):,} rows, '
+                f'{called["observations"]} has {shape[0]:,}; {cures.rows}'
             )
-    if checked.get('next_observations', checked['observations']).shape != shape:
+    after = checked.get('next_observations', checked['observations']).shape
+    if after != shape:
         raise UserError(
-            f'{where}: the field next_observations has shape {checked["next_observations"].shape}, '
-            f'observations has {shape}; write both with the same size'
+            f'{where}: the field {called["next_observations"]} has shape {after}, '
+            f'{called["observations"]} has {shape}; {cures.sizes}'
         )
     return checked
 
 
-def _column(where: str, field: str, array: np.ndarray) -> np.ndarray:
-    _numbers(where, field, array, 'write it again as numbers')
+def _column(where: str, field: str, called: str, array: np.ndarray, cures: Cures) -> np.ndarray:
+    """One flat field, checked."""
+    _numbers(where, called, array, cures.numbers)
     table = field in TABLES
     if not table and array.shape[1:] == (1,):
         array = array[:, 0]
     if array.ndim != 1 + table or 0 in array.shape[1:]:
         raise UserError(
-            f'{where}: the field {field} has shape {array.shape}, expected '
-            f'{"[rows, size]" if table else "[rows]"}; write it again, one row a step'
+            f'{where}: the field {called} has shape {array.shape}, expected '
+            f'{"[rows, size]" if table else "[rows]"}; {cures.shape}'
         )
     if not len(array):
-        raise UserError(f'{where}: the field {field} has no rows; record the file again')
-    _finite(array, field, lambda row: f'{where}, row {row}', 'remove those episodes')
+        raise UserError(f'{where}: the field {called} has no rows; {cures.empty}')
+    _finite(array, called, lambda row: f'{where}, row {row}', 'remove those episodes')
     if field not in FLAGS:
         return array
     strange = np.flatnonzero((array != 0) & (array != 1))
     if len(strange):
         raise UserError(
-            f'{where}, row {strange[0]}, field {field}: {array[strange[0]]:g} is neither 0 nor 1; '
-            'write the flags again'
+            f'{where}, row {strange[0]}, field {called}: {array[strange[0]]:g} is neither 0 nor 1; '
+            f'{cures.flags}'
         )
     return array.astype(bool)
 
 
-def values(episodes: Episodes) -> None:
-    """UserError at the first NaN or infinity and at actions outside of the box."""
+def check_values(episodes: Episodes) -> None:
+    """Raises UserError at the first NaN or infinity, and for actions outside of the box."""
     named = {'actions': episodes.action, 'rewards': episodes.reward[:, None]}
     named |= {'observations': episodes.obs, 'observations (the last)': episodes.next_obs}
     for field, array in named.items():
@@ -135,8 +172,8 @@ def values(episodes: Episodes) -> None:
 
 
 def _finite(array: np.ndarray, field: str, where: Callable[[int], str], cure: str) -> None:
-    """UserError at the first NaN or infinity of `array` `[N, ...]`."""
-    # A sum is finite if all are: one pass and no temporary in the good case.
+    """Raises UserError at the first NaN or infinity of `array` `[N, ...]`."""
+    # A finite sum has finite terms: one pass without a temporary in the good case.
     with np.errstate(over='ignore', invalid='ignore'):
         if np.isfinite(array.sum(dtype=np.float64)):
             return
@@ -152,13 +189,14 @@ def _finite(array: np.ndarray, field: str, where: Callable[[int], str], cure: st
 
 
 def _where(episodes: Episodes, row: int) -> str:
+    """Dataset, episode and row within the episode, for a row of all."""
     ends = np.cumsum(episodes.length)
     index = int(np.searchsorted(ends, row, side='right'))
     return f'{episodes.name}, episode {index}, row {row - ends[index] + episodes.length[index]}'
 
 
-def same_layout(parts: list[Episodes]) -> None:
-    """UserError unless datasets to be joined have the same sizes and the same action box."""
+def check_same_layout(parts: list[Episodes]) -> None:
+    """Raises UserError unless datasets to join have the same sizes and the same action box."""
     layouts = [(p.obs.shape[1], p.action.shape[1], p.max_action) for p in parts]
     for part, layout in zip(parts, layouts, strict=True):
         if layout != layouts[0]:

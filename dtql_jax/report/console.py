@@ -1,4 +1,4 @@
-"""What a run tells the person who started it: the plan, the progress, the table."""
+"""Prints a run's messages and progress for the person who started it."""
 
 import sys
 import time
@@ -9,41 +9,55 @@ import numpy as np
 
 from dtql_jax.types import Lane, Phase
 
-LINE_SECONDS = 15.0  # between lines of progress where the output is not a terminal
+LINE_SECONDS = 15.0  # between two lines of progress where the output is no terminal
 
 
 class Console:
-    """Prints a run's events: a line that rewrites itself on a terminal, a few lines elsewhere."""
+    """Prints a run's events.
+
+    On a terminal progress is one line that changes, elsewhere it is a line now and then. The time
+    left includes evaluations, which are due at `eval_steps`.
+
+    Args:
+        stream: where to print; None means standard output.
+    """
 
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stdout
+        self.eval_steps: Sequence[int] = ()
         self._terminal = self.stream.isatty()
         self._printed = 0.0
         self._width = 0
-        self._eval_s = 0.0
-        self.eval_steps: Sequence[int] = ()  # when evaluations are due: part of the time left
+        self._eval_s = 0.0  # the seconds of the last evaluation
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays."""
         self.clear()
         print(text, file=self.stream, flush=True)
 
     def warn(self, text: str) -> None:
-        """A line about something that the user should know."""
+        """Prints a warning."""
         self.say(f'warning: {text}')
 
     def compiled(self, phase: Phase, seconds: float) -> None:
+        """Says how long the compilation of a phase took."""
         self.say(f'compiled {phase.name} in {seconds:.1f} s')
 
     def progress(self, phase: Phase, step: int, total: int, rate: float) -> None:
-        # The evaluation of this very step, if any, is still to come when its progress is told.
+        """Shows the step of `total`, the updates per second `rate`, and the time left."""
+        # Progress of a step comes before its evaluation, which therefore still takes time.
         evaluations = sum(due >= step for due in self.eval_steps)
         left = (total - step) / rate + evaluations * self._eval_s
         text = f'{phase.name} {step:,}/{total:,}  {rate:,.1f} updates/s  {duration(left)} left'
         self.rewrite(text, last=step >= total)
 
     def rewrite(self, text: str, *, last: bool) -> None:
-        """A line in the place of the one before; elsewhere than on a terminal, one now and then."""
+        """Replaces the last line of progress on a terminal; elsewhere prints one now and then.
+
+        Args:
+            text: the line.
+            last: prints the line in any case.
+        """
         now = time.monotonic()
         if not self._terminal and now - self._printed < LINE_SECONDS and not last:
             return
@@ -57,6 +71,7 @@ class Console:
     def evaluated(
         self, step: int, lanes: Sequence[Lane], scores: np.ndarray, seconds: float
     ) -> None:
+        """Prints the scores `[S]` of an evaluation; one that is not finite means 'diverged'."""
         self._eval_s = seconds
         by_variant: dict[str, list[str]] = {}
         for lane, score in zip(lanes, scores, strict=True):
@@ -66,20 +81,21 @@ class Console:
         self.say(f'evaluation at {step:,}: score {scores_text}  ({duration(seconds)})')
 
     def diverged(self, lane: Lane, step: int) -> None:
+        """Warns of a lane that diverged."""
         self.warn(
             f'{lane.variant} seed {lane.seed} diverged at update {step:,}: '
-            'it keeps its last finite state and is trained and evaluated no more'
+            'it keeps its last finite state and is neither trained nor evaluated any more'
         )
 
     def clear(self) -> None:
-        """Takes away the line that rewrites itself, before something else is printed."""
+        """Removes the line of progress, so that something else can be printed."""
         if self._terminal and self._width:
             print('\r' + ' ' * self._width + '\r', end='', file=self.stream)
             self._width = 0
 
 
 def duration(seconds: float) -> str:
-    """`75` as '1:15 min', `7500` as '2:05 h'."""
+    """Returns 75 seconds as '1:15 min', 7500 as '2:05 h'."""
     seconds = round(seconds)
     if seconds < 60:
         return f'{seconds} s'

@@ -1,9 +1,9 @@
-"""Where the numbers of a run go: always JSON lines, and wandb or TensorBoard where asked for.
+"""Logs the numbers of a run: always to JSON lines, and to wandb or TensorBoard on demand.
 
 A row is a flat dictionary: `{'step': 5000, 'seed': 0, 'variant': 'dtql', 'eval/score': 81.2}`.
-The file is the record: it is cut back to a checkpoint's byte offset when a run resumes, so that a
-run that was stopped leaves the same rows as one that was not. The other sinks are views of it and
-may repeat the rows between the last checkpoint and the stop.
+The file is the record. When a run resumes, the file is cut back to the checkpoint's byte offset, so
+a run that was stopped leaves the same rows as one that was not. The other sinks may repeat the rows
+between the last checkpoint and the stop.
 """
 
 import importlib
@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -22,16 +22,16 @@ from dtql_jax.types import UserError
 
 Row = Mapping[str, Any]
 
-# JSON has no numbers that are not finite: these strings stand for them, and `float` reads them.
+# JSON has no NaN and no infinity. These strings stand for them, and `float` reads them.
 NONFINITE = ('nan', 'inf', '-inf')
 
 
 class JsonlLog:
-    """An append-only file of rows, one JSON object per line.
+    """Appends rows to a file, one JSON object per line.
 
     Args:
-        path: the file, created where it is missing.
-        resume_at: the byte offset of a checkpoint, as `flush` returned it: later rows are dropped.
+        path: the file; it is created where it is missing.
+        resume_at: the byte offset of a checkpoint, from `flush`. Later rows are dropped.
 
     Raises:
         UserError: the file is shorter than `resume_at`, or no row ends there.
@@ -44,10 +44,13 @@ class JsonlLog:
         self._file = self.path.open('ab')
 
     def write(self, row: Row) -> None:
-        """Appends one row, visible to readers at once.
+        """Appends one row, which readers see at once.
 
-        Floats are written so that they read back exactly. Those that are not finite become the
-        strings 'nan', 'inf' and '-inf'. Arrays are refused: converting one would be a transfer.
+        Floats read back exactly. Those that are not finite become the strings 'nan', 'inf' and
+        '-inf'.
+
+        Raises:
+            TypeError: a value is an array. Its conversion could be a transfer from the device.
         """
         line = json.dumps(
             {key: _plain(value) for key, value in row.items()},
@@ -58,7 +61,7 @@ class JsonlLog:
         self._file.flush()
 
     def flush(self) -> int:
-        """Puts all rows on the disk and returns the file's length: the offset to resume at."""
+        """Writes all rows to the disk and returns the file's length, the offset to resume at."""
         self._file.flush()
         os.fsync(self._file.fileno())
         return self._file.tell()
@@ -79,6 +82,7 @@ class JsonlLog:
         self.close()
 
     def _cut(self, offset: int) -> None:
+        """Drops all rows after a byte offset."""
         size = self.path.stat().st_size if self.path.exists() else 0
         if size < offset:
             raise UserError(
@@ -99,9 +103,9 @@ class JsonlLog:
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a file that `JsonlLog` wrote, with 'nan', 'inf' and '-inf' as floats again.
+    """Reads the rows of a file that `JsonlLog` wrote; 'nan', 'inf' and '-inf' become floats.
 
-    A last line without its end is left out: its writer was stopped, or is writing it right now.
+    It leaves out a last line without its end: the writer was stopped, or is writing it now.
 
     Raises:
         UserError: the file is missing, or a line in it is not a JSON object.
@@ -122,19 +126,23 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
 
 
 class Sink(Protocol):
-    """Another place for rows."""
+    """A further place for rows, beside the file."""
+
+    module: ClassVar[str]  # the package that it needs
+
+    def __init__(self, run_dir: Path, config: Mapping[str, Any]): ...
 
     def write(self, step: int, row: Row) -> None:
-        """Logs the row's numbers at `step`."""
+        """Logs the numbers of a row at `step`."""
 
     def close(self) -> None:
         """Waits until everything is written."""
 
 
 class TensorBoardSink:
-    """Event files in `run_dir/tensorboard`, one TensorBoard run per variant and seed."""
+    """Writes event files to `run_dir/tensorboard`, one TensorBoard run per variant and seed."""
 
-    module = 'tensorboard.summary'
+    module: ClassVar[str] = 'tensorboard.summary'
 
     def __init__(self, run_dir: Path, config: Mapping[str, Any]):
         del config  # TensorBoard has no place for it
@@ -155,9 +163,9 @@ class TensorBoardSink:
 
 
 class WandbSink:
-    """One Weights & Biases run, continued when the run resumes; keys end in variant and seed."""
+    """Writes one Weights & Biases run, also across resumes; its keys end in variant and seed."""
 
-    module = 'wandb'
+    module: ClassVar[str] = 'wandb'
 
     def __init__(self, run_dir: Path, config: Mapping[str, Any]):
         wandb = _require(self.module, 'wandb')
@@ -172,7 +180,7 @@ class WandbSink:
             config=dict(config),
             resume='allow',
         )
-        # wandb drops rows whose own step goes back, as it does when seeds are logged in turn.
+        # wandb drops a row whose step is lower than the last one's. Seeds are logged in turn.
         self._run.define_metric('*', step_metric='update')
 
     def write(self, step: int, row: Row) -> None:
@@ -184,25 +192,30 @@ class WandbSink:
         self._run.finish()
 
 
-SINKS = {'tensorboard': TensorBoardSink, 'wandb': WandbSink}
+SINKS: dict[str, type[Sink]] = {'tensorboard': TensorBoardSink, 'wandb': WandbSink}
 
 
 def check_sinks(names: Sequence[str]) -> None:
-    """Imports the packages of these sinks, and opens nothing.
+    """Checks that the sinks can be opened, and opens none.
 
     Raises:
         UserError: a name is unknown, or its package is not installed.
     """
     for name in names:
         if name not in SINKS:
-            raise UserError(f'unknown logger {name!r}: choose from {", ".join(SINKS)}.')
+            raise UserError(f'unknown logger {name!r}: choose from {", ".join(SINKS)}')
         _require(SINKS[name].module, name)
 
 
 def make_sinks(
     names: Sequence[str], run_dir: str | Path, config: Mapping[str, Any] | None = None
 ) -> list[Sink]:
-    """The sinks of these names: 'tensorboard', 'wandb'. Imports only what is asked for.
+    """Opens sinks by name: 'tensorboard', 'wandb'.
+
+    Args:
+        names: the sinks to open. Only their packages are imported.
+        run_dir: the run's folder.
+        config: the settings to show with the run.
 
     Raises:
         UserError: a name is unknown, or its package is not installed.
@@ -212,7 +225,7 @@ def make_sinks(
 
 
 def _plain(value: Any) -> Any:
-    """`value` as one of JSON's types."""
+    """Returns `value` as one of JSON's types."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -221,11 +234,12 @@ def _plain(value: Any) -> Any:
 
 
 def _restored(value: Any) -> Any:
+    """Undoes `_plain`."""
     return float(value) if isinstance(value, str) and value in NONFINITE else value
 
 
 def _numbers(row: Row) -> dict[str, float]:
-    """What of a row can be drawn as a curve."""
+    """The values of a row that make a curve."""
     labels = ('step', 'seed')
     plain = {key: _plain(value) for key, value in row.items() if key not in labels}
     return {
@@ -236,12 +250,13 @@ def _numbers(row: Row) -> dict[str, float]:
 
 
 def _lane(row: Row) -> str:
-    """Which curve of a chart a row belongs to, such as 'dtql/seed0'."""
+    """The name of the row's curve, such as 'dtql/seed0'."""
     variant, seed = row.get('variant', 'run'), row.get('seed')
     return str(variant) if seed is None else f'{variant}/seed{seed}'
 
 
 def _require(module: str, extra: str) -> Any:
+    """Imports an optional package; raises UserError where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -1,8 +1,8 @@
-"""Learning curves from the files of a run: one chart per run, and several runs in one chart.
+"""Draws learning curves from the files of a run: one chart per run, or several runs in one chart.
 
-A row of `eval.jsonl` or `metrics.jsonl` is a point: `step` is its place, `seed` and `variant` (such
-as 'dtql' and 'clone') say to which line it belongs. Thin lines are seeds, thick lines their mean,
-bands the range between the lowest and the highest seed.
+A row of `eval.jsonl` or `metrics.jsonl` is a point: its `step` is the place, its `variant` (such as
+'dtql' or 'clone') and `seed` name the line. Thin lines are seeds, thick lines their mean. Bands go
+from the lowest to the highest seed.
 """
 
 import math
@@ -23,10 +23,10 @@ Rows = list[dict[str, Any]]
 Seeds = dict[Any, list[tuple[int, float]]]  # a line of (step, value) per seed
 
 SCORE = 'eval/score'
-# What is worth a panel, the most telling first; other metrics follow in the order of the rows.
+# The metrics that get a panel first. Others follow in the order of the rows.
 MAIN_METRICS = ('critic/loss', 'mu/loss', 'pi/trust_loss', 'pi/q', 'pi/loss')
 MAX_PANELS = 4
-# Okabe and Ito's colours, which differ for every kind of colour vision.
+# Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 INK, FAINT, SHADE = '#333333', '#D9D9D9', '#F1F1F1'
 
@@ -34,36 +34,32 @@ INK, FAINT, SHADE = '#333333', '#D9D9D9', '#F1F1F1'
 def plot_curves(run_dir: str | Path, behaviour: float | None = None) -> Path:
     """Draws `curves.png` in a run's folder and returns its path.
 
-    Left are the evaluation scores, with the pre-training phase shaded; right up to four metrics.
+    The evaluation scores are on the left, and up to four metrics on the right. The pre-training
+    phase is shaded.
 
     Args:
         run_dir: the folder with `eval.jsonl` and `metrics.jsonl`; one of them may be missing.
         behaviour: the score of the data's policy, drawn as a horizontal line.
 
     Raises:
-        UserError: the folder has neither file.
+        UserError: the folder has neither file, or the chart cannot be written.
     """
     run_dir = Path(run_dir)
     evals, metrics = _rows(run_dir, 'eval.jsonl'), _rows(run_dir, 'metrics.jsonl')
     if evals is None and metrics is None:
-        raise UserError(f'{run_dir} has no eval.jsonl and no metrics.jsonl: name a run folder.')
+        raise UserError(f'{run_dir} has no eval.jsonl and no metrics.jsonl: name a run folder')
     evals, metrics = evals or [], metrics or []
     keys = _panel_keys(metrics)
     colours = _colours(_variant(row) for row in [*evals, *metrics])
 
     figure = Figure(figsize=(12.5 if keys else 7, 5), dpi=150, layout='constrained')
     figure.suptitle(run_dir.resolve().name, color=INK, fontsize=13, fontweight='bold')
-    parts = figure.subfigures(1, 2, width_ratios=(1, 1.15)) if keys else [figure]
-    axes = [parts[0].subplots()]
-    _draw_scores(axes[0], evals, colours, behaviour)
-    if keys:
-        grid = parts[1].subplots(math.ceil(len(keys) / 2), min(len(keys), 2), squeeze=False)
-        for axis, key in zip(grid.flat, keys, strict=False):
-            _draw_metric(axis, metrics, key, colours)
-            axes.append(axis)
-        for axis in grid.flat[len(keys) :]:
-            axis.set_axis_off()
-    _finish(axes, metrics)
+    left, right = _halves(figure) if keys else (figure, figure)
+    scores, panels = left.subplots(), _panels(right, len(keys))
+    _draw_scores(scores, evals, colours, behaviour)
+    for panel, key in zip(panels, keys, strict=True):
+        _draw_metric(panel, metrics, key, colours)
+    _finish([scores, *panels], metrics)
     return _save(figure, run_dir / 'curves.png')
 
 
@@ -72,14 +68,19 @@ def plot_runs(
 ) -> Path:
     """Draws the scores of several runs in one chart, mean and range over seeds, and returns `out`.
 
+    Args:
+        run_dirs: the folders of the runs.
+        out: the chart to write; its suffix is the format.
+        behaviour: the score of the data's policy, drawn as a horizontal line.
+
     Raises:
-        UserError: a folder has no evaluations.
+        UserError: a folder has no evaluations, or the chart cannot be written.
     """
     lines: dict[str, Seeds] = {}
     for label, run_dir in zip(_labels(run_dirs), run_dirs, strict=True):
         rows = _rows(Path(run_dir), 'eval.jsonl')
         if not rows:
-            raise UserError(f'{run_dir} has no evaluations in eval.jsonl: name a run folder.')
+            raise UserError(f'{run_dir} has no evaluations in eval.jsonl: name a run folder')
         variants = _lines(rows, _score_key(rows))
         for variant, seeds in variants.items():
             lines[label if len(variants) == 1 else f'{label}, {variant}'] = seeds
@@ -88,7 +89,7 @@ def plot_runs(
     axis = figure.subplots()
     colours = _colours(lines)
     for label, seeds in lines.items():
-        _draw_mean(axis, seeds, colours[label], _with_last(label, seeds), band=True)
+        _draw_mean(axis, seeds, colours[label], band=True, label=_with_last(label, seeds))
     _draw_behaviour(axis, behaviour)
     _from_zero(axis)
     axis.set_ylabel('score')
@@ -97,7 +98,23 @@ def plot_runs(
     return _save(figure, Path(out))
 
 
+def _halves(figure: Figure) -> Any:
+    """The left and the right part of a figure."""
+    return figure.subfigures(1, 2, width_ratios=(1, 1.15))
+
+
+def _panels(figure: Any, count: int) -> list[Axes]:
+    """Lays out `count` panels, two in a row."""
+    if not count:
+        return []
+    grid = figure.subplots(math.ceil(count / 2), min(count, 2), squeeze=False)
+    for axis in grid.flat[count:]:
+        axis.set_axis_off()
+    return list(grid.flat[:count])
+
+
 def _draw_scores(axis: Axes, rows: Rows, colours: dict[str, str], behaviour: float | None) -> None:
+    """Draws each seed and the mean over seeds of every variant's scores."""
     key = _score_key(rows)
     axis.set_ylabel(key.removeprefix('eval/'))
     axis.set_title('evaluation: seeds (thin) and their mean', fontsize=10, color=INK, loc='left')
@@ -105,7 +122,8 @@ def _draw_scores(axis: Axes, rows: Rows, colours: dict[str, str], behaviour: flo
     for variant, seeds in lines.items():
         for points in seeds.values() if len(seeds) > 1 else ():
             axis.plot(*zip(*points, strict=True), color=colours[variant], lw=0.9, alpha=0.5)
-        _draw_mean(axis, seeds, colours[variant], _with_last(variant, seeds), marker='o')
+        label = _with_last(variant, seeds)
+        _draw_mean(axis, seeds, colours[variant], marker='o', label=label)
     _draw_behaviour(axis, behaviour)
     _from_zero(axis)
     if lines or behaviour is not None:
@@ -115,48 +133,35 @@ def _draw_scores(axis: Axes, rows: Rows, colours: dict[str, str], behaviour: flo
 
 
 def _draw_metric(axis: Axes, rows: Rows, key: str, colours: dict[str, str]) -> None:
+    """Draws the mean and range of every variant's metric, on a log scale where it spans much."""
     axis.set_title(key, fontsize=10, color=INK, loc='left')
     lines = _lines(rows, key)
     for variant, seeds in lines.items():
-        _draw_mean(axis, seeds, colours[variant], band=True, width=1.6)
+        _draw_mean(axis, seeds, colours[variant], band=True, lw=1.6)
     values = [v for seeds in lines.values() for points in seeds.values() for _, v in points]
     finite = [value for value in values if math.isfinite(value)]
     if finite and min(finite) > 0 and max(finite) > 100 * min(finite):
         axis.set_yscale('log')
 
 
-def _draw_mean(
-    axis: Axes,
-    seeds: Seeds,
-    colour: str,
-    label: str = '',
-    band: bool = False,
-    marker: str = '',
-    width: float = 2.2,
-) -> None:
+def _draw_mean(axis: Axes, seeds: Seeds, colour: str, band: bool = False, **style: Any) -> None:
+    """Draws the mean over seeds as a line of this style, and with `band` their range."""
     steps, mean, low, high = _over_seeds(seeds)
     if band and len(seeds) > 1:
         axis.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
-    # A line of one point shows only by its marker.
-    axis.plot(
-        steps,
-        mean,
-        color=colour,
-        lw=width,
-        marker=marker or ('o' if len(steps) == 1 else ''),
-        ms=4,
-        label=label or None,
-    )
+    marker = 'o' if len(steps) == 1 else ''  # one point makes no line
+    axis.plot(steps, mean, color=colour, **{'lw': 2.2, 'ms': 4, 'marker': marker, **style})
 
 
 def _draw_behaviour(axis: Axes, behaviour: float | None) -> None:
+    """Draws the score of the data's policy as a dashed line, if it is known."""
     if behaviour is not None:
         label = f'behaviour: {behaviour:.1f}'
         axis.axhline(behaviour, color='#7F7F7F', lw=1.4, ls=(0, (5, 3)), label=label)
 
 
-def _finish(axes: Sequence[Axes], metrics: Rows = ()) -> None:
-    """The common style, a common x range, and the shade under the pre-training phase."""
+def _finish(axes: Sequence[Axes], metrics: Sequence[dict[str, Any]] = ()) -> None:
+    """Sets the common style and x range, and shades the pre-training phase."""
     pretrained = max((row['step'] for row in metrics if _is_pretraining(row)), default=0)
     end = max(axis.dataLim.x1 for axis in axes)
     for axis in axes:
@@ -177,7 +182,7 @@ def _finish(axes: Sequence[Axes], metrics: Rows = ()) -> None:
 
 
 def _from_zero(axis: Axes) -> None:
-    """Scores start at 0, where the axis does not go below it anyway."""
+    """Starts the axis at 0 where all values are above it."""
     if axis.get_ylim()[0] > 0:
         axis.set_ylim(bottom=0)
 
@@ -187,6 +192,7 @@ def _legend(axis: Axes) -> None:
 
 
 def _save(figure: Figure, path: Path) -> Path:
+    """Writes the chart; raises UserError where that fails."""
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
@@ -195,6 +201,7 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def _rows(run_dir: Path, name: str) -> Rows | None:
+    """The rows of a run's file, None where the file is missing."""
     path = run_dir / name
     return read_jsonl(path) if path.is_file() else None
 
@@ -212,11 +219,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _score_key(rows: Rows) -> str:
-    """The score, or the return of a task that has no score."""
+    """The column to draw: the score, or the return where the rows have no score."""
     return SCORE if not rows or any(SCORE in row for row in rows) else 'eval/return'
 
 
 def _panel_keys(metrics: Rows) -> list[str]:
+    """The metrics that get a panel."""
     seen = {key: None for row in metrics for key, value in row.items() if _is_number(value)}
     keys = [key for key in seen if '/' in key and not key.startswith(('time/', 'eval/'))]
     ranks = {key: rank for rank, key in enumerate(MAIN_METRICS)}
@@ -224,12 +232,13 @@ def _panel_keys(metrics: Rows) -> list[str]:
 
 
 def _colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each name."""
     unique = dict.fromkeys(names)
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(unique)}
 
 
 def _labels(run_dirs: Sequence[str | Path]) -> list[str]:
-    """The names of the folders, or the paths as given where two names are the same."""
+    """The names of the folders, or their paths where two names are the same."""
     names = [Path(run_dir).resolve().name for run_dir in run_dirs]
     return names if len(set(names)) == len(names) else [str(run_dir) for run_dir in run_dirs]
 
@@ -250,10 +259,13 @@ def _over_seeds(seeds: Seeds) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
         for step, value in points:
             values[step].append(value if math.isfinite(value) else math.nan)
     steps = [step for step in sorted(values) if not np.isnan(values[step]).all()]
-    columns = [[f(values[s]) for s in steps] for f in (np.nanmean, np.nanmin, np.nanmax)]
-    return np.array(steps), *(np.array(column) for column in columns)
+    mean, low, high = (
+        np.array([f(values[s]) for s in steps]) for f in (np.nanmean, np.nanmin, np.nanmax)
+    )
+    return np.array(steps), mean, low, high
 
 
 def _with_last(label: str, seeds: Seeds) -> str:
+    """The label with the last mean: 'dtql: 81.2'."""
     mean = _over_seeds(seeds)[1]
     return f'{label}: {mean[-1]:.1f}' if len(mean) else label

@@ -1,9 +1,9 @@
-"""Scores and what may be said of them over a few seeds.
+"""Summarises scores over a few seeds.
 
 The interquartile mean (IQM) and the stratified percentile bootstrap are those of Agarwal et al.,
 'Deep Reinforcement Learning at the Edge of the Statistical Precipice' (arXiv:2108.13264). The IQM
-drops the lowest and the highest quarter of the runs: less at the mercy of one lucky or broken
-seed than the mean, and steadier than the median.
+drops the lowest and the highest quarter of the runs. One lucky or broken seed moves it less than
+the mean, and it varies less than the median.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 
-# A percentile bootstrap of fewer values is far too narrow: the values themselves say more.
+# A percentile bootstrap of fewer values gives far too narrow an interval. Show the values instead.
 MIN_SEEDS_FOR_INTERVAL = 5
 
 
 def iqm(values: np.ndarray) -> float:
-    """The mean without the `floor(n / 4)` lowest and as many highest of all `n` values.
+    """The mean of all `n` values without the `floor(n / 4)` lowest and as many highest.
 
-    So of 4 values the middle 2 count, of 5 the middle 3, of 7 the middle 5, of 8 the middle 4, and
-    below 4 all: rliable's rule. Raises ValueError where a value is not finite or there is none.
+    So the middle 2 of 4 values count, the middle 3 of 5, the middle 5 of 7, the middle 4 of 8, and
+    all values below 4. This is rliable's rule.
+
+    Raises:
+        ValueError: a value is not finite, or there is none.
     """
     values = np.sort(_finite(values), axis=None)
     cut = len(values) // 4
@@ -33,11 +36,22 @@ def bootstrap_interval(
     confidence: float = 0.95,
     resamples: int = 5000,
 ) -> tuple[float, float]:
-    """The percentile bootstrap interval of `statistic` over seeds: `values` `[S]` or `[S, tasks]`.
+    """The percentile bootstrap interval of `statistic` over seeds.
 
-    Stratified: the seeds of each task are drawn anew on their own, and never mix between tasks.
-    The generator's seed is fixed, so the same values always give the same interval. Raises
-    ValueError where a value is not finite or there is none.
+    It is stratified: the seeds of each task are resampled separately. The generator's seed is
+    fixed, so the same values always give the same interval.
+
+    Args:
+        values: scores, `[S]` or `[S, tasks]`.
+        statistic: maps scores of the shape of `values` to a number.
+        confidence: the share of the distribution between the two ends.
+        resamples: the number of bootstrap samples.
+
+    Returns:
+        The lower and the upper end.
+
+    Raises:
+        ValueError: a value is not finite, or there is none.
     """
     values = _finite(values)
     values = values.reshape(len(values), -1)
@@ -50,12 +64,13 @@ def bootstrap_interval(
 
 
 def summarise(scores: Sequence[float] | np.ndarray) -> dict[str, Any]:
-    """What to report of one score per seed, `[S]`; NaN marks a seed that diverged.
+    """Summarises one score per seed, `[S]`; NaN marks a seed that diverged.
 
-    `seeds` and `diverged` count them all and the NaNs; `mean` and `iqm` are of the seeds that did
-    not diverge (None if none is left), so neither is ever to be shown without `diverged`.
-    From five such seeds on, `interval` is the 95 % bootstrap interval of the IQM; below, `values`
-    lists every seed's score instead, None for a diverged one. Last and best scores are two calls.
+    Returns:
+        `seeds` counts all seeds and `diverged` the NaNs. `mean` and `iqm` are over the seeds that
+        did not diverge, None if none is left: show them only with `diverged`. From five such seeds
+        on, `interval` is the 95 % bootstrap interval of the IQM. Below five, `values` lists the
+        score of each seed instead, None for a diverged one.
     """
     scores = np.asarray(scores, np.float64)
     sound = scores[~np.isnan(scores)]
@@ -71,7 +86,7 @@ def summarise(scores: Sequence[float] | np.ndarray) -> dict[str, Any]:
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
-    """`values` as float64; sorting or averaging would lose a NaN, or spread it, without a word."""
+    """Returns `values` as float64; raises ValueError for a NaN, which sorting would hide."""
     values = np.asarray(values, np.float64)
     if not values.size or not np.isfinite(values).all():
         raise ValueError(f'needs finite values, at least one; got {values.tolist()}')

@@ -1,6 +1,6 @@
 """Scores as text tables."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,10 @@ from dtql_jax.types import Lane
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows, the first a heading, with columns aligned: text to the left, the rest to the right."""
+    """Aligns the columns of `rows`, the first of which is the heading, and underlines the heading.
+
+    The first column is aligned to the left, the others to the right.
+    """
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
 
     def line(row: Sequence[str]) -> str:
@@ -29,37 +32,24 @@ def score_table(
     behaviour: float | None,
     diverged: dict[int, int],
 ) -> str:
-    """Last and best score of every variant over its seeds; `evals` are the rows of `eval.jsonl`.
+    """Shows the last and the best score of every variant over its seeds.
 
-    Below five seeds every seed's value stands in the table, from five on the IQM with its 95 %
-    bootstrap interval. A best score is the highest of a run's evaluations, and so biased upwards.
+    Below five seeds it shows the score of each seed, from five on the IQM with its 95 % bootstrap
+    interval. A best score is the highest of a run's evaluations, and so biased upwards.
+
+    Args:
+        lanes: all lanes of the run.
+        evals: the rows of `eval.jsonl`.
+        behaviour: the score of the data's policy; None leaves its row out.
+        diverged: the update at which a lane diverged, by the lane's index.
     """
-    rows = [
-        ('', 'seeds', 'last: each seed or IQM [95 %]', 'mean', 'best', 'mean of best', 'success')
-    ]
-    if behaviour is not None:
-        rows.append(('behaviour (data)', '', '', f'{behaviour:.1f}', '', '', ''))
-    for variant in reversed(dict.fromkeys(lane.variant for lane in lanes)):
-        mine = [(i, lane) for i, lane in enumerate(lanes) if lane.variant == variant]
-        runs = [
-            [e for e in evals if e['variant'] == variant and e['seed'] == lane.seed]
-            for _, lane in mine
-        ]
-        last = [
-            run[-1]['eval/score'] if run and i not in diverged else np.nan
-            for (i, _), run in zip(mine, runs, strict=True)
-        ]
-        best = [max((e['eval/score'] for e in run), default=np.nan) for run in runs]
-        success = [r[-1]['eval/success'] for r in runs if r and 'eval/success' in r[-1]]
-        rows.append((
-            variant,
-            str(len(mine)),
-            _spread(last),
-            _mean(last),
-            _spread(best),
-            _mean(best),
-            f'{np.mean(success):.2f}' if success else '',
-        ))  # fmt: skip
+    heading = (
+        '', 'seeds', 'last: each seed or IQM [95 %]', 'mean', 'best', 'mean of best', 'success',
+    )  # fmt: skip
+    rows = [heading, *_behaviour_row(behaviour, len(heading))]
+    for variant in _variants(lane.variant for lane in lanes):
+        mine = {i: lane.seed for i, lane in enumerate(lanes) if lane.variant == variant}
+        rows.append(_score_row(variant, mine, evals, diverged))
     text = table(rows)
     for i, step in diverged.items():
         text += f'\n{lanes[i].variant} seed {lanes[i].seed}: diverged at update {step:,}'
@@ -67,15 +57,16 @@ def score_table(
 
 
 def evaluation_table(rows: Sequence[dict[str, Any]], behaviour: float | None) -> str:
-    """The scores of one evaluation; `rows` as in `eval.jsonl`, one for each variant and seed.
+    """Shows the scores of one evaluation, over seeds as `score_table` does.
 
-    As in `score_table`, every seed's score below five seeds, the IQM with its interval from there.
+    Args:
+        rows: one row for each variant and seed, as in `eval.jsonl`.
+        behaviour: the score of the data's policy; None leaves its row out.
     """
     extra = [name for name in ('return', 'length', 'success') if f'eval/{name}' in rows[0]]
-    lines = [('', 'seeds', 'score: each seed or IQM [95 %]', 'mean', *extra)]
-    if behaviour is not None:
-        lines.append(('behaviour (data)', '', '', f'{behaviour:.1f}', *[''] * len(extra)))
-    for variant in reversed(dict.fromkeys(row['variant'] for row in rows)):
+    heading = ('', 'seeds', 'score: each seed or IQM [95 %]', 'mean', *extra)
+    lines = [heading, *_behaviour_row(behaviour, len(heading))]
+    for variant in _variants(row['variant'] for row in rows):
         mine = [row for row in rows if row['variant'] == variant]
         scores = [row['eval/score'] for row in mine]
         means = [np.mean([row[f'eval/{name}'] for row in mine]) for name in extra]
@@ -87,7 +78,47 @@ def evaluation_table(rows: Sequence[dict[str, Any]], behaviour: float | None) ->
     return table(lines)
 
 
+def _score_row(
+    variant: str,
+    seeds: dict[int, int],
+    evals: Sequence[dict[str, Any]],
+    diverged: dict[int, int],
+) -> tuple[str, ...]:
+    """A variant's row of `score_table`; `seeds` holds the seed of each of its lanes, by index."""
+    runs = {
+        i: [row for row in evals if row['variant'] == variant and row['seed'] == seed]
+        for i, seed in seeds.items()
+    }
+    last = [
+        run[-1]['eval/score'] if run and i not in diverged else np.nan for i, run in runs.items()
+    ]
+    best = [max((row['eval/score'] for row in run), default=np.nan) for run in runs.values()]
+    success = [r[-1]['eval/success'] for r in runs.values() if r and 'eval/success' in r[-1]]
+    return (
+        variant,
+        str(len(seeds)),
+        _spread(last),
+        _mean(last),
+        _spread(best),
+        _mean(best),
+        f'{np.mean(success):.2f}' if success else '',
+    )
+
+
+def _behaviour_row(behaviour: float | None, columns: int) -> list[tuple[str, ...]]:
+    """The row of the data's policy, with its score in the fourth column, if the score is known."""
+    if behaviour is None:
+        return []
+    return [('behaviour (data)', '', '', f'{behaviour:.1f}', *[''] * (columns - 4))]
+
+
+def _variants(names: Iterable[str]) -> list[str]:
+    """The variants without repetition, last first: a run's clone stands above its agent."""
+    return list(reversed(dict.fromkeys(names)))
+
+
 def _spread(scores: Sequence[float]) -> str:
+    """The score of each seed, or the IQM with its interval."""
     summary = summarise(scores)
     if 'interval' in summary:
         low, high = summary['interval']
@@ -96,5 +127,6 @@ def _spread(scores: Sequence[float]) -> str:
 
 
 def _mean(scores: Sequence[float]) -> str:
+    """The mean over the seeds that did not diverge."""
     mean = summarise(scores)['mean']
     return '-' if mean is None else f'{mean:.1f}'

@@ -1,0 +1,1 @@
+"""Episodes: simulators side by side, and policies that act in them for many lanes at once."""

@@ -1,4 +1,4 @@
-"""A policy's actions for many states at once, the same whatever acts beside them."""
+"""Acts for many states at once. An action does not depend on the states beside it."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,24 +9,28 @@ import numpy as np
 
 from dtql_jax.types import Params
 
-# The root of all action keys of evaluations, apart from every key of training.
+# The root of all action keys of evaluations. No key of training derives from it.
 EVAL_TAG = 0x6576616C
 
-# States per block of `Actor` on an accelerator. A block gathers a copy of the weights per state:
-# some 2.5 MB each, used for all 1024 candidates, so the copies cost little beside the products.
+# States per block of `Actor` on an accelerator. A block gathers a copy of the weights for each
+# state, about 2.5 MB. A copy serves all 1024 candidates, so it costs little beside the products.
 ACCELERATOR_BLOCK = 32
+
+Indices = Sequence[int] | np.ndarray
 
 
 class Actor:
-    """`agent_act(params of one lane, obs [O], key) -> action [A]`, jitted for many states at once.
+    """Applies `agent_act(params of one lane, obs [O], key) -> action [A]` to many states at once.
 
-    Compiled once for all evaluations with up to `num_slots` states. The states
-    are worked through in blocks by a loop with a traced bound, so that absent states cost nothing
-    and a block has the same shapes whatever `num_slots` is, which is what makes results equal
-    to the bit (on a GPU as far as its kernels are deterministic). On a CPU a block is one state:
-    acting on one (1024 candidates) already fills the cores. An accelerator takes
-    `ACCELERATOR_BLOCK` at a time by `vmap`.
-    Everything runs on the first local device.
+    It compiles once for all calls with up to `num_slots` states, and runs on the first local
+    device. A loop with a traced bound works through the states in blocks: absent states cost
+    nothing. A block has the same shapes whatever `num_slots` is, so an action has the same bits
+    (on a GPU as far as its kernels are deterministic). On a CPU a block is one state, whose 1024
+    candidates already fill the cores. An accelerator takes `ACCELERATOR_BLOCK` states at a time.
+
+    Args:
+        agent_act: the policy of one lane for one state.
+        num_slots: the most states of one call.
     """
 
     def __init__(
@@ -40,22 +44,33 @@ class Actor:
         self._jitted = jax.jit(self._act_on_blocks)
 
     def place(self, params: Params) -> Params:
-        """Lays the parameters `[S, ...]`, sharded over devices or not, where this actor runs."""
+        """Copies the parameters `[S, ...]`, sharded over devices or not, to the actor's device."""
         return jax.device_put(params, self._device)
 
     def __call__(
         self,
         params: Params,
-        lane: Sequence[int],
-        seed: Sequence[int],
-        episode: Sequence[int],
-        step: Sequence[int],
+        lane: Indices,
+        seed: Indices,
+        episode: Indices,
+        step: Indices,
         obs: np.ndarray,
     ) -> np.ndarray:
-        """Acts for `n <= num_slots` states, `obs` `[n, O]`; returns `[n, A]`.
+        """Acts with the key `fold_in(fold_in(fold_in(key(EVAL_TAG), seed), episode), step)`.
 
-        `params` have been through `place`. The key of a state is
-        `fold_in(fold_in(fold_in(key(EVAL_TAG), seed), episode), step)`.
+        Args:
+            params: the parameters of all lanes `[S, ...]`, from `place`.
+            lane: the index of each state's parameters, `[n]`.
+            seed: the training seed of each state's lane, `[n]`.
+            episode: the number of each state's episode, `[n]`.
+            step: the step of each state in its episode, `[n]`.
+            obs: the states, `[n, O]`, with `n <= num_slots`.
+
+        Returns:
+            The actions, `[n, A]`.
+
+        Raises:
+            ValueError: there are more states than slots.
         """
         count = len(obs)
         if count > self.num_slots:
@@ -65,12 +80,13 @@ class Actor:
         padded = np.zeros([self._padded, obs.shape[1]], np.float32)
         padded[:count] = obs
         args = jax.device_put((indices, padded, np.int32(count)), self._device)
-        # A copy, since what device_get gives may be read-only and simulators may write to it.
+        # `device_get` may return a read-only array, and simulators may write to their action.
         return np.array(jax.device_get(self._jitted(params, *args))[:count])
 
     def _act_on_blocks(
         self, params: Params, indices: jax.Array, obs: jax.Array, count: jax.Array
     ) -> jax.Array:
+        """The actions `[padded slots, A]` of the first `count` states, and zeros after them."""
         take = partial(jax.lax.dynamic_index_in_dim, keepdims=False)
 
         def act(index: jax.Array, obs: jax.Array) -> jax.Array:

@@ -1,11 +1,15 @@
 """Runs a policy's episodes in simulators, for many training seeds at once.
 
-The episodes of all lanes (one lane per training seed) share one queue; a slot of the `EnvPool`
-whose episode ends takes the next. An episode is the same whichever slot it runs in and whatever
-runs beside it: its start depends on the evaluation seed and the episode's number alone, so every
-training seed and every evaluation meets the same starts; its action keys on the training seed, the
-episode and the step; and `Actor` computes every state by the same operations however many slots
-there are. The number of slots and of worker processes therefore sets the speed and nothing else.
+The episodes of all lanes (one lane per training seed) share one queue. A slot of the `EnvPool`
+whose episode ends takes the next one. An episode does not depend on its slot or on what runs beside
+it:
+
+- Its start depends on the evaluation seed and the episode's number, so all training seeds and all
+  evaluations meet the same starts.
+- Its action keys depend on the training seed, the episode's number and the step.
+- `Actor` computes each state by the same operations, however many slots there are.
+
+So the number of slots and of worker processes changes the speed and no result.
 """
 
 import contextlib
@@ -22,12 +26,21 @@ from dtql_jax.types import Params, Stopped
 
 
 @dataclasses.dataclass(frozen=True)
+class LanePolicies:
+    """The policies of all lanes: what acts, their parameters `[S, ...]`, and their S seeds."""
+
+    actor: Actor
+    params: Params
+    seeds: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True)
 class Rollouts:
     """Episodes per lane, `[S, E]` float64; NaN in the rows of lanes that were not evaluated.
 
-    `returns` are undiscounted sums of the environment's reward, `success` is 1 where any step
-    reported success, `length` counts steps. The times are of acting (the first ever call
-    compiles) and of the simulators.
+    `returns` are undiscounted sums of the environment's reward. `success` is 1 where any step
+    reported success. `length` counts steps. The times are those of acting, which includes the
+    compilation of the first call, and of the simulators.
     """
 
     returns: np.ndarray
@@ -38,7 +51,7 @@ class Rollouts:
 
     @property
     def env_steps(self) -> int:
-        """Environment steps of all episodes together."""
+        """The environment steps of all episodes together."""
         return int(np.nansum(self.length))
 
     @property
@@ -47,23 +60,8 @@ class Rollouts:
         return self.env_steps / (self.time_act_s + self.time_env_s)
 
 
-@dataclasses.dataclass
-class _Episode:
-    """An episode under way: whose it is, where it stands, and what it has gathered."""
-
-    lane: int
-    seed: int
-    number: int
-    obs: np.ndarray | None = None
-    length: int = 0
-    total: float = 0.0
-    success: bool = False
-
-
 def evaluate(
-    actor: Actor,
-    params: Params,
-    seeds: Sequence[int],
+    policies: LanePolicies,
     pool: EnvPool,
     *,
     episodes: int,
@@ -71,84 +69,108 @@ def evaluate(
     lanes: Sequence[int] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Rollouts:
-    """Runs `episodes` episodes for each of `lanes` (all if None) of `params`, leaves `[S, ...]`.
+    """Runs the first `episodes` episodes of each lane.
 
-    `seeds` are the S training seeds. Raises `Stopped` where `should_stop`, asked at every step,
-    says so, and FloatingPointError where an action, observation or reward is not finite.
+    Args:
+        policies: the policies of S lanes.
+        pool: the simulators.
+        episodes: episodes of each lane.
+        eval_seed: draws the starts of the episodes.
+        lanes: the lanes to evaluate, by index; None means all.
+        should_stop: is called at every step; True stops the evaluation.
+
+    Raises:
+        Stopped: `should_stop` returned True.
+        FloatingPointError: an observation, an action or a reward is not finite.
     """
-    params = actor.place(params)
+    seeds = policies.seeds
     lanes = range(len(seeds)) if lanes is None else lanes
     waiting = deque(
-        _Episode(lane, seeds[lane], number) for number in range(episodes) for lane in lanes
+        _Running(lane, seeds[lane], number) for number in range(episodes) for lane in lanes
     )
+    params = policies.actor.place(policies.params)
     results = np.full([3, len(seeds), episodes], np.nan)
-    clock = {'act': 0.0, 'env': 0.0}
-    running: dict[int, _Episode] = {}
-    _start(running, waiting, pool, eval_seed, clock)
-    while running:
+    slots = _Slots(pool, eval_seed)
+    slots.fill(waiting)
+    while slots.running:
         if should_stop():
             raise Stopped
-        now = list(running.values())
-        with _timed(clock, 'act'):
-            obs = np.stack([episode.obs for episode in now])
-            _require_finite('observation', obs, now)
-            columns = zip(*[(e.lane, e.seed, e.number, e.length) for e in now], strict=True)
-            actions = actor(params, *columns, obs)
-            _require_finite('action', actions, now)
-        with _timed(clock, 'env'):
-            steps = pool.step(list(running), actions)
-            _require_finite('reward', steps.reward, now)
-        for slot, *step in zip(list(running), *steps, strict=True):
-            episode = running[slot]
-            if _advance(episode, *step):
-                row = (episode.total, episode.success, episode.length)
-                results[:, episode.lane, episode.number] = row
-                del running[slot]
-        _start(running, waiting, pool, eval_seed, clock)
-    return Rollouts(*results, time_act_s=clock['act'], time_env_s=clock['env'])
-
-
-def _start(
-    running: dict[int, _Episode],
-    waiting: deque[_Episode],
-    pool: EnvPool,
-    eval_seed: int,
-    clock: dict[str, float],
-) -> None:
-    """Puts waiting episodes into the free slots."""
-    free = [slot for slot in range(pool.num_envs) if slot not in running][: len(waiting)]
-    if not free:
-        return
-    new = [waiting.popleft() for _ in free]
-    with _timed(clock, 'env'):
-        obs = pool.reset(free, [start_seed(eval_seed, episode.number) for episode in new])
-    for slot, episode, first in zip(free, new, obs, strict=True):
-        episode.obs = first
-        running[slot] = episode
+        for ended in slots.step(policies.actor, params):
+            results[:, ended.lane, ended.number] = (ended.total, ended.success, ended.length)
+        slots.fill(waiting)
+    return Rollouts(*results, *slots.seconds.values())
 
 
 def start_seed(eval_seed: int, episode: int) -> int:
-    """The seed of an episode's start; hashed, to differ from data collected with seeds 0, 1, ..."""
+    """The seed of an episode's start: a hash, so that it is none of the data's seeds 0, 1, ..."""
     return int(np.random.SeedSequence([eval_seed, episode]).generate_state(1)[0])
 
 
-def _advance(
-    episode: _Episode,
-    obs: np.ndarray,
-    reward: float,
-    terminated: bool,
-    truncated: bool,
-    success: bool,
-) -> bool:
-    """Adds one step to the episode; returns whether it was the last."""
-    episode.obs = obs
-    episode.total += float(reward)
-    episode.success |= bool(success)
-    episode.length += 1
-    return bool(terminated or truncated)
+@dataclasses.dataclass
+class _Running:
+    """An episode under way: whose it is, its last observation, and its sums so far."""
+
+    lane: int
+    seed: int
+    number: int
+    obs: np.ndarray = dataclasses.field(init=False)
+    length: int = 0
+    total: float = 0.0
+    success: bool = False
 
 
-def _require_finite(what: str, values: np.ndarray, episodes: Sequence[_Episode]) -> None:
+class _Slots:
+    """The simulators of a pool, with the episodes that run in them and the seconds they took."""
+
+    def __init__(self, pool: EnvPool, eval_seed: int):
+        self._pool = pool
+        self._eval_seed = eval_seed
+        self.running: dict[int, _Running] = {}
+        self.seconds = {'act': 0.0, 'env': 0.0}
+
+    def fill(self, waiting: deque[_Running]) -> None:
+        """Starts waiting episodes in the free slots."""
+        free = [slot for slot in range(self._pool.num_envs) if slot not in self.running]
+        new = {slot: waiting.popleft() for slot in free[: len(waiting)]}
+        if not new:
+            return
+        with self._timed('env'):
+            seeds = [start_seed(self._eval_seed, episode.number) for episode in new.values()]
+            starts = self._pool.reset(list(new), seeds)
+        for episode, obs in zip(new.values(), starts, strict=True):
+            episode.obs = obs
+        self.running |= new
+
+    def step(self, actor: Actor, params: Params) -> list[_Running]:
+        """Takes one step in all running episodes; returns those that it ended."""
+        slots, now = list(self.running), list(self.running.values())
+        with self._timed('act'):
+            obs = np.stack([episode.obs for episode in now])
+            _require_finite('observation', obs, now)
+            indices = [(e.lane, e.seed, e.number, e.length) for e in now]
+            lane, seed, number, length = zip(*indices, strict=True)
+            actions = actor(params, lane, seed, number, length, obs)
+            _require_finite('action', actions, now)
+        with self._timed('env'):
+            steps = self._pool.step(slots, actions)
+            _require_finite('reward', steps.reward, now)
+        for i, episode in enumerate(now):
+            episode.obs = steps.obs[i]
+            episode.total += float(steps.reward[i])
+            episode.success |= bool(steps.success[i])
+            episode.length += 1
+        over = steps.terminated | steps.truncated
+        return [self.running.pop(slot) for slot, last in zip(slots, over, strict=True) if last]
+
+    @contextlib.contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        """Adds the seconds spent inside to `seconds[what]`."""
+        began = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - began
+
+
+def _require_finite(what: str, values: np.ndarray, episodes: Sequence[_Running]) -> None:
     """Raises FloatingPointError for the first row of `values` that is not finite."""
     finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     if not finite.all():
@@ -156,11 +178,3 @@ def _require_finite(what: str, values: np.ndarray, episodes: Sequence[_Episode])
         raise FloatingPointError(
             f'{what} not finite: seed {bad.seed}, episode {bad.number}, step {bad.length}'
         )
-
-
-@contextlib.contextmanager
-def _timed(clock: dict[str, float], name: str) -> Iterator[None]:
-    """Adds the seconds spent inside to `clock[name]`."""
-    begin = time.perf_counter()
-    yield
-    clock[name] += time.perf_counter() - begin

@@ -1,4 +1,4 @@
-"""Films of an episode."""
+"""Films an episode."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +16,24 @@ def record_video(
     *,
     seed: int = 0,
 ) -> float:
-    """Films one episode of `policy(obs [O]) -> action [A]`; returns the episode's return.
+    """Films one episode of `policy(obs [O]) -> action [A]`.
 
-    The suffix of `path` chooses the format (.gif or .mp4); `env` renders in mode 'rgb_array'.
-    Raises UserError where writing .mp4 lacks its encoder.
+    Args:
+        policy: acts, NumPy to NumPy.
+        env: an environment with `render_mode='rgb_array'`.
+        path: the film to write; its suffix, .gif or .mp4, is the format.
+        seed: draws the start of the episode.
+
+    Returns:
+        The episode's return, without a discount.
+
+    Raises:
+        UserError: no encoder for the suffix is installed.
     """
-    import imageio.v2 as imageio  # only films need it
+    import imageio.v2 as imageio  # a quarter of a second, needed for films alone
 
     fps = env.metadata.get('render_fps', 30)
-    # A gif is told how many milliseconds a frame lasts, a video how many frames a second has.
+    # The encoders want milliseconds per frame for a gif, and frames per second for a video.
     speed = {'duration': 1000 / fps} if Path(path).suffix == '.gif' else {'fps': fps}
     try:
         writer = imageio.get_writer(path, **speed)

@@ -1,8 +1,8 @@
-"""The mazes: maps of the evaluation, where their goals lie, ways in them.
+"""Mazes: the maps of the evaluation, the positions of their goals, and shortest ways.
 
-Two frames. gymnasium-robotics' (`pointmaze`, `antmaze`) has its origin in the middle of the map,
-and y falls with the row. D4RL's own (`d4rl-antmaze`) has it in the centre of the start cell `r`,
-and y grows with the row: its mazes are gymnasium-robotics' mirrored.
+There are two frames. In gymnasium-robotics' (`pointmaze`, `antmaze`) the origin is the middle of
+the map, and y falls as the row grows. In D4RL's own (`d4rl-antmaze`) the origin is the centre of
+the start cell `r`, and y grows with the row: its mazes mirror those of gymnasium-robotics.
 """
 
 import collections
@@ -11,9 +11,9 @@ from collections.abc import Collection
 import numpy as np
 
 CELL = {'pointmaze': 1.0, 'antmaze': 4.0, 'd4rl-antmaze': 4.0}  # family -> metres per cell
-# Family -> metres from the goal within which the simulator counts a success.
+# Family -> the largest distance from the goal, in metres, that the simulator counts as success.
 REACHED = {'pointmaze': 0.45, 'antmaze': 0.45, 'd4rl-antmaze': 0.5}
-# D4RL's goal lies beyond the centre of its cell, by U(0, 1) + U(0, 0.5) m in x and in y; its mean:
+# D4RL adds U(0, 1) + U(0, 0.5) metres to the centre of the goal's cell, in x and in y. The mean:
 D4RL_GOAL_OFFSET = 0.75
 
 Map = list[list[int | str]]
@@ -21,14 +21,15 @@ Cell = tuple[int, int]  # row and column
 
 
 def _maze(*rows: str) -> Map:
+    """The map that the rows draw: `#` is a wall, `.` a free cell."""
     return [[{'#': 1, '.': 0}.get(cell, cell) for cell in row] for row in rows]
 
 
-# Start `r` and goal `g` of the evaluation. Medium and large: as in Minari's evaluation specs.
+# `r` and `g` are the evaluation's start and goal. Medium and large are Minari's evaluation specs.
 MAPS = {
     'umaze': _maze('#####', '#r..#', '###.#', '#g..#', '#####'),
-    # The script that made Minari's umaze sets mirrors the walls in its evaluation spec, so that
-    # nothing learnt from the data could serve there. Here: the data's own maze, start and goal.
+    # Minari's evaluation spec of umaze mirrors the walls of the maze in its data, so that nothing
+    # learnt from the data could serve there. This is the maze, start and goal of the data.
     'antmaze-umaze': _maze('#####', '#g..#', '###.#', '#r..#', '#####'),
     'medium': _maze(
         '########',
@@ -55,9 +56,9 @@ MAPS = {
 
 
 def goal_xy(maze_map: Map, family: str) -> np.ndarray:
-    """Position of the evaluation's goal in the simulator's coordinates, metres, float64 `[2]`.
+    """Position of the evaluation's goal in the simulator's frame, in metres, float64 `[2]`.
 
-    The centre of the map's `g` cell; in D4RL's frame the mean of where its goal is drawn.
+    It is the centre of the map's `g` cell; in D4RL's frame, the mean of D4RL's random goals.
     """
     maze, size = np.array(maze_map, dtype=object), CELL[family]
     row, column = np.argwhere(maze == 'g')[0]
@@ -71,7 +72,10 @@ def goal_xy(maze_map: Map, family: str) -> np.ndarray:
 
 
 def way_to(target: Cell, cells: Collection[Cell]) -> dict[Cell, Cell]:
-    """For each of the free `cells` the next one on a shortest way to `target`, breadth first."""
+    """Maps each free cell to the next one on a shortest way to `target`, breadth first.
+
+    Cells that cannot reach `target` are left out; `target` maps to itself.
+    """
     ahead, queue = {target: target}, collections.deque([target])
     while queue:
         i, j = queue.popleft()

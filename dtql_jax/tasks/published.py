@@ -1,13 +1,14 @@
 """The published benchmark tasks: D4RL's, from Minari or from D4RL's own files, and OGBench's.
 
-A name without a version is the data's modern edition, Minari's; D4RL's spelling with its version is
-D4RL's own file in the simulator that stands closest to the one it was recorded in; OGBench's names
-are OGBench's. What each simulator was checked against is in docs/data.md.
+A name without a version means Minari's edition of the data. A name with D4RL's version means D4RL's
+own file, evaluated in the simulator closest to the one that recorded it. OGBench's tasks have
+OGBench's names. docs/data.md tells how each simulator was validated.
 
-Worker processes import this module, so that it must stay light: no jax.
+Worker processes import this module, so it imports no jax.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from dtql_jax.tasks.mazes import MAPS
 from dtql_jax.tasks.task import Task
@@ -15,7 +16,7 @@ from dtql_jax.tasks.task import Task
 D4RL_URL = 'http://rail.eecs.berkeley.edu/datasets/offline_rl'
 OGBENCH_URL = 'https://rail.eecs.berkeley.edu/datasets/ogbench'
 
-# D4RL's returns of a random and an expert policy, which score 0 and 100.
+# D4RL's returns of a random and an expert policy, which score 0 and 100, by robot or hand.
 RANGES = {
     'halfcheetah': (-280.178953, 12135.0),
     'hopper': (-20.272305, 3234.3),
@@ -26,7 +27,7 @@ RANGES = {
     'relocate': (-6.425911, 4233.877797728884),
 }
 ROBOTS = {'halfcheetah': 'HalfCheetah', 'hopper': 'Hopper', 'walker2d': 'Walker2d'}
-# Name of a maze in D4RL's files, and the horizon of its evaluation.
+# size -> (the maze's name in D4RL's files, the horizon of its evaluation)
 ANTMAZES = {'umaze': ('u-maze', 700), 'medium': ('big-maze', 1000), 'large': ('hardest-maze', 1000)}
 # kind -> (gymnasium-robotics' environment, many starts, many goals)
 ANTMAZE_KINDS = {
@@ -37,7 +38,7 @@ ANTMAZE_KINDS = {
     'large-play': ('Large', True, False),
     'large-diverse': ('Large_Diverse_GR', True, True),
 }
-KITCHENS = {  # kind -> (D4RL's file, what is to be done)
+KITCHENS = {  # kind -> (D4RL's file, the kitchen's tasks that must be completed)
     'complete': (
         'mini_kitchen_microwave_kettle_light_slider-v0',
         ('microwave', 'kettle', 'light switch', 'slide cabinet'),
@@ -53,7 +54,7 @@ KITCHENS = {  # kind -> (D4RL's file, what is to be done)
 }
 _NAVIGATE, _STITCH = ('navigate', 'stitch'), ('navigate', 'stitch', 'explore')
 _PLAY = ('play', 'noisy')
-# environment -> (horizon, kinds of data, row of the agents' tables)
+# environment -> (horizon, kinds of data, `Task.group`)
 OGBENCH = {
     'pointmaze-medium': (1000, _NAVIGATE, 'ogbench-maze'),
     'pointmaze-large': (1000, _NAVIGATE, 'ogbench-maze'),
@@ -81,7 +82,7 @@ OGBENCH = {
 
 
 def published() -> Iterator[Task]:
-    """Every task; of those that share a base, the default comes first."""
+    """All tasks. Of those that share a base, the default comes first."""
     yield from _pointmazes()
     yield from _antmazes()
     yield from _locomotion()
@@ -113,7 +114,7 @@ def _pointmazes() -> Iterator[Task]:
 
 
 def _antmazes() -> Iterator[Task]:
-    shared = {
+    shared: dict[str, Any] = {
         'obs_keys': ('achieved_goal', 'observation'),
         'success_ends': True,
         'score_range': (0.0, 1.0),
@@ -154,7 +155,7 @@ def _antmazes() -> Iterator[Task]:
 
 def _locomotion() -> Iterator[Task]:
     for robot, env in ROBOTS.items():
-        shared = {'family': 'mujoco', 'score_range': RANGES[robot], 'horizon': 1000}
+        shared: dict[str, Any] = {'family': 'mujoco', 'score_range': RANGES[robot], 'horizon': 1000}
         for level in ('medium', 'expert', 'medium-expert'):
             sets = tuple(f'mujoco/{robot}/{part}-v0' for part in level.split('-'))
             yield Task(f'{robot}-{level}', sets, env_id=f'{env}-v5', **shared)
@@ -162,7 +163,7 @@ def _locomotion() -> Iterator[Task]:
             yield Task(
                 f'{robot}-{level}-v2',
                 (f'{D4RL_URL}/gym_mujoco_v2/{robot}_{level.replace("-", "_")}-v2.hdf5',),
-                env_id=f'{env}-v4',  # the model that v2 had; v5 changed parts of it
+                env_id=f'{env}-v4',  # has v2's model; v5 changed parts of it
                 source='d4rl',
                 caveat=f"{env}-v4 stands in for D4RL's {env}-v2; not compared with D4RL's file",
                 **shared,
@@ -172,7 +173,7 @@ def _locomotion() -> Iterator[Task]:
 def _adroit() -> Iterator[Task]:
     for hand, horizon in (('pen', 100), ('door', 200), ('hammer', 200), ('relocate', 200)):
         env_id = f'AdroitHand{hand.capitalize()}-v1'
-        shared = {
+        shared: dict[str, Any] = {
             'family': 'adroit',
             'env_id': env_id,
             'score_range': RANGES[hand],
@@ -191,18 +192,18 @@ def _adroit() -> Iterator[Task]:
 
 
 def _kitchens() -> Iterator[Task]:
-    shared = {
+    shared: dict[str, Any] = {
         'family': 'kitchen',
         'score_range': (0.0, 4.0),
         'horizon': 280,
         'eval_episodes': 100,
     }
-    for kind, (file, tasks) in KITCHENS.items():
+    for kind, (file, subtasks) in KITCHENS.items():
         yield Task(
             f'kitchen-{kind}',
             (f'D4RL/kitchen/{kind}-v2',),
             env_id='FrankaKitchen-v1',
-            env_kwargs={'tasks_to_complete': list(tasks)},
+            env_kwargs={'tasks_to_complete': list(subtasks)},
             obs_keys=('observation',),
             **shared,
         )
@@ -210,7 +211,7 @@ def _kitchens() -> Iterator[Task]:
             f'kitchen-{kind}-v0',
             (f'{D4RL_URL}/kitchen/{file}.hdf5',),
             env_id='dtql_jax.tasks.simulators:D4RLKitchen-v0',
-            env_kwargs={'tasks': list(tasks)},
+            env_kwargs={'tasks': list(subtasks)},
             source='d4rl',
             caveat="FrankaKitchen-v1 with D4RL's observation; not compared with D4RL's file",
             **shared,
@@ -218,18 +219,18 @@ def _kitchens() -> Iterator[Task]:
 
 
 def _ogbench() -> Iterator[Task]:
-    for env, (horizon, kinds, settings) in OGBENCH.items():
+    for env, (horizon, kinds, group) in OGBENCH.items():
         for kind in kinds:
-            for task in ('', *(f'-task{i}' for i in range(1, 6))):
+            for suffix in ('', *(f'-task{i}' for i in range(1, 6))):
                 yield Task(
-                    f'{env}-{kind}-singletask{task}-v0',
+                    f'{env}-{kind}-singletask{suffix}-v0',
                     (f'{OGBENCH_URL}/{env}-{kind}-v0.npz',),
                     'ogbench',
-                    f'ogbench:{env}-singletask{task}-v0',
+                    f'ogbench:{env}-singletask{suffix}-v0',
                     score_range=(0.0, 1.0),
                     scored='success',
                     horizon=horizon,
                     eval_episodes=50,
                     source='ogbench',
-                    settings=settings,
+                    group=group,
                 )

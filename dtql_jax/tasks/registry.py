@@ -1,13 +1,14 @@
-"""The task registry, and a task's environment.
+"""The registry of tasks: the published ones, and those that users register.
 
-A task (`task.Task`) says which data one trains on, which simulator goes with them, and what success
-means. `published` has those of the benchmarks; `register` adds one's own.
+A `Task` names the data that an agent learns from, the simulator that goes with them, and what
+counts as success.
 
-Worker processes import this module, so it must stay light: no jax.
+Worker processes import this module, so it imports no jax.
 """
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from dtql_jax.tasks.published import published
@@ -20,12 +21,21 @@ TASKS: dict[str, Task] = {task.name: task for task in published()}
 
 
 def register_task(task: Task) -> Task:
-    """Add a task of your own under `task.name`; raises UserError if the name is taken.
+    """Registers a task of your own under `task.name`.
 
     ```python
     register_task(Task('my-hopper', ('me/my-hopper-v0',), env_id='Hopper-v5', horizon=1000))
     register_task(dataclasses.replace(TASKS['pointmaze-umaze'], name='u', datasets=('me/u-v0',)))
     ```
+
+    Args:
+        task: the task. Its `datasets` may be empty where `run` is given arrays.
+
+    Returns:
+        `task`.
+
+    Raises:
+        UserError: the name is taken.
     """
     if task.name in TASKS:
         raise UserError(f'there is a task {task.name!r} already: register yours under another name')
@@ -36,47 +46,81 @@ def register_task(task: Task) -> Task:
 def resolve(
     name: str, source: str | None = None, dataset_path: str | None = None
 ) -> tuple[Task, str | None]:
-    """Task of a name, and one line to tell the user where the data are not what the name suggests.
+    """Finds the task of a name.
 
-    A registered name is that task; a D4RL name without its version the default of those that share
-    it; `minari:<dataset id or folder>` own data. `source` asks for the same task from another
-    source. Without it the format of `dataset_path` decides, where the name leaves it open. Raises
-    UserError with the nearest names, or with the sources and versions that there are.
+    Args:
+        name: a registered name; a D4RL name without its version, which resolves to its default
+            version; or `minari:<dataset id or folder>` for data of your own.
+        source: the source that the data must come from; one of `task.SOURCES`.
+        dataset_path: a file of data. Its format decides the source where `name` and `source` do
+            not.
+
+    Returns:
+        The task, and a note for the user where its data are not those that the name suggests.
+
+    Raises:
+        UserError: the name or the source is unknown, or several versions fit.
     """
     if source is not None and source not in SOURCES:
         raise UserError(f'`source`={source}: there are {", ".join(SOURCES)}')
     if name.startswith('minari:'):
-        dataset = name.removeprefix('minari:')
-        if not re.fullmatch(r'\S+', dataset) or source not in (None, 'minari'):
-            raise UserError(f'{name!r} names no dataset: write minari:<dataset id>')
-        return Task(name, (dataset,)), None
-    asked = TASKS.get(name)
-    same = [task for task in TASKS.values() if task.base == (asked.base if asked else name)]
+        return _own_data(name, source), None
+    registered = TASKS.get(name)
+    same = [t for t in TASKS.values() if t.base == (registered.base if registered else name)]
     if not same:
-        names = dict.fromkeys(known for task in TASKS.values() for known in (task.base, task.name))
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        raise UserError(
-            f'unknown task {name!r}; nearest: {", ".join(near or list(TASKS)[:3])} '
-            '(--list has all; minari:<dataset id> takes your own)'
-        )
-    if source is None and dataset_path is not None and (asked is None or asked.base == name):
-        # The name leaves open whose data they are, and a file tells.
-        source = FORMATS.get(Path(dataset_path).suffix)
-        source = source if source in {task.source for task in same} else None
+        raise _unknown(name)
     if source is None:
-        source = (asked or same[0]).source
-    if not (fitting := [task for task in same if task.source == source]):
-        there = ', '.join(f'`source`={s}' for s in dict.fromkeys(task.source for task in same))
-        raise UserError(f'{name} does not come from {source}: there is {there}')
-    if asked in fitting:
-        return asked, None
+        source = _default_source(name, registered, same, dataset_path)
+    fitting = [task for task in same if task.source == source]
+    if registered is not None and registered in fitting:
+        return registered, None
+    task = _only(fitting, name, source, same)
+    return task, _note(name, task) if registered and source == 'minari' else None
+
+
+def _own_data(name: str, source: str | None) -> Task:
+    """The task of `minari:<dataset id or folder>`."""
+    dataset = name.removeprefix('minari:')
+    if not re.fullmatch(r'\S+', dataset) or source not in (None, 'minari'):
+        raise UserError(f'{name!r} names no dataset: write minari:<dataset id>')
+    return Task(name, (dataset,))
+
+
+def _unknown(name: str) -> UserError:
+    """The error for a name that no task has, with the nearest names."""
+    names = dict.fromkeys(known for task in TASKS.values() for known in (task.base, task.name))
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return UserError(
+        f'unknown task {name!r}; nearest: {", ".join(near or list(TASKS)[:3])} '
+        '(dtql list shows all; minari:<dataset id> takes your own)'
+    )
+
+
+def _default_source(
+    name: str, registered: Task | None, same: Sequence[Task], dataset_path: str | None
+) -> str:
+    """The source where the user names none: the file's if the name has no version."""
+    if dataset_path is not None and (registered is None or registered.base == name):
+        by_format = FORMATS.get(Path(dataset_path).suffix)
+        if by_format is not None and by_format in {task.source for task in same}:
+            return by_format
+    return (registered or same[0]).source
+
+
+def _only(fitting: Sequence[Task], name: str, source: str, same: Sequence[Task]) -> Task:
+    """The one task of `fitting`; raises UserError where there is none, or more than one."""
+    if not fitting:
+        sources = ', '.join(f'`source`={s}' for s in dict.fromkeys(task.source for task in same))
+        raise UserError(f'{name} does not come from {source}: there is {sources}')
     if len(fitting) > 1:
         names = ' or '.join(f'`env`={task.name}' for task in fitting)
         raise UserError(f'{name}: D4RL has several versions; name one: {names}')
-    (task,) = fitting
-    if asked is None or source != 'minari':
-        return task, None
-    return task, (
+    return fitting[0]
+
+
+def _note(name: str, task: Task) -> str:
+    """The note for a D4RL name that Minari's data serve."""
+    return (
         f'{name}: served by {" + ".join(task.datasets)} (from Minari, {task.env_id}), other data '
         "than D4RL's, so that scores do not compare with published D4RL scores"
     )

@@ -1,4 +1,4 @@
-"""Which gymnasium spaces can be learnt on, and the order in which observations are flattened."""
+"""The gymnasium spaces that agents can use, and the order in which observations are flattened."""
 
 from typing import Any
 
@@ -9,23 +9,28 @@ from dtql_jax.types import UserError
 
 
 def pick(obs: Any, path: tuple[str, ...]) -> np.ndarray:
-    """Array at `path` of a nested observation."""
+    """The array at `path` of a nested observation."""
     for key in path:
         obs = obs[key]
     return obs
 
 
 def leaf_paths(space: gym.Space, keys: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Path of each array of an observation in flattening order; `[()]` for a Box.
+    """Paths of the arrays of an observation, in flattening order; `[()]` for a Box.
 
-    Raises UserError for a missing key and for a space that is no array of numbers.
+    Args:
+        space: the observation space.
+        keys: the keys of a Dict that are used, in order; all of them, sorted, if empty.
+
+    Raises:
+        UserError: the space lacks a key, or holds something other than a Box.
     """
     if isinstance(space, gym.spaces.Box) and not keys:
         return [()]
     if not isinstance(space, gym.spaces.Dict):
         raise UserError(
-            f'observations of type {type(space).__name__} cannot be used: there must be a '
-            'Box without, or a Dict with Task.obs_keys that name boxes'
+            f'observations of type {type(space).__name__} cannot be used: they must be a Box, or a '
+            'Dict whose keys in Task.obs_keys are boxes'
         )
     missing = [key for key in keys if key not in space.spaces]
     if missing:
@@ -41,12 +46,20 @@ def leaf_paths(space: gym.Space, keys: tuple[str, ...] = ()) -> list[tuple[str, 
 
 
 def flatten(obs: Any, paths: list[tuple[str, ...]]) -> np.ndarray:
-    """The arrays at `paths` of an observation as one vector, float32 `[O]`."""
+    """The arrays at `paths` of an observation as one float32 vector `[O]`."""
     return np.concatenate([np.ravel(pick(obs, path)) for path in paths], dtype=np.float32)
 
 
 def action_bound(space: gym.Space, owner: str) -> float:
-    """`max_action` of the box `[-max_action, max_action]^A`; UserError for any other space."""
+    """The `max_action` of the action box `[-max_action, max_action]^A`.
+
+    Args:
+        space: the action space.
+        owner: the task or dataset that the error names.
+
+    Raises:
+        UserError: the space is no such box.
+    """
     if not isinstance(space, gym.spaces.Box):
         raise UserError(
             f'{owner}: actions of type {type(space).__name__}; only a Box can be learnt'

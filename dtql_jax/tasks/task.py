@@ -1,28 +1,29 @@
-"""`Task`: what one trains on and is evaluated in.
+"""`Task`: the data that an agent learns from, and the environment that it is evaluated in.
 
-How observations become one float32 vector: a Box as it is; of a Dict the keys in `Task.obs_keys`,
-in that order; without `obs_keys` every key in sorted order, nested dicts depth first.
+Observations become one float32 vector. A Box is used as it is. Of a Dict, the keys in
+`Task.obs_keys` are concatenated in that order; without `obs_keys`, all keys in sorted order, nested
+dicts depth first.
 
-How mazes treat the goal, by `Task.goal`:
+`Task.goal` says how a maze treats its goal:
 
-* `'relabel'` (default with Minari's sets, and D4RL's convention): the goal is no part of the
-  observation. Evaluation has one fixed goal, and every reward is recomputed against it: 1 if the
-  position after the action lies within `mazes.REACHED` of it, else 0.
-* `'observe'`: the goal of each episode is appended to the observation, and rewards, as recorded,
-  mean that goal.
+* `'relabel'` (default with Minari's sets, and D4RL's convention): the observation leaves the goal
+  out. Evaluation has one fixed goal. Every reward is recomputed for that goal: 1 if the position
+  after the action lies within `mazes.REACHED` of it, else 0.
+* `'observe'`: each episode's goal is appended to the observation. Rewards are those recorded, which
+  refer to that goal.
 * `'recorded'` (default with D4RL's own files, which hold no goal): rewards and ends are those of
-  the file, computed by D4RL against the goal of its evaluation; the simulator draws its goal as
-  D4RL's does, around one cell.
+  the file, which D4RL computed for the goal of its evaluation. The simulator draws its goal around
+  one cell, as D4RL's does.
 
-With `Task.success_ends` the return ends where the goal is reached (mask 0 in the data, termination
-in the environment); without, the episode goes on and collects reward there until its time-out.
+With `Task.success_ends` the return ends at the goal: the data have mask 0 there, and the
+environment terminates. Without it the episode goes on and collects reward until its time-out.
 
-Why the default: Minari's antmaze episodes stay at their goal, each at its own, and IQL with D4RL's
-settings is reported to fail on them (Farama-Foundation/Minari issue 296). Relabelled, every
-trajectory teaches the one task that is evaluated, as in D4RL. Scores still do not compare with
-D4RL's: the data differ.
+Why `'relabel'` is the default: in Minari's antmaze episodes the ant stays at its goal, and each
+episode has its own goal. IQL with D4RL's settings is reported to fail on them
+(Farama-Foundation/Minari issue 296). Relabelled, every trajectory teaches the one task that is
+evaluated, as in D4RL. Scores still do not compare with D4RL's, because the data differ.
 
-Worker processes import this module, so it must stay light: no jax.
+Worker processes import this module, so it imports no jax.
 """
 
 import dataclasses
@@ -30,6 +31,7 @@ import re
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dtql_jax.tasks.mazes import CELL, goal_xy
 from dtql_jax.types import UserError
@@ -40,14 +42,16 @@ GOALS = ('observe', 'relabel', 'recorded')
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What one trains on and is evaluated in: plain data, so that it travels to other processes.
+    """What an agent learns from and is evaluated in. Plain data, so that workers can receive it.
 
-    Raises UserError for a combination that has no meaning.
+    Raises:
+        UserError: fields contradict each other, such as a `goal` outside a maze.
     """
 
     name: str
-    # Minari ids, their folders, or files (.hdf5, .npz) by path or address; joined in order.
-    datasets: tuple[str, ...]
+    # Minari ids, Minari folders, or files (.hdf5, .npz) by path or URL, joined in order. Empty for
+    # a task whose data are given as arrays.
+    datasets: tuple[str, ...] = ()
     family: str = 'custom'  # 'custom', 'mujoco', a maze of `mazes.CELL`, ...
     env_id: str | None = None  # None: the evaluation environment that the first dataset records
     env_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
@@ -55,15 +59,19 @@ class Task:
     goal: str = 'none'
     success_ends: bool = False
     score_range: tuple[float, float] | None = None  # the values that score 0 and 100
-    scored: str = 'return'  # what is normalised by it: 'return' or 'success'
+    scored: str = 'return'  # the value that is scored: 'return' or 'success'
     horizon: int | None = None  # steps of an episode; None: the environment's own limit
     eval_episodes: int = 10
-    collect: str | None = None  # the embedded collector that makes the dataset where it is absent
+    collect: str | None = None  # the collector that makes an absent dataset
     source: str = 'minari'
-    settings: str = ''  # a group of tasks that share a row of the agents' tables
-    caveat: str = ''  # why scores do not compare with others of that name: said with each result
+    group: str = ''  # tasks of one group share a row of the agents' tables
+    caveat: str = ''  # why scores do not compare with others of this name; shown with each result
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        if isinstance(self.datasets, str):
+            raise UserError(
+                f'{self.name}: datasets={self.datasets!r}: give a tuple, ({self.datasets!r},)'
+            )
         maze = self.family in CELL
         if self.goal not in (GOALS if maze else ('none',)):
             cure = "'observe' or 'relabel'" if maze else "'none' (only mazes have goals)"
@@ -80,22 +88,23 @@ class Task:
 
     @property
     def base(self) -> str:
-        """The name that tasks share which differ in their source only: D4RL's without version."""
+        """The name without D4RL's version; tasks that differ only in their source share it."""
         return re.sub(r'-v\d+$', '', self.name) if self.source == 'd4rl' else self.name
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """Names of its row in an agent's table; the first that the table has counts.
+        """Names of the task's row in an agent's table; the first that the table has is used.
 
-        Its name, its base, what the five tasks of an OGBench set share, its group, its family.
+        They are its name, its base, the name that the five tasks of an OGBench set share, its
+        group, and its family.
         """
         shared = re.sub(r'-task\d(?=-v\d+$)', '', self.name)
-        names = (self.name, self.base, shared, self.settings, self.family)
+        names = (self.name, self.base, shared, self.group, self.family)
         return tuple(name for name in dict.fromkeys(names) if name)
 
     @property
     def observed_keys(self) -> tuple[str, ...]:
-        """Keys of a Dict observation in flattening order; empty: all, sorted."""
+        """Keys of a Dict observation in flattening order; empty: all keys, sorted."""
         return (*self.obs_keys, 'desired_goal') if self.goal == 'observe' else self.obs_keys
 
     @property
@@ -106,13 +115,18 @@ class Task:
 
     @property
     def tells_success(self) -> bool:
-        """Whether an episode of its environment succeeds or fails."""
+        """Whether episodes of its environment report success."""
         return self.goal != 'none' or self.scored == 'success'
 
-    def score(self, returns, success=None):
-        """Normalised score, 100 * (x - low) / (high - low); None without a score range.
+    def score(self, returns: ArrayLike, success: ArrayLike | None = None) -> np.ndarray | None:
+        """`100 * (x - low) / (high - low)`, the normalised score.
 
-        x is the return, or with `scored='success'` whether the episode succeeded.
+        Args:
+            returns: undiscounted returns, which are `x` where `scored` is 'return'.
+            success: whether the episodes succeeded, which is `x` where `scored` is 'success'.
+
+        Returns:
+            The scores, shaped like `x`; None for a task without a score range.
         """
         if self.score_range is None:
             return None
@@ -122,10 +136,13 @@ class Task:
 
 
 def adjust(task: Task, **settings: Any) -> Task:
-    """Copy of `task` with `goal` and/or `success_ends` changed.
+    """Copies `task` with another `goal`, another `success_ends`, or both.
 
-    Where an episode goes on at the goal, returns count steps: the score range, which is meant for
-    0 or 1, is dropped. Raises UserError for other names and for values without meaning.
+    The score range holds for returns of 0 or 1. Where an episode goes on at the goal, returns count
+    steps, so the copy has no score range.
+
+    Raises:
+        UserError: a name is neither `goal` nor `success_ends`, or the task cannot have the value.
     """
     unknown = sorted(set(settings) - {'goal', 'success_ends'})
     if unknown:

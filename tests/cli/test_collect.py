@@ -1,7 +1,5 @@
-"""`experiments/collect.py`: what it refuses, how it is stopped and goes on, what it collects."""
+"""`dtql collect`: what it refuses, how it is stopped and goes on, what it collects."""
 
-import dataclasses
-import importlib.util
 import json
 import os
 import signal
@@ -10,34 +8,21 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import minari
 import numpy as np
 import pytest
 
 import dtql_jax
-from dtql_jax.collect.trained import trained
-from dtql_jax.collect.write import collect_pointmaze
-from dtql_jax.data import load
-from dtql_jax.report.console import Console
-from dtql_jax.tasks.env import make_env
+from dtql_jax.cli.collect import main
+from dtql_jax.data.load import load, with_dataset
 from dtql_jax.tasks.registry import TASKS
 from tests.helpers.same_sets import assert_same
+from tests.helpers.tiny_run import collect_umaze, train_tiny_run
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
-PATH = Path(__file__).parent.parent / 'experiments' / 'collect.py'
+PATH = Path(__file__).parents[2] / 'experiments' / 'collect.py'  # an entry to the same command
 LIMIT_S = 120
-
-
-def script():
-    spec = importlib.util.spec_from_file_location('experiments_collect', PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-COLLECT = script()
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +34,7 @@ def root(tmp_path, monkeypatch):
 
 
 def collect(*arguments):
-    return COLLECT.main(['collect', *map(str, arguments)])
+    return main(['collect', *map(str, arguments)])
 
 
 # What is refused.
@@ -60,10 +45,10 @@ MISTAKES = {
         ['--env=hopper-medium'],
         'hopper-medium: only pointmazes have a behaviour of their own; name a policy: --policy=RUN',
     ),
-    'no file': (['--policy=nowhere'], '--policy=nowhere: no such file, nor the folder of a run'),
+    'no file': (['--policy=nowhere'], '--policy=nowhere: there is no such file or folder'),
     'no run': (['--policy=.'], '. is no run folder (no config.json): check the path'),
     'no npz': ([f'--policy={__file__}', '--env=antmaze-umaze-v2'], 'not an npz file of plain'),
-    'noise': (['--noise=0.1'], '--noise=0.1: wandering has its own noise: drop the flag'),
+    'noise': (['--noise=0.1'], '--noise=0.1: wandering has its own noise: leave it out'),
     'negative noise': (['--noise=-1'], '--noise=-1.0: must be at least 0, and finite'),
     'infinite noise': (['--noise=inf'], '--noise=inf: must be at least 0, and finite'),
     'no number': (['--noise=nan'], '--noise=nan: must be at least 0, and finite'),
@@ -77,7 +62,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize('name', MISTAKES)
-def test_a_mistake_is_one_line_and_exit_code_2(name, capsys, root):
+def test_main__a_mistake_is_one_line_and_exit_code_2(name, capsys, root):
     arguments, message = MISTAKES[name]
     assert collect(*arguments) == 2
     error = capsys.readouterr().err
@@ -87,11 +72,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(name, capsys, root):
     assert not root.exists() or not list(root.iterdir())
 
 
-def test_an_existing_set_is_never_overwritten(root, capsys):
+def test_main__an_existing_set_is_never_overwritten(root, capsys):
     assert collect('--steps=600', '--workers=1') == 0
     output = capsys.readouterr().out
     assert 'collected dtql/pointmaze-umaze-v0: 600 steps, 2 episodes, in ' in output
-    assert output.endswith('train     python experiments/run.py --env=pointmaze-umaze\n')
+    assert output.endswith('train     dtql train --env=pointmaze-umaze\n')
     before = (root / 'dtql/pointmaze-umaze-v0/data/main_data.hdf5').read_bytes()
     assert collect('--steps=900', '--workers=1') == 2
     assert capsys.readouterr().err == (
@@ -101,11 +86,11 @@ def test_an_existing_set_is_never_overwritten(root, capsys):
     assert (root / 'dtql/pointmaze-umaze-v0/data/main_data.hdf5').read_bytes() == before
 
 
-def test_the_pointmazes_own_set_is_what_a_run_collects(root, capsys):
+def test_main__the_pointmazes_own_set_is_what_a_run_collects(root, capsys):
     """The same behaviour and seed: whoever comes first, a run has the same data."""
     assert collect('--steps=600', '--dataset=dtql/mine-v0') == 0
     assert '--env=pointmaze-umaze --dataset_path=' in capsys.readouterr().out
-    collect_pointmaze(TASKS['pointmaze-umaze'], 600)
+    collect_umaze(600)
     assert_same('dtql/mine-v0', 'dtql/pointmaze-umaze-v0')
 
 
@@ -131,7 +116,7 @@ def wait_for_shards(root, process, count):
 
 
 @pytest.mark.slow
-def test_a_collection_that_is_killed_and_stopped_ends_as_if_it_were_not(root):
+def test_main__a_collection_that_is_killed_and_stopped_ends_as_if_it_were_not(root):
     hidden = root / 'dtql' / '.collecting-big-v0'
     # SIGKILL to the process alone: its workers end by themselves.
     process = start()
@@ -150,8 +135,8 @@ def test_a_collection_that_is_killed_and_stopped_ends_as_if_it_were_not(root):
         send(process.pid, number)
         output, error = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 128 + number
-        assert error == 'stopped: what is finished is kept, the same command goes on with it\n'
-        assert 'going on with the ' in output
+        assert error == 'stopped: finished shards are kept; the same command continues\n'
+        assert 'continuing after ' in output
         assert len(list(hidden.glob('shard-*.npz'))) >= before + 1
     # Other settings are refused, the same go on.
     assert collect(*FLAGS, '--seed=1') == 2
@@ -166,30 +151,11 @@ def test_a_collection_that_is_killed_and_stopped_ends_as_if_it_were_not(root):
 
 @pytest.fixture(scope='module')
 def run_dir(tmp_path_factory, quick_compile):
-    """A run of two updates in a maze whose episodes are cut short."""
-    folder = tmp_path_factory.mktemp('run')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('MINARI_DATASETS_PATH', str(folder / 'sets'))
-        collect_pointmaze(TASKS['pointmaze-umaze'], 600)
-        dtql_jax.run(
-            {
-                'env': 'pointmaze-umaze',
-                'agent': 'iql',
-                'num_seeds': 1,
-                'steps': 2,
-                'batch_size': 8,
-                'eval_every': 2,
-                'eval_episodes': 1,
-                'settings': {'hidden': 8},
-            },
-            out=folder / 'run',
-            console=Console((folder / 'log.txt').open('w')),
-        )
-    return folder / 'run'
+    return train_tiny_run(tmp_path_factory.mktemp('run'))
 
 
 @pytest.mark.slow
-def test_a_trained_run_collects_and_a_run_trains_on_it(run_dir, root, capsys):
+def test_main__a_trained_run_collects_and_a_run_trains_on_it(run_dir, root, capsys):
     flags = [f'--policy={run_dir}', '--steps=900', '--noise=0.3']
     assert collect(*flags) == 0
     output = capsys.readouterr().out
@@ -197,7 +163,7 @@ def test_a_trained_run_collects_and_a_run_trains_on_it(run_dir, root, capsys):
     assert '900 steps of pointmaze-umaze, trained policy of dtql_jax' in output
     assert f'collected {name}: ' in output
     path = root / name
-    command = f'python experiments/run.py --env=pointmaze-umaze --dataset_path={path}\n'
+    command = f'dtql train --env=pointmaze-umaze --dataset_path={path}\n'
     assert output.endswith(command)
     dataset = minari.load_dataset(name)
     assert dataset.spec.total_steps >= 900
@@ -216,49 +182,17 @@ def test_a_trained_run_collects_and_a_run_trains_on_it(run_dir, root, capsys):
     assert evaluation.unwrapped.maze.maze_map == TASKS['pointmaze-umaze'].env_kwargs['maze_map']
     plan = {'env': 'pointmaze-umaze', 'dataset_path': str(path)}
     assert dtql_jax.run(plan, dry_run=True) is None
-    data = load(TASKS['pointmaze-umaze'], dataset_path=str(path))
+    data = load(with_dataset(TASKS['pointmaze-umaze'], path))
     assert data.card['transitions'] == dataset.spec.total_steps
     # By one process it would have been the same.
     assert collect(*flags, '--workers=1', '--dataset=dtql/one-v0') == 0
     assert_same(name, 'dtql/one-v0')
 
 
-def test_a_trained_policy_acts_as_load_policy_does(run_dir):
-    """On the simulator's own observations; IQL's draws nothing."""
-    behaviour = trained(run_dir, 0.0)
-    env, policy = behaviour.open()
-    obs, _ = env.reset(seed=1)
-    flat, _ = make_env(behaviour.task).reset(seed=1)
-    policy.begin(obs, np.random.default_rng(0))
-    np.testing.assert_array_equal(policy.act(obs), dtql_jax.load_policy(run_dir)(flat), strict=True)
-
-
-def test_each_step_of_each_episode_has_a_key_of_its_own(run_dir):
-    class Draws:
-        """An agent that acts at random."""
-
-        def precise(self, function):
-            return function
-
-        def act(self, acting, obs, key):
-            return jax.random.normal(key, (2,))
-
-    behaviour = dataclasses.replace(trained(run_dir, 0.0), agent=Draws())
-    env, policy = behaviour.open()
-    obs, _ = env.reset(seed=0)
-
-    def episode(seed):
-        policy.begin(obs, np.random.default_rng(seed))
-        return [policy.act(obs) for _ in range(5)]
-
-    first, other, again = episode(0), episode(1), episode(0)
-    np.testing.assert_array_equal(first, again)
-    assert len(np.unique([*first, *other], axis=0)) == 10
-
-
-def test_a_run_acts_in_its_own_task(run_dir, capsys):
+@pytest.mark.slow
+def test_main__a_run_acts_in_its_own_task(run_dir, capsys):
     assert collect(f'--policy={run_dir}', '--env=hopper-medium') == 2
     assert capsys.readouterr().err == (
         f'error: --env=hopper-medium: {run_dir} acts in pointmaze-umaze, in which it was trained: '
-        'drop the flag\n'
+        'leave out --env\n'
     )

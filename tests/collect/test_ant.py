@@ -37,7 +37,7 @@ def file(tmp_path):
     return write
 
 
-def test_the_network(file):
+def test_AntWalk__the_network(file):
     path = file()
     env, policy = ant_walk(TASK, path, 0.0).open()
     env.close()
@@ -75,7 +75,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize('name', MISTAKES)
-def test_a_file_that_holds_no_policy(name, file):
+def test_read_weights__a_file_that_holds_no_policy(name, file):
     changes, message = MISTAKES[name]
     path = file(**changes)
     with pytest.raises(UserError, match=message) as error:
@@ -85,27 +85,27 @@ def test_a_file_that_holds_no_policy(name, file):
 
 
 @pytest.mark.parametrize('content', [b'', b'no zip', b'PK\x03\x04 half a zip'])
-def test_a_file_that_is_no_npz(content, tmp_path):
+def test_read_weights__a_file_that_is_no_npz(content, tmp_path):
     (tmp_path / 'ant.npz').write_bytes(content)
     with pytest.raises(UserError, match=r'ant\.npz: not an npz file of plain arrays'):
         read_weights(tmp_path / 'ant.npz')
 
 
-def test_a_lone_array_is_no_policy(tmp_path):
+def test_read_weights__a_lone_array_is_no_policy(tmp_path):
     np.save(tmp_path / 'ant.npy', np.ones(3))
     with pytest.raises(UserError, match=r'ant\.npy: not an npz file of plain arrays'):
         read_weights(tmp_path / 'ant.npy')
 
 
-def test_an_ant_that_it_was_not_made_for(file):
+def test_ant_walk__refuses_an_ant_that_the_policy_was_not_made_for(file):
     # As long as there is a task of this name with gymnasium's ant.
-    with pytest.raises(UserError, match=r'five times as strong\): --env=antmaze-medium-play-v2$'):
+    with pytest.raises(UserError, match=r'five times as strong\): `env`=antmaze-medium-play-v2$'):
         ant_walk(TASKS['antmaze-medium-play'], file(), 0.2)
-    with pytest.raises(UserError, match=r'^hopper-medium: .* --env=antmaze-umaze-v2$'):
+    with pytest.raises(UserError, match=r'^hopper-medium: .* `env`=antmaze-umaze-v2$'):
         ant_walk(TASKS['hopper-medium'], file(), 0.2)
 
 
-def test_starts_and_goals_lie_in_free_cells(file):
+def test_AntWalk__starts_and_goals_lie_in_free_cells(file):
     env, policy = ant_walk(TASK, file(), 0.2).open()
     free = {(float(x), float(y)) for x, y in policy._maze.centres}
     # The start is the origin; x grows with the column, y with the row.
@@ -125,7 +125,7 @@ def test_starts_and_goals_lie_in_free_cells(file):
     env.close()
 
 
-def test_a_new_goal_is_drawn_where_one_is_reached(file):
+def test_AntWalk__draws_a_new_goal_where_one_is_reached(file):
     env, _ = ant_walk(TASK, file(), 0.2).open()
     ant = env.unwrapped
     env.reset(seed=0)
@@ -139,7 +139,7 @@ def test_a_new_goal_is_drawn_where_one_is_reached(file):
     env.close()
 
 
-def test_the_way_leads_round_the_wall(file):
+def test_AntWalk__the_way_leads_round_the_wall(file):
     env, policy = ant_walk(TASK, file(), 0.2).open()
     env.close()
     maze, at, way = policy._maze, np.array([0.0, 0.0]), []
@@ -156,7 +156,7 @@ def test_the_way_leads_round_the_wall(file):
     assert len(dict.fromkeys(way)) == 7
 
 
-def test_real_walks(tmp_path):
+def test_AntWalk__real_walks(tmp_path):
     if not SHARED.is_file():
         pytest.skip('no ../shared/policies beside the checkout')
     env, policy = ant_walk(TASK, SHARED, 0.2).open()

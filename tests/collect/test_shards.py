@@ -1,66 +1,18 @@
-"""Shards: which are played next, whole files, and the same episodes whoever plays them."""
+"""Shards: which are recorded next, whole files, and the same episodes whoever records them."""
 
 import dataclasses
 import subprocess
 import sys
 
-import gymnasium as gym
 import numpy as np
 import pytest
 
 from dtql_jax.collect import shards
-from dtql_jax.collect.base import Behaviour, record
+from dtql_jax.collect.base import record
 from dtql_jax.collect.shards import Shards, fill, shard_size
-from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 from tests.helpers import fake_env
-
-HORIZON = 12
-
-
-class Drift:
-    """Random actions about a direction that is drawn at the start of the episode."""
-
-    def begin(self, obs, rng):
-        self.rng, self.way = rng, rng.uniform(-0.5, 0.5, 2)
-
-    def act(self, obs):
-        return (self.way + self.rng.uniform(-0.5, 0.5, 2)).astype(np.float32)
-
-
-class Fixed:
-    """The same action always."""
-
-    def __init__(self, action):
-        self.action = np.full(2, action, np.float32)
-
-    def begin(self, obs, rng):
-        pass
-
-    def act(self, obs):
-        return self.action
-
-
-@dataclasses.dataclass(frozen=True)
-class Drifting(Behaviour):
-    """In episodes of 3 to 12 steps."""
-
-    env: type[gym.Env] = fake_env.Walk
-    action: float | None = None
-
-    algorithm = description = 'drift'
-
-    def settings(self):
-        return {}
-
-    def env_spec(self):
-        raise NotImplementedError
-
-    def open(self):
-        return self.env(), Drift() if self.action is None else Fixed(self.action)
-
-
-DRIFTING = Drifting(Task('walk', ('none',)), 0.3)
+from tests.helpers.drifting import DRIFTING, HORIZON, Drift
 
 
 def played(folder, workers=0, behaviour=DRIFTING, seed=5, steps=100):
@@ -74,7 +26,7 @@ def flat(made):
     return [array for episode in made.episodes() for _, array in sorted(episode.items())]
 
 
-def test_the_numbers_of_a_shard():
+def test_shard_size__is_near_the_limit_and_fills_the_last_shard():
     assert shard_size(90_000, 300) == 16  # 4800 steps each
     assert shard_size(2400, 300) == 8
     assert shard_size(1, 300) == 1
@@ -86,7 +38,7 @@ def test_the_numbers_of_a_shard():
         assert -(-episodes // size) * size - episodes < -(-episodes // size)
 
 
-def test_what_is_missing():
+def test_Shards_missing__is_the_first_gap_until_enough_is_there():
     """Wanted are 100 steps of shards that have 24 at most."""
     made = Shards(None, 100, HORIZON, size=2)
     assert made.missing({}) == 0
@@ -99,7 +51,7 @@ def test_what_is_missing():
     assert made.missing({0: 24, 1: 24, 2: 24, 4: 24}, [3]) is None, 'which one is closing'
 
 
-def test_episodes_that_end_early_are_as_many_as_it_takes(tmp_path):
+def test_Shards_episodes__are_as_many_as_it_takes(tmp_path):
     made = played(tmp_path)
     episodes = list(made.episodes())
     lengths = [len(episode['actions']) for episode in episodes]
@@ -118,21 +70,7 @@ def test_episodes_that_end_early_are_as_many_as_it_takes(tmp_path):
     assert {bool(episode['success']) for episode in episodes} == {True, False}
 
 
-def test_an_episode_is_cut_at_the_horizon():
-    episode = record(fake_env.Walk(), Drift(), 3, 0.0, 5, 0)
-    assert episode['truncations'].tolist() == [False, False, True]
-    assert not episode['terminations'].any()
-
-
-def test_noise_stays_in_the_box():
-    actions = record(fake_env.Walk(), Fixed(0.9), 12, 0.5, 0, 0)['actions']
-    assert actions.dtype == np.float32
-    assert np.abs(actions).max() == 1
-    assert len(np.unique(actions)) > 4
-    assert (record(fake_env.Walk(), Fixed(0.5), 12, 0.0, 0, 0)['actions'] == 0.5).all()
-
-
-def test_neither_workers_nor_gaps_change_the_episodes(tmp_path):
+def test_fill__neither_workers_nor_gaps_change_the_episodes(tmp_path):
     alone = flat(played(tmp_path / 'alone'))
     for workers in (1, 3):
         team = played(tmp_path / f'team{workers}', workers)
@@ -147,7 +85,7 @@ def test_neither_workers_nor_gaps_change_the_episodes(tmp_path):
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_an_environment_that_fails_is_told(workers, tmp_path):
+def test_fill__an_environment_that_fails_is_told(workers, tmp_path):
     behaviour = dataclasses.replace(DRIFTING, env=fake_env.Broken, action=1.5, noise=0.0)
     with pytest.raises((RuntimeError, ValueError), match='the joint broke') as error:
         played(tmp_path, workers, behaviour)
@@ -155,7 +93,7 @@ def test_an_environment_that_fails_is_told(workers, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_worker_that_dies_is_told(tmp_path):
+def test_fill__a_worker_that_dies_is_told(tmp_path):
     behaviour = dataclasses.replace(DRIFTING, env=fake_env.Broken, action=3.0, noise=0.0)
     with pytest.raises(
         RuntimeError, match=r'a worker died \(exit code 3\).* the same command goes'
@@ -163,22 +101,22 @@ def test_a_worker_that_dies_is_told(tmp_path):
         played(tmp_path, 2, behaviour)
 
 
-def test_what_is_not_finite_is_not_recorded(tmp_path):
+def test_fill__what_is_not_finite_is_not_recorded(tmp_path):
     behaviour = dataclasses.replace(DRIFTING, env=fake_env.BadReward)
     with pytest.raises(RuntimeError, match='episode 0 of seed 5: rewards not finite'):
         played(tmp_path, 0, behaviour)
 
 
-def test_a_shard_that_cannot_be_written(tmp_path):
+def test_Shards_save__a_file_that_cannot_be_written(tmp_path):
     made = Shards(tmp_path / 'nowhere', 10, HORIZON, size=1)
     with pytest.raises(UserError, match=r'shard-000000\.npz cannot be written: .*No such file'):
         made.save(0, [record(fake_env.Walk(), Drift(), HORIZON, 0.0, 5, 0)])
 
 
-def test_workers_need_no_jax():
+def test_shards__workers_need_no_jax():
     code = (
-        'import sys, dtql_jax.collect.shards, dtql_jax.behaviours.wander\n'
-        'import dtql_jax.behaviours.ant\n'
+        'import sys, dtql_jax.collect.shards, dtql_jax.collect.wander\n'
+        'import dtql_jax.collect.ant\n'
         'assert "jax" not in sys.modules'
     )
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)

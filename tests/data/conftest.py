@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
+
+from tests.helpers.flat_files import ROW, flags, table
 
 SHARED = Path(__file__).parents[3] / 'shared' / 'data' / 'minari'
 
@@ -30,3 +34,31 @@ def ogbench_file():
     if not path.is_file():
         pytest.skip('no ../shared/data/ogbench beside the checkout')
     return path
+
+
+@pytest.fixture
+def d4rl_file(tmp_path):
+    """Writes a D4RL file with some fields changed, or left out where they are None; its path.
+
+    Rows 0 to 2 end by a time-out, 3 to 5 by a terminal, and row 6 begins an episode that the file
+    does not finish.
+    """
+
+    def write_file(**changes):
+        fields = {
+            'observations': table(ROW),
+            'actions': table(0.5 * np.ones(7), 2),
+            'rewards': 1 + ROW,
+            'terminals': flags(5),
+            'timeouts': flags(2),
+        }
+        path = tmp_path / 'own-v2.hdf5'
+        with h5py.File(path, 'w') as storage:
+            for name, value in (fields | changes).items():
+                if value is not None:
+                    storage[name] = value
+            storage['infos/qpos'] = np.zeros((7, 5))
+            storage['metadata/algorithm'] = 'SAC'
+        return path
+
+    return write_file

@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from dtql_jax.data import load
 from dtql_jax.data.download import local_file
+from dtql_jax.data.load import load
 from dtql_jax.types import UserError
 from tests.helpers.flat_files import OWN, table
 
@@ -73,7 +73,7 @@ def refused(url, **kwargs):
     return str(caught.value)
 
 
-def test_a_task_fetches_its_file_once(server, folder):
+def test_local_file__a_task_fetches_its_file_once(server, folder):
     task = dataclasses.replace(OWN, datasets=(server.url,), source='d4rl')
     assert load(task).card['transitions'] == 5
     assert load(task).card['source'] == 'd4rl'
@@ -81,10 +81,10 @@ def test_a_task_fetches_its_file_once(server, folder):
     assert [path.name for path in folder.iterdir()] == ['own-v2.hdf5']
 
 
-def test_a_transfer_that_broke_off_goes_on(server, folder):
+def test_local_file__a_broken_transfer_resumes(server, folder):
     server.stop_after = 1000
     text = refused(server.url)
-    assert f'1,000 of {len(server.content):,} bytes came; the next call goes on there' in text
+    assert f'1,000 of {len(server.content):,} bytes came; the next call continues there' in text
     assert [path.name for path in folder.iterdir()] == ['own-v2.hdf5.part']  # never taken for whole
     server.stop_after = None
     assert local_file(server.url).read_bytes() == server.content
@@ -92,7 +92,7 @@ def test_a_transfer_that_broke_off_goes_on(server, folder):
     assert [path.name for path in folder.iterdir()] == ['own-v2.hdf5']
 
 
-def test_a_part_that_is_whole_or_of_another_file(server, folder):
+def test_local_file__a_part_that_is_whole_or_of_another_file(server, folder):
     folder.mkdir()
     part = folder / 'own-v2.hdf5.part'
     part.write_bytes(server.content)
@@ -103,27 +103,32 @@ def test_a_part_that_is_whole_or_of_another_file(server, folder):
     assert local_file(server.url).read_bytes() == server.content
 
 
-def test_a_size_that_is_not_told_is_not_trusted(server, folder):
+def test_local_file__a_transfer_of_unknown_size_is_not_trusted(server, folder):
     server.tells_size = False
     assert f'{len(server.content):,} of an unknown number bytes came' in refused(server.url)
 
 
-def test_what_cannot_be_fetched_names_the_command(server, folder):
+def test_local_file__a_failure_names_the_command(server, folder):
     path, url = folder / 'own-v2.hdf5', server.url
     text = refused(url, download=False)
     assert text.startswith(f'{path} is absent and downloads are switched off; with a network run: ')
     assert f'curl -L -C - -o {path} {url} ; ' in text
-    assert '--dataset_path=FILE, or export D4RL_DATASET_DIR=FOLDER' in text
+    assert '`dataset_path`=FILE, or export D4RL_DATASET_DIR=FOLDER' in text
     assert '404' in refused(url.replace('own-v2', 'other'))
     server.shutdown()
     server.server_close()
     assert 'the download failed (' in refused(url)
 
 
-def test_a_file_that_is_there_needs_no_network(folder):
+def test_local_file__a_file_that_is_there_needs_no_network(folder):
     folder.mkdir()
     (folder / 'x.hdf5').write_bytes(b'')
     with contextlib.chdir(folder):
         assert local_file('http://nowhere.invalid/x.hdf5') == folder / 'x.hdf5'
     text = refused('http://nowhere.invalid/y.hdf5')
     assert 'the download failed (no network, or the address is unknown)' in text
+
+
+def test_local_file__other_kinds_of_files_are_refused():
+    text = refused('http://nowhere.invalid/x.csv')
+    assert text == 'http://nowhere.invalid/x.csv: only .hdf5 and .npz files are fetched; name one'

@@ -1,4 +1,4 @@
-"""OGBench's npz: which rows become transitions, where rewards come from, and one line for mistakes.
+"""OGBench's npz: which rows become transitions, where rewards come from, and its mistakes.
 
 A row's observation is its number, thrice; rows 0 to 3 and 4 to 7 are one trajectory each.
 """
@@ -11,11 +11,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dtql_jax.data import load
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.registry import TASKS
 from dtql_jax.types import Spec, UserError
-from tests.helpers.flat_files import OWN, columns, table
+from tests.helpers.flat_files import OWN, columns, load_file, table
 
 ROW = np.arange(8.0, dtype=np.float32)
 SUCCESS = np.isin(ROW, [1, 2])
@@ -42,7 +41,7 @@ def file(tmp_path):
 
 
 class Maze(gym.Env):
-    """As much of OGBench's mazes as gives a goal: it is set by a reset."""
+    """The part of OGBench's mazes that gives a goal: a reset sets it."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float64)
     action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
@@ -67,21 +66,21 @@ def single():
     del gym.registry['own-maze-v0']
 
 
-def test_the_last_row_of_a_trajectory_starts_no_transition(file):
-    data = load(OWN, dataset_path=file())
-    obs, action, reward, mask, next_obs = data.transitions
+def test_read__the_last_row_of_a_trajectory_starts_no_transition(file):
+    data = load_file(file())
+    obs, action, reward, mask, next_obs = data.transitions[:5]
     assert obs.tolist() == table([0, 1, 2, 4, 5, 6]).tolist()
     assert next_obs.tolist() == table([1, 2, 3, 5, 6, 7]).tolist()
     assert reward.tolist() == [-1, 0, 0, -1, -1, -1]
     assert mask.tolist() == [1, 0, 0, 1, 1, 1]
     assert action.tolist() == table([0.5] * 6, 2).tolist()
-    assert all(array.dtype == np.float32 for array in data.transitions)
+    assert all(array.dtype == np.float32 for array in data.transitions[:5])
     assert data.spec == Spec(obs_dim=3, action_dim=2, max_action=1.0)
 
 
-def test_the_card(file):
+def test_read__the_card_counts_episodes_and_successes(file):
     path = file()
-    card = load(OWN, dataset_path=path).card
+    card = load_file(path).card
     assert (card['datasets'], card['transitions'], card['episodes']) == ([str(path)], 6, 2)
     assert (card['ends'], card['timeouts']) == (2, 2)
     assert card['reward_counts'] == {'-1': 4, '0': 2}
@@ -92,16 +91,16 @@ def test_the_card(file):
     ]
 
 
-def test_success_in_a_last_row_brings_no_row_back(file):
+def test_read__success_in_a_last_row_brings_no_row_back(file):
     last = np.isin(ROW, [3])
     assert columns(file(rewards=last - 1.0, masks=1.0 - last))[0] == [0, 1, 2, 4, 5, 6]
 
 
-def test_the_last_row_of_the_file_ends_a_trajectory_without_a_flag(file):
+def test_read__the_last_row_of_the_file_ends_a_trajectory_without_a_flag(file):
     assert columns(file(terminals=np.isin(ROW, [3])))[0] == [0, 1, 2, 4, 5, 6]
 
 
-def test_rewards_follow_from_the_one_goal_of_the_environment(file, single):
+def test_read__rewards_follow_from_the_one_goal_of_the_environment(file, single):
     qpos = np.zeros((8, 5))
     qpos[:, :2] = [[2, 3], [2, 3.5], [1.6, 4.3], [2, 4], [2, 4.51], [2.49, 4], [9, 9], [2, 4]]
     path = file(rewards=None, masks=None, qpos=qpos)
@@ -112,12 +111,12 @@ def test_rewards_follow_from_the_one_goal_of_the_environment(file, single):
     assert columns(path, elsewhere)[2] == [-1, -1, -1, -1, -1, 0]
 
 
-def test_rewards_of_the_file_come_before_those_of_the_goal(file, single):
+def test_read__rewards_of_the_file_come_before_those_of_the_goal(file, single):
     path = file(qpos=table(ROW, 5))
     assert columns(path, single)[2] == columns(path)[2]
 
 
-def test_environments_without_one_goal_need_rewards_in_the_file(file, single):
+def test_read__environments_without_one_goal_need_rewards_in_the_file(file, single):
     path = file(rewards=None, masks=None, qpos=table(ROW, 5))
     text = message(path, dataclasses.replace(single, env_kwargs={'task': None}))
     assert text.startswith(': the field rewards is missing, and own-maze-v0 is no single task of')
@@ -125,17 +124,17 @@ def test_environments_without_one_goal_need_rewards_in_the_file(file, single):
     assert text.startswith(': the field qpos is missing')
 
 
-def test_own_mazes_are_another_simulator(file):
+def test_read__own_mazes_are_another_simulator(file):
     path = file()
     for name in ('antmaze-large-diverse', 'pointmaze-large'):
         text = message(path, TASKS[name])
         assert text.startswith(f': {name} is played in another simulator than OGBench')
-        assert text.endswith('--env=antmaze-large-navigate-singletask-task1-v0')
+        assert text.endswith('`env`=antmaze-large-navigate-singletask-task1-v0')
 
 
 def message(path, task=OWN):
     with pytest.raises(UserError) as caught:
-        load(task, dataset_path=path)
+        load_file(path, task)
     text = str(caught.value)
     assert '\n' not in text
     assert text.startswith(str(path))
@@ -152,7 +151,7 @@ MISTAKES = {
     'no rewards': (
         {'rewards': None},
         ': the field rewards is missing, and Hopper-v5 is no single task of OGBench, which gives '
-        "them: take one of OGBench's (--env=antmaze-large-navigate-singletask-task1-v0), or write "
+        "them: take one of OGBench's (`env`=antmaze-large-navigate-singletask-task1-v0), or write "
         'rewards and masks (0 at success) into the file',
     ),
     'no masks': ({'masks': None}, ': the field masks is missing (there is: actions, '),
@@ -181,13 +180,13 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize('name', MISTAKES)
-def test_bad_data_and_good_data_afterwards(file, name):
+def test_read__bad_data_and_good_data_afterwards(file, name):
     changes, expected = MISTAKES[name]
     assert message(file(**changes)).startswith(expected)
     assert columns(file())[0] == [0, 1, 2, 4, 5, 6]
 
 
-def test_a_truncated_file_and_a_good_one_afterwards(file):
+def test_read__a_truncated_file_and_a_good_one_afterwards(file):
     path = file()
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -197,10 +196,10 @@ def test_a_truncated_file_and_a_good_one_afterwards(file):
     path.write_bytes(flipped)
     assert message(path).startswith(': cannot be read')
     path.write_bytes(whole)
-    assert load(OWN, dataset_path=path).card['episodes'] == 2
+    assert load_file(path).card['episodes'] == 2
 
 
-def test_what_only_bears_the_name_is_not_opened(file):
+def test_read__a_file_that_is_no_archive_is_not_opened(file):
     path = file()
     path.write_bytes(pickle.dumps({'observations': [1]}))
     assert message(path) == ': this is no npz archive; fetch or write it again'
@@ -208,10 +207,10 @@ def test_what_only_bears_the_name_is_not_opened(file):
     assert message(path) == ': this is no npz archive; fetch or write it again'
 
 
-def test_the_published_format(ogbench_file, single):
+def test_read__the_published_format(ogbench_file, single):
     """Its first task's goal lies at (36, 24)."""
     goal = dataclasses.replace(single, env_kwargs={'goal': (36, 24)})
-    data = load(goal, dataset_path=ogbench_file)
+    data = load_file(ogbench_file, goal)
     assert (data.card['transitions'], data.card['episodes']) == (200_000, 200)
     assert data.spec == Spec(obs_dim=29, action_dim=8)
     near = np.linalg.norm(data.transitions.obs[:, :2] - [36, 24], axis=1) <= 0.5
@@ -221,10 +220,10 @@ def test_the_published_format(ogbench_file, single):
 
 
 @pytest.mark.parametrize(('number', 'goal'), [(1, (36, 24)), (2, (0, 24)), (5, (12, 16))])
-def test_ogbenchs_own_environment_gives_the_goal(ogbench_file, number, goal):
+def test_read__ogbenchs_own_environment_gives_the_goal(ogbench_file, number, goal):
     pytest.importorskip('ogbench', reason='ogbench, an extra, is not installed')
     task = TASKS[f'antmaze-large-navigate-singletask-task{number}-v0']
-    data = load(task, dataset_path=ogbench_file)
+    data = load_file(ogbench_file, task)
     near = np.linalg.norm(data.transitions.obs[:, :2] - goal, axis=1) <= 0.5
     assert near.any()
     assert (data.transitions.reward == near - 1.0).all()
@@ -233,7 +232,7 @@ def test_ogbenchs_own_environment_gives_the_goal(ogbench_file, number, goal):
     assert data.card['success_rate'] > 0
 
 
-def test_the_arms_rewards_count_what_is_to_be_done(tmp_path):
+def test_read__an_arms_rewards_count_the_parts_that_do_not_hold(tmp_path):
     """Three rows of one cube: at its place, 3 cm beside it, 5 cm beside it."""
     pytest.importorskip('ogbench', reason='ogbench, an extra, is not installed')
     task = TASKS['cube-single-play-singletask-task1-v0']
@@ -245,6 +244,6 @@ def test_the_arms_rewards_count_what_is_to_be_done(tmp_path):
     path = tmp_path / 'cube-single-play-v0.npz'
     fields = {'actions': np.zeros((4, 5)), 'terminals': np.array([0, 0, 0, 1]), 'qpos': qpos}
     np.savez(path, observations=np.zeros((4, 28)), **fields)
-    data = load(task, dataset_path=path).transitions
+    data = load_file(path, task).transitions
     assert data.reward.tolist() == [0, 0, -1]
     assert data.mask.tolist() == [0, 0, 1]

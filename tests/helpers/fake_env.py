@@ -1,6 +1,7 @@
-"""Deterministic environments for tests; no jax, since worker processes import this."""
+"""Deterministic environments for tests. Worker processes import this module: no jax."""
 
 import os
+import time
 from typing import Any, ClassVar
 
 import gymnasium
@@ -8,10 +9,10 @@ import numpy as np
 
 
 class Walk(gymnasium.Env):
-    """A noisy walk whose start, length and noise come from the seed; refuses a step after its end.
+    """A noisy walk of 3 to 12 steps; its start, length and noise come from the seed.
 
-    The position `[2]` moves by the action plus noise and the reward is its first coordinate, so a
-    return depends on every action and on the seed. Lasts 3 to 12 steps.
+    The position `[2]` moves by the action plus noise. The reward is its first coordinate, so a
+    return depends on every action and on the seed. A step after the end is an error.
     """
 
     metadata: ClassVar[dict[str, Any]] = {'render_modes': ['rgb_array'], 'render_fps': 20}
@@ -40,8 +41,16 @@ class Walk(gymnasium.Env):
         return np.full([8, 8, 3], 20 * self.left, np.uint8)
 
 
+class Slow(Walk):
+    """Takes 2 ms for a step."""
+
+    def step(self, action):
+        time.sleep(2e-3)
+        return super().step(action)
+
+
 class Broken(Walk):
-    """Raises at an action whose first number is above 1, and kills its process above 2."""
+    """Raises for an action whose first number is above 1, and kills its process above 2."""
 
     def step(self, action):
         if action[0] > 2:
@@ -52,14 +61,14 @@ class Broken(Walk):
 
 
 class Unbuildable(Walk):
-    """Fails to be made."""
+    """Cannot be made."""
 
     def __init__(self):
         raise OSError('no such model file')
 
 
 class BadReward(Walk):
-    """Hands out a reward that is not a number."""
+    """Returns a reward that is not a number."""
 
     def step(self, action):
         obs, _, *rest = super().step(action)

@@ -5,8 +5,15 @@ import warnings
 import gymnasium as gym
 import minari
 import numpy as np
+import pytest
 from minari.data_collector import EpisodeBuffer
 
+from dtql_jax.data.load import load
+from dtql_jax.tasks.env import minari_folder
+from dtql_jax.tasks.task import Task
+from dtql_jax.types import UserError
+
+OWN = Task('own', ('me/own-v0',))
 BOX = gym.spaces.Box(-np.inf, np.inf, (3,), np.float64)
 ACTIONS = gym.spaces.Box(-1, 1, (2,), np.float32)
 
@@ -53,3 +60,15 @@ def write(name, episodes, space=BOX, actions=ACTIONS, **kwargs):
         return minari.create_dataset_from_buffers(
             name, episodes, observation_space=space, action_space=actions, **kwargs
         )
+
+
+def message(task=OWN, **kwargs):
+    """The one line that loading the task raises; a good set can be read afterwards."""
+    with pytest.raises(UserError) as caught:
+        load(task, **kwargs)
+    text = str(caught.value)
+    assert '\n' not in text
+    if not minari_folder('me/good-v0').exists():
+        write('me/good-v0', [episode(0, 2)])
+    assert load(Task('good', ('me/good-v0',))).card['transitions'] == 2
+    return text

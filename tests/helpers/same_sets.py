@@ -15,5 +15,6 @@ def arrays(dataset):
 
 
 def assert_same(dataset, other):
+    """Asserts that two sets have the same arrays, types included."""
     for ours, theirs in zip(arrays(dataset), arrays(other), strict=True):
         np.testing.assert_array_equal(ours, theirs, strict=True)

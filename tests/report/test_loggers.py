@@ -15,7 +15,7 @@ def path(tmp_path):
     return tmp_path / 'metrics.jsonl'
 
 
-def test_floats_read_back_exactly(path):
+def test_JsonlLog__floats_read_back_exactly(path):
     values = [0.1, 1 / 3, 1e-310, -0.0, 5e300, np.float32(0.1), np.float64(math.pi)]
     with JsonlLog(path) as log:
         log.write({f'v{i}': value for i, value in enumerate(values)})
@@ -24,7 +24,7 @@ def test_floats_read_back_exactly(path):
     assert math.copysign(1, row['v3']) == -1
 
 
-def test_every_line_is_strict_json(path):
+def test_JsonlLog__every_line_is_strict_json(path):
     def refuse(name):
         raise AssertionError(f'{name} is not JSON')
 
@@ -37,21 +37,21 @@ def test_every_line_is_strict_json(path):
     assert (row['b'], row['c'], row['variant']) == (math.inf, -math.inf, 'dtql')
 
 
-def test_rows_are_visible_before_a_flush(path):
+def test_JsonlLog__rows_are_visible_before_a_flush(path):
     log = JsonlLog(path)
     log.write({'step': 1})
     assert read_jsonl(path) == [{'step': 1}]
     log.close()
 
 
-def test_arrays_are_refused(path):
+def test_JsonlLog__refuses_arrays(path):
     with JsonlLog(path) as log:
         with pytest.raises(TypeError):
             log.write({'loss': np.zeros(2)})
         assert log.flush() == 0
 
 
-def test_a_resumed_file_equals_an_uninterrupted_one(path, tmp_path):
+def test_JsonlLog__a_resumed_file_equals_an_uninterrupted_one(path, tmp_path):
     rows = [{'step': i, 'loss': 1 / (i + 1)} for i in range(10)]
     whole = tmp_path / 'whole.jsonl'
     with JsonlLog(whole) as log:
@@ -75,14 +75,14 @@ def test_a_resumed_file_equals_an_uninterrupted_one(path, tmp_path):
     assert path.read_bytes() == whole.read_bytes()
 
 
-def test_without_an_offset_rows_are_appended(path):
+def test_JsonlLog__appends_without_an_offset(path):
     for step in range(2):
         with JsonlLog(path) as log:
             log.write({'step': step})
     assert read_jsonl(path) == [{'step': 0}, {'step': 1}]
 
 
-def test_resume_at_the_start(path):
+def test_JsonlLog__resumes_at_the_start(path):
     for _ in range(2):
         with JsonlLog(path, resume_at=0) as log:
             log.write({'step': 0})
@@ -90,22 +90,22 @@ def test_resume_at_the_start(path):
 
 
 @pytest.mark.parametrize('content', [None, b'', b'{"step":0}\n'])
-def test_a_file_shorter_than_the_checkpoint_is_refused(path, content):
+def test_JsonlLog__refuses_a_file_shorter_than_the_checkpoint(path, content):
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=r'metrics\.jsonl .*byte 100.*--out'):
+    with pytest.raises(UserError, match=r'metrics\.jsonl .*byte 100.*`out`'):
         JsonlLog(path, resume_at=100)
     assert (path.read_bytes() if path.exists() else None) == content
 
 
-def test_an_offset_within_a_row_is_refused(path):
+def test_JsonlLog__refuses_an_offset_within_a_row(path):
     path.write_bytes(b'{"step":0}\n{"step":1}\n')
     with pytest.raises(UserError, match='no row that ends at byte 5'):
         JsonlLog(path, resume_at=5)
     assert len(read_jsonl(path)) == 2
 
 
-def test_reading_names_the_file_and_the_line(path):
+def test_read_jsonl__names_the_file_and_the_line(path):
     with pytest.raises(UserError, match=r'metrics\.jsonl does not exist'):
         read_jsonl(path)
     path.write_text('{"step":0}\n[1]\n')
@@ -113,7 +113,7 @@ def test_reading_names_the_file_and_the_line(path):
         read_jsonl(path)
 
 
-def test_unknown_and_missing_sinks(tmp_path, monkeypatch):
+def test_make_sinks__names_an_unknown_and_a_missing_one(tmp_path, monkeypatch):
     assert make_sinks([], tmp_path) == []
     with pytest.raises(UserError, match="'tensorbord': choose from tensorboard, wandb"):
         make_sinks(['tensorbord'], tmp_path)
@@ -127,7 +127,7 @@ def test_unknown_and_missing_sinks(tmp_path, monkeypatch):
 ROW = {'step': 5, 'phase': 'train', 'seed': 1, 'variant': 'dtql', 'pi/q': np.float32(2.5)}
 
 
-def test_tensorboard_writes_one_run_per_variant_and_seed(tmp_path, monkeypatch):
+def test_TensorBoardSink__writes_one_run_per_variant_and_seed(tmp_path, monkeypatch):
     written = []
 
     class Writer:
@@ -149,7 +149,7 @@ def test_tensorboard_writes_one_run_per_variant_and_seed(tmp_path, monkeypatch):
     assert written == [(folder, 'pi/q', 2.5, 5), 'closed']
 
 
-def test_tensorboard_itself(tmp_path):
+def test_TensorBoardSink__with_the_package_itself(tmp_path):
     pytest.importorskip('tensorboard')
     (sink,) = make_sinks(['tensorboard'], tmp_path, {})
     sink.write(5, ROW)
@@ -158,7 +158,7 @@ def test_tensorboard_itself(tmp_path):
     assert b'pi/q' in events.read_bytes()
 
 
-def test_wandb_continues_the_run(tmp_path, monkeypatch):
+def test_WandbSink__continues_the_run(tmp_path, monkeypatch):
     calls = []
 
     class Run:

@@ -16,29 +16,29 @@ from dtql_jax.report.statistics import bootstrap_interval, iqm, summarise
         ([[-90, 80, 1, 2], [3, 4, -80, 99]], 2.5),
     ],
 )
-def test_iqm_by_hand(values, expected):
+def test_iqm__by_hand(values, expected):
     assert iqm(values) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize('bad', [[1, np.nan], [np.inf, 2], []])
-def test_iqm_and_interval_refuse_what_is_not_finite(bad):
+def test_iqm__and_interval_refuse_what_is_not_finite(bad):
     with pytest.raises(ValueError, match='finite'):
         iqm(bad)
     with pytest.raises(ValueError, match='finite'):
         bootstrap_interval(bad)
 
 
-def test_interval_of_equal_values_is_a_point():
+def test_bootstrap_interval__of_equal_values_is_a_point():
     assert bootstrap_interval([4.0] * 6) == (4, 4)
 
 
-def test_interval_of_two_values_by_hand():
+def test_bootstrap_interval__of_two_values_by_hand():
     # The mean of two draws from {0, 8} is 0, 4 or 8 with probability 1/4, 1/2, 1/4.
     assert bootstrap_interval([0.0, 8.0], np.mean) == (0, 8)
     assert bootstrap_interval([0.0, 8.0], np.mean, confidence=0.4) == (4, 4)
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says():
+def test_bootstrap_interval__covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(1)
     hits = 0
     for _ in range(200):
@@ -47,7 +47,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     assert 170 <= hits <= 198  # a percentile bootstrap of 20 values covers some 92 %
 
 
-def test_interval_draws_each_task_on_its_own():
+def test_bootstrap_interval__draws_each_task_on_its_own():
     # Were whole rows drawn, the sum of the two tasks would always be 0.
     values = np.array([[1.0, -1.0], [-1.0, 1.0]])
     low, high = bootstrap_interval(values, np.sum)
@@ -55,12 +55,12 @@ def test_interval_draws_each_task_on_its_own():
     assert high == 4
 
 
-def test_interval_is_the_same_every_time():
+def test_bootstrap_interval__is_the_same_every_time():
     values = np.random.default_rng(0).normal(size=7)
     assert bootstrap_interval(values) == bootstrap_interval(values)
 
 
-def test_summary_below_five_seeds_gives_every_value():
+def test_summarise__below_five_seeds_gives_every_value():
     assert summarise([1.0, 5.0, 3.0]) == {
         'seeds': 3,
         'diverged': 0,
@@ -70,7 +70,7 @@ def test_summary_below_five_seeds_gives_every_value():
     }
 
 
-def test_summary_from_five_seeds_on_gives_an_interval():
+def test_summarise__from_five_seeds_on_gives_an_interval():
     summary = summarise([0.0, 1.0, 2.0, 3.0, 100.0])
     assert (summary['mean'], summary['iqm']) == (pytest.approx(21.2), 2)
     assert 'values' not in summary
@@ -78,7 +78,7 @@ def test_summary_from_five_seeds_on_gives_an_interval():
     assert 0 <= low < 2 < high <= 100
 
 
-def test_summary_counts_diverged_seeds_apart():
+def test_summarise__counts_diverged_seeds_apart():
     summary = summarise([1.0, np.nan, 3.0, 4.0, 4.0])
     assert summary['diverged'] == 1
     assert summary['mean'] == 3

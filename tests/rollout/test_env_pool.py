@@ -1,18 +1,21 @@
 import functools
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
-import time
+import types
+from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
 
-from dtql_jax.rollout import env_pool
 from dtql_jax.rollout.env_pool import EnvPool, choose_workers
-from tests.helpers.fake_env import Broken, Unbuildable, Walk
+from tests.helpers.fake_env import Broken, Slow, Unbuildable, Walk
+
+ROOT = Path(__file__).parents[2]
 
 make_pendulum = functools.partial(gymnasium.make, 'InvertedPendulum-v5')
 
@@ -33,7 +36,7 @@ def play(make_env, workers, num_envs=5, steps=4):
 
 
 @pytest.mark.parametrize('make_env', [make_pendulum, Walk])
-def test_workers_give_the_same_arrays_as_one_process(make_env):
+def test_EnvPool__workers_give_the_same_arrays_as_one_process(make_env):
     alone, shared = play(make_env, 0), play(make_env, 2)
     for a, b in zip(alone, shared, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -41,7 +44,7 @@ def test_workers_give_the_same_arrays_as_one_process(make_env):
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_answers_keep_the_order_of_the_slots(workers):
+def test_EnvPool__answers_keep_the_order_of_the_slots(workers):
     with EnvPool(Walk, 3, workers) as pool:
         starts = pool.reset([0, 1, 2], [5, 6, 7])
         np.testing.assert_array_equal(pool.reset([2, 0], [5, 7]), starts[[0, 2]])
@@ -49,7 +52,7 @@ def test_answers_keep_the_order_of_the_slots(workers):
         assert starts.shape == (3, 2)
 
 
-def test_steps_agree_with_the_environment_itself():
+def test_EnvPool__steps_agree_with_the_environment_itself():
     env = Walk()
     first, _ = env.reset(seed=3)
     obs, reward, terminated, truncated, info = env.step(np.array([0.5, 0.5], np.float32))
@@ -63,7 +66,7 @@ def test_steps_agree_with_the_environment_itself():
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_an_environment_that_raises_is_named_and_closes_the_pool(workers):
+def test_EnvPool__names_an_environment_that_raises_and_closes(workers):
     pool = EnvPool(Broken, 3, workers)
     pool.reset([0, 1, 2], [0, 1, 2])
     with pytest.raises(RuntimeError, match=r'slot 2 failed: ValueError: the joint broke'):
@@ -73,12 +76,12 @@ def test_an_environment_that_raises_is_named_and_closes_the_pool(workers):
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_an_environment_that_cannot_be_made_is_named(workers):
+def test_EnvPool__names_an_environment_that_cannot_be_made(workers):
     with pytest.raises(RuntimeError, match=r'slot \d failed: OSError: no such model file'):
         EnvPool(Unbuildable, 2, workers)
 
 
-def test_a_dead_worker_is_reported_and_none_is_left():
+def test_EnvPool__reports_a_dead_worker_and_leaves_none():
     pool = EnvPool(Broken, 4, 2)
     pool.reset([0, 3], [0, 3])
     assert len(multiprocessing.active_children()) == 2
@@ -87,7 +90,7 @@ def test_a_dead_worker_is_reported_and_none_is_left():
     assert not multiprocessing.active_children()
 
 
-def test_workers_ignore_the_signals_of_the_process_group():
+def test_EnvPool__workers_ignore_the_signals_of_the_process_group():
     with EnvPool(Walk, 2, 2) as pool:
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, signal.SIGINT)
@@ -97,23 +100,22 @@ def test_workers_ignore_the_signals_of_the_process_group():
 
 
 @pytest.mark.parametrize('kill', [True, False])
-def test_workers_end_with_their_parent_however_it_ends(kill):
+def test_EnvPool__workers_end_with_their_parent_however_it_ends(kill):
     script = (
         'import sys\n'
-        'from fake_env import Walk\n'
+        'from tests.helpers.fake_env import Walk\n'
         'from dtql_jax.rollout.env_pool import EnvPool\n'
         'pool = EnvPool(Walk, 2, 2)\n'
         'pool.reset([0, 1], [0, 1])\n'
         'print("ready", flush=True)\n'
         'sys.stdin.readline()\n'
     )
-    path = os.pathsep.join([os.getcwd(), os.path.dirname(__file__)])
     with subprocess.Popen(
         [sys.executable, '-c', script],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {'PYTHONPATH': path},
+        cwd=ROOT,
     ) as parent:
         assert parent.stdout.readline() == 'ready\n'
         if kill:
@@ -122,26 +124,48 @@ def test_workers_end_with_their_parent_however_it_ends(kill):
         parent.communicate('\n', timeout=10)
 
 
-def test_this_module_loads_without_jax():
-    code = (
-        'import sys, importlib.util as u\n'
-        f's = u.spec_from_file_location("m", {env_pool.__file__!r})\n'
-        's.loader.exec_module(u.module_from_spec(s))\n'
-        'assert "jax" not in sys.modules\n'
-    )
-    subprocess.run([sys.executable, '-c', code], check=True)
+def test_EnvPool__refuses_a_maker_that_workers_cannot_load():
+    with pytest.raises((pickle.PicklingError, AttributeError), match='lambda'):
+        EnvPool(lambda: Walk(), 2, 2)
+    assert not multiprocessing.active_children()
 
 
-def test_workers_are_chosen_where_simulating_is_slow(monkeypatch):
-    class Slow(Walk):
-        def step(self, action):
-            time.sleep(2e-3)
-            return super().step(action)
-
+@pytest.fixture
+def four_cores(monkeypatch):
     monkeypatch.setattr(os, 'sched_getaffinity', lambda _: range(4), raising=False)
+
+
+@pytest.mark.usefixtures('four_cores')
+def test_choose_workers__starts_some_where_simulating_is_slow(monkeypatch):
     assert choose_workers(Walk, 4) == 0
     assert choose_workers(Slow, 1) == 0
     assert choose_workers(Slow, 3, steps=5) in {2, 3}
     assert choose_workers(Slow, 64, steps=5) == 4
     monkeypatch.setattr(os, 'sched_getaffinity', lambda _: range(1))
     assert choose_workers(Slow, 64, steps=5) == 0
+
+
+@pytest.mark.usefixtures('four_cores')
+def test_choose_workers__keeps_a_maker_that_cannot_be_pickled_in_this_process():
+    class Local(Slow):
+        pass
+
+    for make_env in (lambda: Slow(), Local, functools.partial(lambda env: env, Slow())):
+        assert choose_workers(make_env, 64, steps=5) == 0
+        with EnvPool(make_env, 2, choose_workers(make_env, 2)) as pool:
+            assert len(pool.reset([0, 1], [0, 1])) == 2
+
+
+@pytest.mark.usefixtures('four_cores')
+def test_choose_workers__keeps_a_maker_of_a_notebook_in_this_process(monkeypatch):
+    """A worker finds what a script defines, and nothing that was typed into an interpreter."""
+
+    class Typed(Slow):
+        __module__, __qualname__ = '__main__', 'Typed'
+
+    main = types.ModuleType('__main__')
+    main.Typed = Typed
+    monkeypatch.setitem(sys.modules, '__main__', main)
+    assert choose_workers(Typed, 64, steps=5) == 0
+    main.__file__ = __file__
+    assert choose_workers(Typed, 64, steps=5) == 4

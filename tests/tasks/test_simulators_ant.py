@@ -1,6 +1,5 @@
-"""D4RL's ant maze and kitchen: what makes them other simulators than their lookalikes."""
+"""D4RL's ant maze: what makes it another simulator than its lookalikes."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -17,14 +16,12 @@ from gymnasium.envs.mujoco import mujoco_env
 
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.mazes import CELL, MAPS, REACHED
-from dtql_jax.tasks.simulators import OBJECT_NOISE, d4rl_ant
+from dtql_jax.tasks.simulators import d4rl_ant
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
-SHARED = Path(__file__).parents[2] / 'shared'
+SHARED = Path(__file__).parents[3] / 'shared'
 EPISODES = 6
-COMPLETE = ('microwave', 'kettle', 'light switch', 'slide cabinet')
-MIXED = ('microwave', 'kettle', 'bottom burner', 'light switch')
 ANT = Task(
     'ant',
     ('absent',),
@@ -33,31 +30,15 @@ ANT = Task(
     obs_keys=('achieved_goal', 'observation'),
     horizon=700,
 )
-KITCHEN = Task(
-    'kitchen',
-    ('absent',),
-    env_id='dtql_jax.tasks.simulators:D4RLKitchen-v0',
-    env_kwargs={'tasks': COMPLETE},
-    horizon=280,
-)
 
 
 def make_ant(size='umaze', **kwargs):
     return gym.make(ANT.env_id, maze_map=MAPS[size], **kwargs)
 
 
-def make_kitchen(tasks=COMPLETE):
-    return gym.make(KITCHEN.env_id, tasks=tasks)
-
-
 @pytest.fixture(scope='module')
 def ant():
     return make_ant()
-
-
-@pytest.fixture(scope='module')
-def kitchen():
-    return make_kitchen()
 
 
 def ant_models():
@@ -81,7 +62,7 @@ def differences(a, b, prefix=''):
             yield from differences(x, y, 'opt.')
 
 
-def test_the_ant_has_the_dynamics_of_ogbenchs():
+def test_d4rl_ant__has_the_dynamics_of_ogbenchs():
     # What is drawn, what things are called, and how large the floor is drawn (it is endless).
     drawn = ('cam_', 'light_', 'mat_', 'tex_', 'name', 'geom_matid', 'geom_rgba', 'geom_size')
     drawn += ('nlight', 'nmat', 'nnames', 'ntex', 'nbuffer', 'signature')
@@ -90,7 +71,7 @@ def test_the_ant_has_the_dynamics_of_ogbenchs():
     np.testing.assert_array_equal(ours.geom_size[1:], theirs.geom_size[1:])
 
 
-def test_the_ant_differs_from_gymnasiums_where_it_should(ant):
+def test_d4rl_ant__differs_from_gymnasiums_where_it_should(ant):
     path = Path(mujoco_env.__file__).parent / 'assets' / 'ant.xml'
     ours, theirs = ant.unwrapped.model, mujoco.MjModel.from_xml_path(str(path))
     assert (theirs.actuator_gear[:, 0] == 150).all()
@@ -103,7 +84,7 @@ def test_the_ant_differs_from_gymnasiums_where_it_should(ant):
 
 
 @pytest.mark.parametrize('size', ['umaze', 'medium', 'large'])
-def test_there_is_a_wall_exactly_where_the_map_says(size):
+def test_D4RLAntMaze__has_a_wall_exactly_where_the_map_says(size):
     env = make_ant(size).unwrapped
     env.reset(seed=0)
     for row, cells in enumerate(MAPS[size]):
@@ -119,7 +100,7 @@ def test_there_is_a_wall_exactly_where_the_map_says(size):
                 assert (depth == pytest.approx(7.0)) == (cell == 1), (row, column)
 
 
-def test_walls_stop_the_ant(ant):
+def test_D4RLAntMaze__walls_stop_the_ant(ant):
     """A torso inside a wall touches it; one in the next free cell touches none."""
     env = ant.unwrapped
     ant.reset(seed=0)
@@ -133,7 +114,7 @@ def test_walls_stop_the_ant(ant):
     assert touching == {'wall': True, 'free': False}
 
 
-def test_the_start_and_the_goal_are_drawn_as_d4rl_does(ant):
+def test_D4RLAntMaze__draws_start_and_goal_as_d4rl_does(ant):
     starts, goals = [], []
     for seed in range(400):
         obs, info = ant.reset(seed=seed)
@@ -151,7 +132,7 @@ def test_the_start_and_the_goal_are_drawn_as_d4rl_does(ant):
 
 
 @pytest.mark.parametrize(('distance', 'reached'), [(0.49, True), (0.51, False)])
-def test_success_is_being_near_after_the_step(ant, distance, reached):
+def test_D4RLAntMaze__success_is_being_near_after_the_step(ant, distance, reached):
     env = ant.unwrapped
     ant.reset(seed=0)
     env.goal = np.array([5.0, 0.0])
@@ -169,7 +150,7 @@ def test_success_is_being_near_after_the_step(ant, distance, reached):
     assert not truncated
 
 
-def test_a_fallen_ant_goes_on(ant):
+def test_D4RLAntMaze__a_fallen_ant_goes_on(ant):
     ant.reset(seed=0)
     qpos = ant.unwrapped.init_qpos.copy()
     qpos[2:7] = 0.3, 0, 1, 0, 0  # on its back
@@ -186,17 +167,16 @@ def rollout(env, seed, steps=5):
     return np.array(seen)
 
 
-@pytest.mark.parametrize(('task', 'size'), [(ANT, 29), (KITCHEN, 60)], ids=['ant', 'kitchen'])
-def test_episodes_are_functions_of_the_seed(task, size):
-    env = make_env(task)
-    assert env.observation_space.shape == (size,)
+def test_D4RLAntMaze__episodes_are_functions_of_the_seed():
+    env = make_env(ANT)
+    assert env.observation_space.shape == (29,)
     once, again, other = rollout(env, 3), rollout(env, 3), rollout(env, 4)
     np.testing.assert_array_equal(once, again)
     assert not np.array_equal(once, other)
-    np.testing.assert_array_equal(once, rollout(make_env(task), 3))
+    np.testing.assert_array_equal(once, rollout(make_env(ANT), 3))
 
 
-def test_the_29_numbers_are_the_state(ant):
+def test_D4RLAntMaze__the_29_numbers_are_the_state(ant):
     obs, _ = make_env(ANT).reset(seed=1)
     ant.reset(seed=1)
     data = ant.unwrapped.data
@@ -216,8 +196,7 @@ def goal_reacher(weights):
     return act
 
 
-@pytest.mark.slow
-def test_d4rls_own_policy_reaches_the_goal():
+def test_D4RLAntMaze__d4rls_own_policy_reaches_the_goal():
     """The ant of another simulator, five times as strong or mirrored, would not."""
     path = SHARED / 'policies' / 'ant_goal_reach.npz'
     if not path.exists():
@@ -241,119 +220,29 @@ def test_d4rls_own_policy_reaches_the_goal():
     assert successes > EPISODES / 2, successes
 
 
-@pytest.mark.parametrize('task', [ANT, KITCHEN], ids=['ant', 'kitchen'])
-def test_the_spec_survives_json(task):
-    env = gym.make(task.env_id, max_episode_steps=task.horizon, **task.env_kwargs)
+def test_D4RLAntMaze__the_spec_survives_json():
+    env = gym.make(ANT.env_id, max_episode_steps=ANT.horizon, **ANT.env_kwargs)
     spec = gym.envs.registration.EnvSpec.from_json(env.spec.to_json())
-    assert json.dumps(spec.kwargs) == json.dumps(task.env_kwargs)
+    assert json.dumps(spec.kwargs) == json.dumps(ANT.env_kwargs)
     again = gym.make(spec)
-    assert again.spec.max_episode_steps == task.horizon
+    assert again.spec.max_episode_steps == ANT.horizon
     again.reset(seed=0)
 
 
-def test_making_a_maze_leaves_no_file(monkeypatch, tmp_path):
+def test_D4RLAntMaze__leaves_no_file(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
     make_ant().reset(seed=0)
     assert not list(tmp_path.iterdir())
 
 
-def test_workers_that_import_the_simulators_stay_without_jax():
-    code = "import sys, dtql_jax.simulators; sys.exit('jax' in sys.modules)"
+def test_simulators__workers_that_import_them_stay_without_jax():
+    code = "import sys, dtql_jax.tasks.simulators; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, '-c', code], check=True, env=os.environ)
 
 
 @pytest.mark.parametrize(
     'maze_map', [[[1, 'r', 0]], [[1, 'g', 0]], [['r', 'g', 'g']], [['r'], ['g', 0]]]
 )
-def test_maps_without_one_start_and_goal_are_refused(maze_map):
+def test_D4RLAntMaze__refuses_maps_without_one_start_and_goal(maze_map):
     with pytest.raises(UserError, match=r"D4RLAntMaze: maze_map has \d '[rg]' cells, give it one"):
         gym.make(ANT.env_id, maze_map=maze_map)
-
-
-def test_a_missing_package_is_one_line(monkeypatch):
-    for name in [name for name in sys.modules if name.startswith('gymnasium_robotics')]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, 'gymnasium_robotics', None)
-    with pytest.raises(
-        UserError, match=r'kitchen: .*gymnasium_robotics.*try: pip install'
-    ) as error:
-        make_env(KITCHEN)
-    assert '\n' not in str(error.value)
-
-
-def test_unknown_kitchen_tasks_are_refused():
-    with pytest.raises(UserError, match="no task 'oven'; tasks are bottom burner, "):
-        make_env(dataclasses.replace(KITCHEN, env_kwargs={'tasks': ('oven',)}))
-
-
-@pytest.mark.parametrize(
-    ('tasks', 'wanted'),
-    [
-        (
-            COMPLETE,
-            {17: -0.69, 18: -0.05, 19: 0.37, 22: -0.75, 23: -0.23, 24: 0.75, 25: 1.62, 26: 0.99}
-            | {29: -0.06},
-        ),
-        (
-            MIXED,
-            {11: -0.88, 12: -0.01, 17: -0.69, 18: -0.05, 22: -0.75, 23: -0.23, 24: 0.75, 25: 1.62}
-            | {26: 0.99, 29: -0.06},
-        ),
-        (('top burner', 'hinge cabinet'), {15: -0.92, 16: -0.01, 21: 1.45}),
-    ],
-)
-def test_the_goal_is_d4rls(tasks, wanted):
-    goal = make_kitchen(tasks).reset(seed=0)[0][30:]
-    assert dict(zip(np.flatnonzero(goal), goal[goal != 0], strict=True)) == wanted
-
-
-def test_the_goals_indices_hit_the_joints_they_name(kitchen):
-    model = kitchen.unwrapped.kitchen.model
-    names = {int(model.joint(j).qposadr[0]): model.joint(j).name for j in range(model.njnt)}
-    assert all(names[i].startswith('robot:') for i in range(9))
-    assert not any(names[i].startswith('robot:') for i in names if i >= 9)
-    for start, expected in {
-        11: ('knob_Joint_2', 'bottom_left_burner'),
-        15: ('knob_Joint_4', 'top_left_burner'),
-        17: ('light_switch', 'light_joint', 'slide_cabinet'),
-        20: ('left_hinge_cabinet', 'right_hinge_cabinet', 'microwave', 'kettle'),
-    }.items():
-        assert tuple(names[start + i] for i in range(len(expected))) == expected
-    assert max(names) == 23  # the kettle's free joint: 7 positions, 23 to 29
-    assert model.nq == 30
-
-
-def test_the_kitchen_shows_positions_with_d4rls_noise(kitchen):
-    noise = []
-    for seed in range(200):
-        obs, _ = kitchen.reset(seed=seed)
-        noise.append(obs[:30] - kitchen.unwrapped.kitchen.data.qpos)
-    largest = np.abs(noise).max(axis=0)
-    bounds = np.concatenate([np.full(9, 0.01), OBJECT_NOISE])
-    assert (largest <= bounds).all()
-    assert (largest > 0.9 * bounds).all()
-    assert (
-        abs(np.corrcoef(np.array(noise)[:, :9].T, np.array(noise)[:, 21:30].T)[:9, 9:]).max() < 0.3
-    )
-
-
-def test_each_kitchen_task_pays_once_and_the_last_one_ends_the_episode(kitchen):
-    robot = kitchen.unwrapped.kitchen.robot_env
-    kitchen.reset(seed=0)
-
-    def solve(joints):
-        qpos = robot.data.qpos.copy()
-        for index, value in joints.items():
-            qpos[index] = value
-        robot.set_state(qpos, np.zeros(29))
-        return kitchen.step(np.zeros(9))[1:4]
-
-    assert solve({}) == (0.0, False, False)
-    assert solve({22: -0.75}) == (1.0, False, False)
-    assert solve({22: -0.75}) == (0.0, False, False)
-    light_and_cabinet = {17: -0.69, 18: -0.05, 19: 0.37}
-    assert solve(light_and_cabinet) == (2.0, False, False)
-    kettle = dict(zip(range(23, 30), (-0.23, 0.75, 1.62, 0.99, 0, 0, -0.06), strict=True))
-    assert solve(kettle) == (1.0, True, False)
-    kitchen.reset(seed=0)
-    assert solve({22: -0.75}) == (1.0, False, False)

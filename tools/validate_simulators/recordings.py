@@ -1,8 +1,6 @@
-"""Recorded episodes for replay.py: of Minari sets, of OGBench's files, or made on the spot."""
+"""Recorded episodes for replay.py, from Minari sets, OGBench's files, or made on the spot."""
 
-import contextlib
 import dataclasses
-import io
 import os
 import pathlib
 import tempfile
@@ -11,18 +9,20 @@ from unittest import mock
 
 import gymnasium as gym
 import numpy as np
-from rebuild import flat, physics
 
-from dtql_jax.collect.write import collect_pointmaze
+from dtql_jax.collect.wander import Wander
+from dtql_jax.collect.write import collect
 from dtql_jax.tasks.registry import TASKS
+from tools.validate_simulators.rebuild import flat, physics
 
 EPISODES = 40  # read per dataset, spread over it
 
 
 @dataclasses.dataclass
 class Episode:
-    """What was recorded: `obs` `[T + 1, O]`, `action` `[T, A]`, and `state` `[T, S]`, from which
-    the simulator's state is rebuilt: the observations, where nothing more is there.
+    """Observations `[T + 1, O]`, actions `[T, A]`, and the rows `[T, S]` to rebuild states from.
+
+    `state` holds the observations where nothing more is recorded.
     """
 
     obs: np.ndarray
@@ -31,12 +31,12 @@ class Episode:
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """Up to `wanted` of the numbers below `count`, evenly apart."""
+    """At most `wanted` of the numbers below `count`, evenly spaced."""
     return np.unique(np.linspace(0, count - 1, min(wanted, count)).astype(int)).tolist()
 
 
 def minari(root: str | None, name: str) -> Iterator[Episode] | None:
-    """Episodes of a Minari set, None where it is absent."""
+    """Episodes of a Minari set; None if it is absent."""
     folder = pathlib.Path(root or '', name, 'data')
     return _minari(folder) if root and folder.is_dir() else None
 
@@ -51,7 +51,7 @@ def _minari(folder: pathlib.Path) -> Iterator[Episode]:
 
 
 def ogbench(folder: str | None, name: str) -> Iterator[Episode] | None:
-    """Episodes of an OGBench file, states from its positions and velocities; None: absent."""
+    """Episodes of an OGBench file, with its positions and velocities; None if it is absent."""
     path = pathlib.Path(folder or '', f'{name}.npz')
     return _ogbench(path) if folder and path.is_file() else None
 
@@ -67,30 +67,32 @@ def _ogbench(path: pathlib.Path) -> Iterator[Episode]:
 
 
 def wandering() -> list[Episode]:
-    """A pointmaze set, collected for the occasion; the folder of all its files is removed."""
+    """Episodes of a pointmaze set that is collected for this call and removed."""
     with (
         tempfile.TemporaryDirectory() as root,
         mock.patch.object(tempfile, 'tempdir', root),
         mock.patch.dict(os.environ, MINARI_DATASETS_PATH=root),
-        contextlib.redirect_stdout(io.StringIO()),  # it tells the folder's name
     ):
-        folder = collect_pointmaze(TASKS['pointmaze-umaze'], steps=6000)
-        return list(_minari(folder / 'data'))
+        collected = collect(Wander(TASKS['pointmaze-umaze']), 'validate/wandering-v0', steps=6000)
+        assert collected is not None  # the folder is new
+        return list(_minari(collected.path / 'data'))
 
 
 def rollout(env: gym.Env, family: str, rows: int) -> Iterator[Episode]:
-    """Random actions, `rows` of them, recorded as datasets are, in float32."""
+    """Episodes of random actions, at least `rows` in all, in float32 as datasets are."""
     rng, sim, done = np.random.default_rng(0), physics(env), 0
+    shape = env.action_space.shape
     while done < rows:
-        obs, ended = [flat(env.reset(seed=done)[0])], False
-        actions, states = [], []
+        shown, ended = [flat(env.reset(seed=done)[0])], False
+        actions: list[np.ndarray] = []
+        states: list[np.ndarray] = []
         while not ended and len(actions) < 100:
             states.append(np.concatenate([sim.data.qpos, sim.data.qvel]))
-            actions.append(rng.uniform(-1, 1, env.action_space.shape).astype(np.float32))
+            actions.append(rng.uniform(-1, 1, shape).astype(np.float32))
             after, _, terminated, truncated, _ = env.step(actions[-1])
-            obs.append(flat(after))
+            shown.append(flat(after))
             ended = terminated or truncated
         done += len(actions)
-        obs = np.array(obs, np.float32)
+        obs = np.array(shown, np.float32)
         state = np.array(states, np.float32) if family in ('all', 'lagging') else obs[:-1]
         yield Episode(obs, np.array(actions), state)

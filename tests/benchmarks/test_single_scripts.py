@@ -1,0 +1,84 @@
+"""`limit.py`, `loading.py`, `accelerator.py`, `reference.py` and `charts.py` run at tiny sizes."""
+
+import json
+
+import pytest
+
+from tests.helpers.scripts import ROOT, names_of, run_script
+
+RESULTS = ROOT / 'benchmarks' / 'results'
+BLOCKS = ('--blocks=1', '--block_seconds=0.01')
+QUICK = {'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true'}
+
+
+def measured(tmp_path, script, *given):
+    out = tmp_path / 'report.json'
+    run_script(f'benchmarks/{script}.py', f'--out={out}', *given, **QUICK)
+    return json.loads(out.read_text())
+
+
+def same_keys(report, name):
+    """Whether a report has the keys of the committed one, and so have their rows."""
+    before = json.loads((RESULTS / f'{name}_cpu.json').read_text())
+    rows = before['results'][0].keys() == report['results'][0].keys()
+    return before.keys() <= report.keys() and rows
+
+
+@pytest.mark.slow
+def test_limit__counts_and_measures(tmp_path):
+    report = measured(tmp_path, 'limit', '--sizes=3/2/8', *BLOCKS)
+    assert same_keys(report, 'limit')
+    assert report['results'][0]['share_of_product_rate'] > 0
+
+
+def test_limit__the_committed_counts_are_those_of_the_networks(monkeypatch):
+    import jax
+
+    script = names_of('benchmarks/limit.py', monkeypatch)
+    for row in json.loads((RESULTS / 'limit_cpu.json').read_text())['results']:
+        dims, _, batch = row['size'].rpartition('/')
+        agent = script['Case']('dtql', dims, int(batch)).make()
+        state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
+        counts = {
+            name: script['operations'](term, int(batch))
+            for name, term in script['terms'](state, agent.spec).items()
+        }
+        assert counts == row['operations']
+        assert script['traffic'](state, agent.spec, int(batch)) / 1e6 == row['mb_per_update']
+
+
+@pytest.mark.slow
+def test_loading__loads_cold_and_from_the_cache(tmp_path):
+    report = measured(tmp_path, 'loading', '--transitions=2000', '--repeats=1')
+    assert same_keys(report, 'loading')
+    loads = [(row['data'], row['load']) for row in report['results']]
+    assert loads == [(data, load) for data in ('minari', 'd4rl') for load in ('cold', 'second')]
+    assert all(row['transitions'] == 2000 for row in report['results'])
+
+
+@pytest.mark.slow
+def test_accelerator__lists_operations(tmp_path):
+    report = measured(tmp_path, 'accelerator', '--dims=3/2', '--batch_size=8', *BLOCKS)
+    assert same_keys(report, 'top_kernels')
+    shares = [row['share'] for row in report['results']]
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < sum(shares) <= 1 + 1e-6
+
+
+@pytest.mark.slow
+def test_reference__compares_the_agents_of_this_package(tmp_path):
+    report = measured(tmp_path, 'reference', '--dims=3/2', '--seeds=1', *BLOCKS)
+    assert same_keys(report, 'against_diffusion_ql')
+    assert [row['name'] for row in report['results']] == [
+        'dtql, ours, batch 256',
+        'dql, ours, batch 256',
+    ]
+
+
+@pytest.mark.slow
+def test_charts__draws_the_committed_results(tmp_path):
+    run_script('benchmarks/charts.py', f'--out={tmp_path}')
+    drawn = {path.name for path in tmp_path.glob('*.png')}
+    assert drawn == {
+        f'{name}-cpu.png' for name in ('scaling', 'against-diffusion-ql', 'time-to-result')
+    }

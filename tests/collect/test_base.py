@@ -1,0 +1,38 @@
+"""Behaviours and `record`: episodes that are functions of two numbers, cut, noisy, finite."""
+
+import numpy as np
+import pytest
+
+from dtql_jax.collect.base import evaluation_spec, record, without_marks
+from dtql_jax.tasks.registry import TASKS
+from tests.helpers import fake_env
+from tests.helpers.drifting import HORIZON, Drift, Fixed
+
+
+def test_record__cuts_an_episode_at_the_horizon():
+    episode = record(fake_env.Walk(), Drift(), 3, 0.0, 5, 0)
+    assert episode['truncations'].tolist() == [False, False, True]
+    assert not episode['terminations'].any()
+
+
+def test_record__noise_stays_in_the_box():
+    actions = record(fake_env.Walk(), Fixed(0.9), 12, 0.5, 0, 0)['actions']
+    assert actions.dtype == np.float32
+    assert np.abs(actions).max() == 1
+    assert len(np.unique(actions)) > 4
+    assert (record(fake_env.Walk(), Fixed(0.5), 12, 0.0, 0, 0)['actions'] == 0.5).all()
+
+
+def test_record__what_is_not_finite_is_refused():
+    with pytest.raises(RuntimeError, match='episode 3 of seed 5: rewards not finite'):
+        record(fake_env.BadReward(), Drift(), HORIZON, 0.0, 5, 3)
+
+
+def test_evaluation_spec__has_the_tasks_horizon_and_maze():
+    spec = evaluation_spec(TASKS['pointmaze-umaze'])
+    assert spec.max_episode_steps == 300
+    assert spec.kwargs['maze_map'] == TASKS['pointmaze-umaze'].env_kwargs['maze_map']
+
+
+def test_without_marks__leaves_walls_and_free_cells():
+    assert without_marks([[1, 'r', 0, 'g', 1]]) == [[1, 0, 0, 0, 1]]

@@ -1,0 +1,58 @@
+"""A trained policy as the behaviour: it acts as `load_policy` does, with keys of its own."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import dtql_jax
+from dtql_jax.runs.policy import trained_behaviour
+from dtql_jax.tasks.env import make_env
+from tests.helpers.tiny_run import train_tiny_run
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+
+@pytest.fixture(scope='module')
+def run_dir(tmp_path_factory, quick_compile):
+    return train_tiny_run(tmp_path_factory.mktemp('run'))
+
+
+def test_Trained_open__acts_as_load_policy_does(run_dir):
+    """On the simulator's own observations; IQL's draws nothing."""
+    behaviour = trained_behaviour(run_dir, 0.0)
+    env, policy = behaviour.open()
+    obs, _ = env.reset(seed=1)
+    flat, _ = make_env(behaviour.task).reset(seed=1)
+    policy.begin(obs, np.random.default_rng(0))
+    np.testing.assert_array_equal(policy.act(obs), dtql_jax.load_policy(run_dir)(flat), strict=True)
+
+
+def test_Trained_open__each_step_of_each_episode_has_a_key_of_its_own(run_dir):
+    class Draws:
+        """An agent that acts at random."""
+
+        def precise(self, function):
+            return function
+
+        def act(self, acting, obs, key):
+            return jax.random.normal(key, (2,))
+
+    behaviour = dataclasses.replace(trained_behaviour(run_dir, 0.0), agent=Draws())
+    env, policy = behaviour.open()
+    obs, _ = env.reset(seed=0)
+
+    def episode(seed):
+        policy.begin(obs, np.random.default_rng(seed))
+        return [policy.act(obs) for _ in range(5)]
+
+    first, other, again = episode(0), episode(1), episode(0)
+    np.testing.assert_array_equal(first, again)
+    assert len(np.unique([*first, *other], axis=0)) == 10
+
+
+def test_Trained_settings__tell_the_policy_and_its_digest(run_dir):
+    told = trained_behaviour(run_dir, 0.0).settings()
+    assert told['policy'] == 'iql seed 0 at update 2'
+    assert len(told['policy_sha256']) == 64

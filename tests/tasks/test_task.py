@@ -1,0 +1,57 @@
+"""`Task`: fields that fit together, names of its rows, scores, and changed copies."""
+
+import dataclasses
+
+import pytest
+
+from dtql_jax.tasks.registry import TASKS
+from dtql_jax.tasks.task import Task, adjust
+from dtql_jax.types import UserError
+
+UMAZE = TASKS['pointmaze-umaze']
+
+
+def test_Task__relabel_needs_a_maze_map_with_one_goal():
+    with pytest.raises(UserError, match="exactly one 'g' cell"):
+        dataclasses.replace(UMAZE, env_kwargs={'maze_map': [[1, 'g', 'g']]})
+
+
+def test_Task__datasets_are_a_tuple_which_may_be_empty():
+    assert Task('own').datasets == ()
+    with pytest.raises(UserError, match=r"datasets='me/x-v0': give a tuple, \('me/x-v0',\)"):
+        Task('own', 'me/x-v0')
+
+
+def test_Task_rows__go_from_the_name_to_the_family():
+    task = TASKS['cube-single-play-singletask-task2-v0']
+    shared = 'cube-single-play-singletask-v0'
+    assert task.rows == (task.name, shared, 'ogbench-hand', 'ogbench')
+    assert TASKS[shared].rows == (shared, 'ogbench-hand', 'ogbench')
+    d4rl = TASKS['antmaze-large-play-v0']
+    assert d4rl.rows == ('antmaze-large-play-v0', 'antmaze-large-play', 'd4rl-antmaze')
+
+
+def test_Task_score__is_0_and_100_at_the_ends_of_the_range():
+    assert TASKS['hopper-medium'].score([-20.272305, 3234.3]).tolist() == [0, 100]
+    assert UMAZE.score(0.25) == 25
+    assert Task('own', ('me/own-v0',)).score(3.0) is None
+
+
+def test_Task_score__is_of_success_where_returns_count_steps():
+    task = TASKS['cube-single-play-singletask-v0']
+    assert task.score([-200.0, -31.0], [0.0, 1.0]).tolist() == [0, 100]
+
+
+def test_adjust__checks_names_and_values():
+    assert adjust(UMAZE, goal='observe').goal == 'observe'
+    assert adjust(UMAZE, success_ends=False).score_range is None
+    with pytest.raises(UserError, match="goal='none' has no meaning here, use 'observe' or"):
+        adjust(UMAZE, goal='none')
+    with pytest.raises(UserError, match="goal='relabel' has no meaning here, use 'none'"):
+        adjust(TASKS['hopper-medium'], goal='relabel')
+    with pytest.raises(UserError, match='success_ends=True needs a goal'):
+        adjust(TASKS['hopper-medium'], success_ends=True)
+    with pytest.raises(UserError, match="success_ends='no': use True or False"):
+        adjust(UMAZE, success_ends='no')
+    with pytest.raises(UserError, match="unknown task setting 'horizont'"):
+        adjust(UMAZE, horizont=3)
