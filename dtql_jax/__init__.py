@@ -1,4 +1,4 @@
-"""Diffusion Trusted Q-Learning in JAX, and what it is compared with: many seeds in one program.
+"""Offline reinforcement learning with diffusion policies in JAX, many seeds in one program.
 
     import dtql_jax
 
@@ -6,7 +6,8 @@
     policy = dtql_jax.load_policy('runs/demo', which='best')
     action = policy(obs)
 
-`__all__` is the public interface. All else may change without notice.
+`__all__` is the public interface. Everything else may change without notice. `import dtql_jax`
+loads no jax: each name is imported at its first use.
 """
 
 import importlib
@@ -26,26 +27,29 @@ if TYPE_CHECKING:
 
 __version__ = metadata.version('dtql_jax')  # setup.py states it
 
-# Imported at first use: the simulators' worker processes do without jax.
+# name -> the module that defines it
 _HOMES = {
-    'run': 'runs.run',  # trains, evaluates and reports
-    'Request': 'runs.plan',  # what `run` may be asked for
-    'Result': 'runs.run',  # what it returns
-    'Interrupted': 'runs.run',  # what it raises after a signal
-    'load_policy': 'runs.policy',  # a trained policy, numpy to numpy
-    'Task': 'tasks.task',  # what one trains on and is evaluated in
+    # train, and use what was trained
+    'run': 'runs.run',
+    'Request': 'runs.plan',
+    'Result': 'runs.run',
+    'Interrupted': 'runs.run',
+    'load_policy': 'runs.policy',
+    # a task of your own
+    'Task': 'tasks.task',
     'register_task': 'tasks.registry',
-    'Agent': 'agents.base',  # what an algorithm derives from
-    'Config': 'agents.base',  # its settings
-    'setting': 'agents.settings',  # one of them
-    'State': 'agents.base',  # what training changes
-    'Phase': 'types',  # a part of training
-    'Transition': 'types',  # a dataset, or a batch
-    'Rare': 'types',  # a metric that not every update makes
-    'Lane': 'types',  # one training run of a program
-    'Spec': 'types',  # sizes and action box of a task
+    # an agent of your own
+    'Agent': 'agents.base',
+    'Config': 'agents.base',
+    'setting': 'agents.settings',
+    'State': 'agents.base',
+    'Phase': 'types',
+    'Transition': 'types',
+    'Rare': 'types',
+    'Lane': 'types',
+    'Spec': 'types',
     'register_agent': 'agents.registry',
-    'UserError': 'types',  # a mistake that the user can mend
+    'UserError': 'types',
 }
 __all__ = [
     'Agent',
@@ -70,6 +74,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    """A public name, imported at its first use."""
     if name not in _HOMES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(importlib.import_module(f'{__name__}.{_HOMES[name]}'), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, and those that every module has."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith('__'))])

@@ -1,31 +1,37 @@
-"""Evaluates the policies of a run again, finished or stopped, in the run's own environment.
+"""Evaluates the policies of a run again, finished or stopped, in the environment of its task.
 
   dtql evaluate --run=runs/x --episodes=100
   dtql evaluate --run=runs/x --which=best --eval_seed=1
   dtql evaluate --run=runs/x --variant=dtql --seed=0 --video=x.gif
 
-The best policies were chosen by the starts that training evaluates on, those of --eval_seed=0:
-another one gives them starts that they were not chosen for, and so an unbiased score.
+Training evaluates on the starts of --eval_seed=0, and chooses the best policies by them. Another
+--eval_seed draws other starts, on which the score of these policies is unbiased.
 
-Prints the table, and appends a row for each seed to reeval.jsonl in the run folder; nothing else
-there changes. A film shows the first episode of the first seed.
+The command prints a table and appends a row for each seed to reeval.jsonl in the run folder. It
+changes nothing else there. The film shows the first episode of the first seed.
+
+Exit codes: 0 done; 2 a mistake in a flag, which one line explains; 130 stopped by Ctrl-C.
 """
 
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from dtql_jax.cli.flags import define_whole, run_command
 from dtql_jax.types import UserError
 
+if TYPE_CHECKING:
+    from dtql_jax.runs.policy import Run, Which
+
 FLAGS = flags.FlagValues()
 flags.DEFINE_string('run', None, 'the run folder', FLAGS)
 define_whole('episodes', 100, 'episodes of each seed', FLAGS)
 flags.DEFINE_string('which', 'last', "policies: 'last' or 'best'", FLAGS)
-flags.DEFINE_string('variant', None, "only this one, such as 'dtql' or 'clone'", FLAGS)
+flags.DEFINE_string('variant', None, "only these lanes, such as 'dtql' or 'clone'", FLAGS)
 define_whole('seed', None, 'only this training seed (default: all)', FLAGS)
 define_whole('eval_seed', 0, "draws the episodes' starts; training uses 0", FLAGS)
 define_whole('eval_envs', None, 'simulators side by side (speed only, no result)', FLAGS)
@@ -38,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate(asked: flags.FlagValues) -> None:
+    """Evaluates, prints the table and keeps the rows."""
     # Here and not above: --help needs none of it.
     from dtql_jax.report.loggers import JsonlLog
     from dtql_jax.report.tables import evaluation_table
@@ -73,20 +80,25 @@ def evaluate(asked: flags.FlagValues) -> None:
 
 
 def check(asked: flags.FlagValues) -> None:
-    """Raises UserError for flags that cannot be met, before anything is read."""
+    """Raises UserError for flags that cannot be met; reads nothing."""
     if not asked.run:
         raise UserError('no run to evaluate: name its folder as --run=DIR')
     for name, least in (('episodes', 1), ('eval_seed', 0), ('eval_envs', 1)):
-        if asked[name].value is not None and asked[name].value < least:
-            raise UserError(f'--{name}={asked[name].value}: must be at least {least}')
+        value = getattr(asked, name)
+        if value is not None and value < least:
+            raise UserError(f'--{name}={value}: must be at least {least}')
     if asked.video and pathlib.Path(asked.video).suffix not in ('.gif', '.mp4'):
         raise UserError(f'--video={asked.video}: end its name in .gif or .mp4')
 
 
-def choose(run, which: str, variant: str | None, seed: int | None) -> list[int]:
-    """The lanes to evaluate; says which are left out, and raises UserError if all are."""
+def choose(run: 'Run', which: 'Which', variant: str | None, seed: int | None) -> list[int]:
+    """The lanes to evaluate. Prints why others are left out.
+
+    Raises:
+        UserError: there is no such lane, or none has such a policy.
+    """
     if variant is not None or seed is not None:
-        run.lane(seed, variant)  # that there is one
+        run.lane(seed, variant)  # raises where there is none
     # A seed alone means this seed of every variant.
     lanes = [
         i
@@ -101,8 +113,8 @@ def choose(run, which: str, variant: str | None, seed: int | None) -> list[int]:
     return [i for i in lanes if i not in missing]
 
 
-def film(run, lane: int, which: str, eval_seed: int, path: pathlib.Path) -> None:
-    """Films the lane's first episode, action for action the one that was evaluated."""
+def film(run: 'Run', index: int, which: 'Which', eval_seed: int, path: pathlib.Path) -> None:
+    """Films the first episode of a lane, with the actions of its evaluation."""
     import contextlib
 
     from dtql_jax.rollout.evaluate import start_seed
@@ -112,18 +124,18 @@ def film(run, lane: int, which: str, eval_seed: int, path: pathlib.Path) -> None
 
     if sys.platform == 'linux' and not os.environ.get('DISPLAY'):
         os.environ.setdefault('MUJOCO_GL', 'egl')  # draws without a screen
-    policy = policy_of(run, lane, which)
+    policy = policy_of(run, index, which)
     try:
         with contextlib.closing(make_env(run.task, render_mode='rgb_array')) as env:
             total = record_video(policy, env, path, seed=start_seed(eval_seed, 0))
     except UserError:
         raise
-    # What a missing OpenGL raises depends on the library that looked for it.
+    # The error of a missing OpenGL depends on the library that looked for it.
     except Exception as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(
             f'--video={path}: the simulator cannot draw here ({reason}); it needs OpenGL: install '
             'libegl1 (MUJOCO_GL=egl) or libosmesa6 (MUJOCO_GL=osmesa)'
         ) from error
-    lane = run.lanes[lane]
+    lane = run.lanes[index]
     print(f'film {path}: {lane.variant} seed {lane.seed}, return {total:.1f}')

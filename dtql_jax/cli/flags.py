@@ -1,13 +1,14 @@
-"""Flags from settings, the help page, one-line errors and exit codes: what the commands share.
+"""What the commands share: flags from settings, the help page, one-line errors, exit codes.
 
 A command keeps its flags in a `FlagValues` of its own, so that its help page lists them and nothing
 else. Exit codes: 0 done, 1 the work failed, 2 a mistake that the user can mend, and 128 + n after
-signal n, as shells have it.
+signal n, as a shell has it.
 """
 
 import copy
 import dataclasses
 import difflib
+import os
 import re
 import signal
 import sys
@@ -23,11 +24,11 @@ HELP = {'--help', '-help', '-h', '--helpfull', '--helpshort'}
 WIDTH = 100
 VALUES = {'string': 'TEXT', 'multi': 'TEXT', 'comma': 'A,B', 'int': 'N', 'float': 'X'}
 GAP = 2  # spaces between the columns of the help page
-MARK = re.compile(r'`(\w+)`')  # how a UserError marks the name of an argument
+MARK = re.compile(r"`(\w+)`(?:='([^']*)')?")  # an argument in a UserError, with its value if text
 
 
 class Whole(flags.IntegerParser):
-    """Whole numbers, `3e5` among them."""
+    """A parser of whole numbers, `3e5` among them."""
 
     def convert(self, argument: str | int) -> int:
         number = float(argument)
@@ -37,46 +38,66 @@ class Whole(flags.IntegerParser):
 
 
 def define_whole(name: str, default: int | None, text: str, flag_values: flags.FlagValues) -> None:
-    """Like `flags.DEFINE_integer`, for numbers that may be written as `3e5`."""
+    """Defines a flag like `flags.DEFINE_integer`, for numbers that may be written as `3e5`."""
     flags.DEFINE(Whole(), name, default, text, flag_values, flags.ArgumentSerializer())
 
 
 class Text(flags.ArgumentParser):
-    """Any text, which is read later as a value of the type that `kind` names."""
+    """A parser that keeps the text; `agents.settings.parse` reads it as a value of type `kind`."""
 
     syntactic_help = ''
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: type):
         super().__init__()
         self._kind = kind
 
+    def parse(self, argument: Any) -> Any:
+        return argument
+
     def flag_type(self) -> str:
-        return self._kind
+        return self._kind.__name__ if self._kind in (bool, int, float) else 'string'
 
 
 def define_settings(
     settings: type, flag_values: flags.FlagValues, names: Sequence[str] | None = None
-) -> None:
-    """A flag for each setting of a class (or those of `names`), with its meaning and default.
+) -> list[str]:
+    """Defines a flag for each setting of a class, with its meaning and default.
 
-    The flags hold text: `agents.settings.parse` reads it, so that there is one way to read a value.
-    A setting that has a flag already is left out.
+    The flags hold text, so that `agents.settings.parse` is the one way to read a value.
+
+    Args:
+        settings: the class.
+        flag_values: receives the flags. A setting that it has already is left out.
+        names: the settings to define; all without.
+
+    Returns:
+        The names of the flags that were defined.
     """
     from dtql_jax.agents.settings import kinds, limits, meaning
 
-    types = kinds(settings)
+    defined = []
     for field in dataclasses.fields(settings):
         if field.name in flag_values or not (names is None or field.name in names):
             continue
-        choices = limits(field).choices
-        text = meaning(field) + (f': {", ".join(choices)}' if choices else '')
-        if types[field.name] is bool:
-            flags.DEFINE_bool(field.name, field.default, text, flag_values)
-        else:
-            default = None if field.default is None else str(field.default)
-            parser = Text({int: 'int', float: 'float'}.get(types[field.name], 'string'))
-            serializer = flags.ArgumentSerializer()
-            flags.DEFINE(parser, field.name, default, text, flag_values, serializer)
+        kind, choices = kinds(settings)[field.name], limits(field).choices
+        flags.DEFINE(
+            Text(kind),
+            field.name,
+            field.default,
+            meaning(field) + (f': {", ".join(choices)}' if choices else ''),
+            flag_values,
+            flags.ArgumentSerializer(),
+            boolean=kind is bool,
+        )
+        defined.append(field.name)
+    return defined
+
+
+def shown(value: Any) -> str:
+    """A value as the command line spells it and a person reads it: `true`, `1,000,000`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'{value:,}' if isinstance(value, int) else str(value)
 
 
 def given(parsed: flags.FlagValues, names: Sequence[str]) -> dict[str, Any]:
@@ -104,28 +125,47 @@ def run_command(
         The exit code. A UserError becomes one line on stderr, which names flags.
     """
     argv = list(sys.argv if argv is None else argv)
-    if HELP & set(argv[1:]):
-        print(help_page(doc, flag_values, sections))
-        return 0
-    logging.set_verbosity(logging.WARNING)  # Orbax tells each step of a save otherwise
+    logging.set_verbosity(logging.WARNING)  # Orbax reports each step of a save otherwise
     try:
-        return main(parse(flag_values, argv)) or 0
+        if HELP & set(argv[1:]):
+            print(help_page(doc, flag_values, sections))
+            code = 0
+        else:
+            code = main(parse(flag_values, argv)) or 0
+        sys.stdout.flush()
+        return code
     except UserError as error:
-        print('error: ' + as_flags(str(error), flag_values), file=sys.stderr)
-        return 2
+        return mistake(error, flag_values)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader has seen enough, as in `dtql list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def mistake(error: UserError, flag_values: flags.FlagValues) -> int:
+    """Prints one line about a mistake; returns its exit code."""
+    print('error: ' + as_flags(str(error), flag_values), file=sys.stderr)
+    return 2
 
 
 def as_flags(text: str, flag_values: flags.FlagValues) -> str:
     """A message of the library in one line, with the names of its arguments as flags."""
-    line = ' '.join(text.splitlines())
-    return MARK.sub(lambda name: f'--{name[1]}' if name[1] in flag_values else name[1], line)
+
+    def flag(mark: re.Match) -> str:
+        name = f'--{mark[1]}' if mark[1] in flag_values else mark[1]
+        return name if mark[2] is None else f'{name}={mark[2]}'
+
+    return MARK.sub(flag, ' '.join(text.splitlines()))
 
 
 def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagValues:
-    """A copy of `flag_values` with the values of `argv`; UserError where they are wrong."""
+    """A copy of `flag_values` with the values of `argv`.
+
+    Raises:
+        UserError: a flag is unknown or has a wrong value, or there is a word that is no flag.
+    """
     parsed = copy.deepcopy(flag_values)
     try:
         rest = parsed(argv)[1:]
@@ -136,10 +176,12 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagValue
         raise UserError(f'unknown flag --{name}; nearest: {names}') from None
     except flags.IllegalFlagValueError as error:
         given = re.match(r'flag (--(\w+)=.*?): ', str(error), re.DOTALL)
-        kind = {'int': 'whole number', 'bool': 'true or false', 'float': 'number'}
+        if given is None:
+            raise UserError(f'{error}; see --help') from None
+        kind = {'int': 'a whole number', 'bool': 'true or false', 'float': 'a number'}
         wanted = kind[flag_values[given[2]].parser.flag_type()]
-        raise UserError(f'{given[1]}: not a {wanted}'.replace('a true', 'true')) from None
-    except flags.Error as error:
+        raise UserError(f'{given[1]}: not {wanted}') from None
+    except (flags.Error, ValueError) as error:  # the latter for `--noresume=1`
         raise UserError(f'{error}; see --help') from None
     if rest:
         raise UserError(f'{rest[0]!r} is no flag: flags begin with --, see --help')
@@ -155,26 +197,31 @@ def help_page(
     """
     parts = [doc.strip()]
     for title, names in (sections or {'Flags': list(flag_values)}).items():
-        parts.append(f'{title}:\n' + '\n'.join(_flag_lines(flag_values, names)))
+        rows = [_flag_row(flag_values[name]) for name in names]
+        parts.append('\n'.join([f'{title}:', *(f'  {line}' for line in columns(rows, WIDTH - 2))]))
     return '\n\n'.join(parts)
 
 
-def _flag_lines(flag_values: flags.FlagValues, names: Sequence[str]) -> list[str]:
-    rows = []
-    for name in names:
-        flag = flag_values[name]
-        default = flag.default
-        if flag.boolean:
-            spelling = f'--{name}'
-        else:
-            spelling = f'--{name}={VALUES[flag.parser.flag_type().split()[0]]}'
-        shown = '' if default in (None, False, []) else f' (default: {default})'
-        # absl adds a hint to flags that may be repeated, on a line of its own.
-        rows.append((spelling, flag.help.split(';\n')[0] + shown))
-    left = max(len(spelling) for spelling, _ in rows) + GAP
+def _flag_row(flag: flags.Flag) -> tuple[str, str]:
+    """A flag as it is written, and its meaning with its default."""
+    kind = flag.parser.flag_type().split()[0]
+    negated = '[no]' if isinstance(flag.parser, Text) else ''  # a setting may be on by default
+    spelling = f'--{negated}{flag.name}' if flag.boolean else f'--{flag.name}={VALUES[kind]}'
+    default = shown(flag.default)
+    # absl adds a hint to flags that may be repeated, on a line of its own.
+    text = flag.help.split(';\n')[0]
+    if default in ('None', 'false', '[]'):
+        return spelling, text
+    return spelling, f'{text} (default: {default})'
+
+
+def columns(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
+    """Lines of rows in columns aligned to the left, the last column wrapped at `width`."""
+    widths = [max(map(len, column)) + GAP for column in list(zip(*rows, strict=True))[:-1]]
+    left = sum(widths)
     lines: list[str] = []
-    for spelling, text in rows:
-        first, *more = textwrap.wrap(text, WIDTH - left - GAP) or ['']
-        lines += [f'  {spelling:<{left}}{first}'.rstrip()]
-        lines += [' ' * (left + GAP) + line for line in more]
+    for *cells, text in rows:
+        head = ''.join(cell.ljust(size) for cell, size in zip(cells, widths, strict=True))
+        first, *more = textwrap.wrap(text, width - left, break_on_hyphens=False) or ['']
+        lines += [f'{head}{first}'.rstrip(), *(' ' * left + line for line in more)]
     return lines

@@ -1,25 +1,30 @@
 """dtql: offline reinforcement learning with diffusion policies, many seeds in one program.
 
+  dtql train                          # a demonstration, without a download
   dtql train --env=antmaze-large-diverse --num_seeds=5
   dtql evaluate --run=runs/antmaze-large-diverse-dtql --episodes=100
   dtql plot --runs=runs/a,runs/b --out=comparison.png
-  dtql collect --env=pointmaze-large
-  dtql list
 
-Commands (each has a page of its own: dtql train --help):
+Each command has a page of its own, such as `dtql train --help`.
 """
 
 import difflib
-import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-COMMANDS = {
-    'train': 'trains an agent on a task, evaluates and reports',
-    'evaluate': 'evaluates the policies of a run again',
-    'plot': 'compares runs in one chart',
-    'collect': "collects a dataset in a task's simulator",
-    'list': 'lists tasks and agents, and where they come from',
+from dtql_jax.cli import collect, evaluate, plot, train
+from dtql_jax.cli import list as listing
+from dtql_jax.cli.flags import columns
+
+Command = Callable[[Sequence[str]], int]
+
+# name -> its function and what it does
+COMMANDS: dict[str, tuple[Command, str]] = {
+    'train': (train.main, 'trains an agent on a task, evaluates and reports'),
+    'evaluate': (evaluate.main, 'evaluates the policies of a run again'),
+    'plot': (plot.main, 'compares runs in one chart'),
+    'collect': (collect.main, "collects a dataset in a task's simulator"),
+    'list': (listing.main, 'lists tasks, agents and their settings'),
 }
 
 
@@ -39,12 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1) or COMMANDS
         print(f'error: unknown command {name!r}; nearest: {", ".join(near)}', file=sys.stderr)
         return 2
-    command = importlib.import_module(f'dtql_jax.cli.{name}')
-    return command.main([f'dtql {name}', *argv[2:]])
+    command, _ = COMMANDS[name]
+    return command([f'dtql {name}', *argv[2:]])
 
 
 def page() -> str:
     """The text of `dtql --help`."""
-    width = max(map(len, COMMANDS))
-    rows = [f'  {name:<{width}}  {text}' for name, text in COMMANDS.items()]
-    return '\n'.join([(__doc__ or '').strip(), *rows])
+    rows = columns([(name, text) for name, (_, text) in COMMANDS.items()])
+    return '\n'.join([(__doc__ or '').strip(), '', 'Commands:', *(f'  {row}' for row in rows)])

@@ -1,6 +1,10 @@
-"""A run's folder: made once, never over another, and read back."""
+"""The folder of a run: it is made once, never over another, and read back.
 
-import dataclasses
+`config.json` holds: `format`, `request` (what the user asked for), `identity` (all that decides the
+numbers), `agent_file` and `agent_class` (where an agent of the user's own is defined), `spec`,
+`data` (the card of the dataset), `versions` and `devices`.
+"""
+
 import json
 import os
 import pathlib
@@ -9,18 +13,21 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
-from dtql_jax.runs.plan import Request, make_request
+from dtql_jax.agents.registry import AGENTS, find_agent, register_agent
+from dtql_jax.runs.plan import Request, by_name, label, make_request
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
+CONFIG = 'config.json'
+FORMAT = 2  # of that file: add one where older files can no longer be read
 PACKAGES = (
-    'dtql_jax', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'minari', 'gymnasium', 'mujoco', 'numpy',
+    'dtql_jax', 'jax', 'flax', 'optax', 'orbax-checkpoint',
+    'minari', 'gymnasium', 'mujoco', 'numpy',
 )  # fmt: skip
-FORMAT = 2  # of config.json: add one where older files can no longer be read
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a run's numbers."""
+    """The versions of Python and of the packages that decide a run's numbers."""
     packages = {name: metadata.version(name) for name in PACKAGES}
     return {'python': platform.python_version(), **packages}
 
@@ -29,37 +36,77 @@ def read_run(run_dir: pathlib.Path) -> dict[str, Any]:
     """The `config.json` of a run folder.
 
     Raises:
-        UserError: there is none, it is no JSON, or an earlier version of this package wrote it.
+        UserError: there is none, it is no JSON, or another version of this package wrote it.
     """
-    path = run_dir / 'config.json'
+    path = run_dir / CONFIG
     try:
         description = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f'{run_dir} is no run folder (no config.json): check the path') from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f'{run_dir} is no run folder (no {CONFIG}): check the path') from None
     except ValueError as error:
         raise UserError(f'{path} is damaged ({error}): restore it, or start anew') from None
-    found = description.get('format') if isinstance(description, dict) else None
+    found = description.get('format', 1) if isinstance(description, dict) else None
     if found != FORMAT:
         raise UserError(
-            f'{path} has format {found}, this version of dtql_jax reads format {FORMAT}: train '
-            'again, or use the version that made the run'
+            f'{path} has format {found}, and this version of dtql_jax reads format {FORMAT} only: '
+            'train again, or use the version that made the run'
         )
     return description
 
 
-def request_of_run(run_dir: pathlib.Path, asked: Mapping[str, Any]) -> Request:
-    """The request that a run was started with, changed by what is `asked` for explicitly now."""
-    recorded = read_run(run_dir)['request']
-    asked = dataclasses.asdict(make_request(asked)) | {'named': set(asked)} if asked else {}
-    named = asked.pop('named', set())
-    changes = asked.pop('settings', {})
-    kept = {name: value for name, value in asked.items() if name in named}
-    return make_request({**recorded, **kept, 'settings': {**recorded['settings'], **changes}})
+def request_of_run(recorded: Mapping[str, Any], asked: Request | Mapping[str, Any]) -> Request:
+    """The request that continues a run: what is `asked` for now, and the run's own for the rest."""
+    then, now = by_name(recorded['request']), by_name(asked)
+    if label(now.get('agent', then['agent'])) == label(then['agent']):
+        # All settings of the agent: a table may have changed or be unknown here.
+        then.update(recorded['identity']['config'])
+    return make_request({**then, **now})
+
+
+def restore_agent(recorded: Mapping[str, Any]) -> None:
+    """Registers the agent of a run under its name, unless this process has it already.
+
+    It is imported from the file that defined it, so that the script that registered it need not
+    run again.
+
+    Raises:
+        UserError: the file or the class does not exist, or importing the file trains.
+    """
+    name, file = recorded['request']['agent'], recorded['agent_file']
+    if name in AGENTS:
+        return
+    if ':' not in name and file is None:
+        raise UserError(
+            f'the agent {name!r} was not defined in a file: call register_agent({name!r}, ...) '
+            'before the run is read'
+        )
+    _importing.append(file)
+    try:
+        if ':' in name:
+            find_agent(name, file)
+        else:
+            found = find_agent(f'{file}:{recorded["agent_class"]}')
+            if name not in AGENTS:  # the import may have registered it
+                register_agent(name, found.agent, found.table)
+    finally:
+        _importing.pop()
+
+
+_importing: list[str | None] = []  # files of agents that are being imported
+
+
+def check_not_importing() -> None:
+    """Raises UserError within `restore_agent`: reading a run must not train another one."""
+    if _importing:
+        raise UserError(
+            f'{_importing[-1]} defines the agent and trains when it is imported: put what it does '
+            "under `if __name__ == '__main__':`"
+        )
 
 
 def task_of_run(description: Mapping[str, Any]) -> Task:
-    """The task that a run was started with, settings included, from its `config.json`."""
-    fields = {
+    """The task of a run, with the settings of its maze, from its `config.json`."""
+    fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in description['identity']['task'].items()
     }
@@ -68,7 +115,7 @@ def task_of_run(description: Mapping[str, Any]) -> Task:
 
 
 def check_new(run_dir: pathlib.Path) -> None:
-    """Raises UserError where a run folder exists already, or can never be made."""
+    """Raises UserError where a run folder exists already or cannot be made."""
     if run_dir.exists():
         raise UserError(
             f'{run_dir} exists and is never overwritten: add `resume` to continue it, '
@@ -80,19 +127,26 @@ def check_new(run_dir: pathlib.Path) -> None:
 
 
 def create_run(run_dir: pathlib.Path, description: Mapping[str, Any]) -> None:
-    """Makes the run folder with its `config.json`, at once or not at all; never over another."""
+    """Makes the run folder with its `config.json`, both or neither, and never over another.
+
+    Raises:
+        UserError: the folder exists or cannot be made.
+    """
     check_new(run_dir)
     new = run_dir.parent / f'.{run_dir.name}.{os.getpid()}'
     try:
         new.mkdir(parents=True)
-        (new / 'config.json').write_text(json.dumps(description, indent=2) + '\n')
+        (new / CONFIG).write_text(json.dumps(description, indent=2) + '\n')
         new.rename(run_dir)
     except OSError as error:
         raise UserError(f'{run_dir} cannot be made: {error}') from None
 
 
 def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], run_dir: pathlib.Path) -> None:
-    """Raises UserError naming the fields in which a run (`theirs`) and what is asked for differ."""
+    """Raises UserError where `ours`, asked for now, differs from `theirs`, which the run has.
+
+    The text names each field that differs, with both values.
+    """
     asked, recorded = dict(_flat(ours)), dict(_flat(theirs))
     different = [
         f'{name}: the run has {recorded.get(name)!r}, asked for {asked.get(name)!r}'

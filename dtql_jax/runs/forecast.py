@@ -1,4 +1,4 @@
-"""What a run will do and cost, said before it starts."""
+"""The description of a run before it starts: what it will do, and its memory and time."""
 
 import pathlib
 import time
@@ -18,7 +18,7 @@ USUAL_EFFICIENCY = 0.5
 
 
 def evaluation_steps(agent: Agent) -> list[int]:
-    """The updates after which a run evaluates, all phases counted."""
+    """The updates after which a run evaluates, counted over all phases."""
     steps, begin = [], 0
     for phase in agent.phases():
         if phase.evaluate and phase.steps:
@@ -29,7 +29,7 @@ def evaluation_steps(agent: Agent) -> list[int]:
 
 
 def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
-    """What the run will do: lanes, devices, budget, memory, time, folder."""
+    """The plan of a run in words: lanes, devices, budget, evaluation, memory, time, folder."""
     config = plan.config
     seeds: dict[str, list[str]] = {}
     for lane in plan.lanes:
@@ -58,7 +58,7 @@ def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
 
 
 def tree_bytes(tree: Any) -> int:
-    """Bytes of all leaves; a typed key counts as its two words."""
+    """The bytes of all leaves. A typed key counts as its two words."""
     return sum(
         x.size * (8 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x.dtype.itemsize)
         for x in jax.tree.leaves(tree)
@@ -66,7 +66,7 @@ def tree_bytes(tree: Any) -> int:
 
 
 def estimate_seconds(plan: Plan, engine: Engine) -> tuple[float, float]:
-    """Rough seconds of training and, at most, of acting: operations over a measured rate."""
+    """`operations / rate`: rough seconds of training, and an upper bound on those of acting."""
     agent = engine.agent
     state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
     row = jax.tree.map(lambda x: x[0], engine.data)
@@ -85,13 +85,16 @@ def estimate_seconds(plan: Plan, engine: Engine) -> tuple[float, float]:
 
 
 def flops(function: Any, *shapes: Any) -> float:
-    """Floating-point operations of a function, counted by the compiler without compiling it."""
+    """The floating-point operations of a function, from the cost analysis of its lowered form."""
     analysis = jax.jit(function).lower(*shapes).cost_analysis()
     return float((analysis or {}).get('flops', 0.0))
 
 
 def matmul_rate(n: int = 1024, repeats: int = 5) -> float:
-    """The best of a few float32 products of `[n, n]` matrices on the first device, in FLOP/s."""
+    """The rate of float32 products of `[n, n]` matrices on the first device, in FLOP/s.
+
+    It is the best of `repeats` measurements.
+    """
     x = jnp.asarray(np.random.default_rng(0).normal(size=(n, n)), jnp.float32)
     product = jax.jit(jnp.matmul)
     product(x, x).block_until_ready()

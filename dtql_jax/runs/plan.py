@@ -1,4 +1,7 @@
-"""From what a user asks for to what a run will do, before anything is loaded or compiled."""
+"""The request of a user and the plan of a run, made before anything is loaded or compiled.
+
+A `Request` holds what the user asks for. A `Plan` adds the defaults of the task and the agent.
+"""
 
 import dataclasses
 import json
@@ -19,11 +22,16 @@ FREE = ('settings', 'variants', 'log_to')  # fields of a request that are no pla
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request(Settings):
-    """What a user may ask for; None means the default of the task or the machine.
+    """The request of a run; None stands for the default of the task or the machine.
 
-    `settings` are those of the agent and of the maze's goal, by name. `variants` are groups of
-    lanes that differ in float settings: `{'weak': {'alpha': 0.1}, 'strong': {'alpha': 10.0}}`
-    trains every seed of both in one program.
+    Args:
+        settings: settings of the agent and of the maze, by name.
+        variants: groups of lanes that differ in float settings, by the label that tables show:
+            `{'weak': {'alpha': 0.1}, 'strong': {'alpha': 10.0}}` trains every seed of both in one
+            program.
+        log_to: further logs, of 'wandb' and 'tensorboard'.
+
+    The other fields state their own meaning.
     """
 
     env: str = setting('pointmaze-umaze', "task, or 'minari:<dataset id>' for data of your own")
@@ -37,7 +45,7 @@ class Request(Settings):
     )
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     variants: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
-    # How it runs. None of these changes a result.
+    # These change how the run goes, and none of its results.
     eval_envs: int | None = setting(
         None, 'simulators side by side (speed only, no result)', least=1
     )
@@ -47,20 +55,33 @@ class Request(Settings):
     log_to: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        for name in settings.kinds(Request):
+            if name not in FREE:
+                value = settings.parse(Request, name, getattr(self, name))
+                object.__setattr__(self, name, value)  # of the right type, whatever it was
+        _check_free(self.settings, self.variants, self.log_to)
+        object.__setattr__(self, 'log_to', tuple(self.log_to))
+        # Absolute, since a resume or an evaluation may start in another folder.
+        if self.dataset_path is not None:
+            object.__setattr__(self, 'dataset_path', _absolute(self.dataset_path))
+        where, _, attribute = self.agent.rpartition(':')
+        if where.endswith('.py'):
+            object.__setattr__(self, 'agent', f'{_absolute(where)}:{attribute}')
         if self.seed + self.num_seeds > 2**32:
             raise UserError(f'`seed`={self.seed}: the seeds must stay below 2^32')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskSettings(Settings):
-    """What may be changed of a maze."""
+    """The settings of a maze."""
 
     goal: str | None = setting(None, 'what the goal of a maze is', choices=task.GOALS)
     success_ends: bool | None = setting(None, 'whether the return ends at the goal of a maze')
 
 
 TASK_SETTINGS = tuple(settings.kinds(TaskSettings))
+OF_ANY_RUN = (*settings.kinds(Request), *TASK_SETTINGS)  # names that no setting of an agent has
+CLONE = 'clone'  # the label of the lanes that `clone_seeds` adds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,81 +101,113 @@ class Plan:
         return find_agent(self.request.agent).agent
 
     def identity(self) -> dict[str, Any]:
-        """All that decides a run's numbers, JSON-able: what a resume must match."""
+        """All that decides a run's numbers, as JSON has it; a resume must match it."""
         fields = {
-            'agent': self.request.agent,
+            'agent': label(self.request.agent),
             'task': dataclasses.asdict(self.task),
             'config': dataclasses.asdict(self.config),
             'lanes': [dataclasses.asdict(lane) for lane in self.lanes],
             'eval_episodes': self.eval_episodes,
         }
-        return json.loads(json.dumps(fields))  # tuples as lists: equal to what a file gives back
+        return json.loads(json.dumps(fields))  # tuples become lists, as in a file
 
     def run_dir(self) -> pathlib.Path:
-        """Where the run is kept unless the user says otherwise."""
+        """The default folder of the run."""
         asked = self.request
         parts = [asked.env, *([asked.source] if asked.source else []), label(asked.agent)]
         return pathlib.Path('runs', re.sub(r'[^\w.-]+', '-', '-'.join(parts)))
 
 
 def label(agent: str) -> str:
-    """What tables call an agent: its name, or the class's own of `module:Class`."""
+    """The name of an agent in tables: `MyAgent` for `my_module:MyAgent`."""
     return agent.rpartition(':')[2]
 
 
-def make_request(asked: Mapping[str, Any]) -> Request:
-    """A request for what is `asked`, by name.
+def make_request(asked: Request | Mapping[str, Any]) -> Request:
+    """The request for what is `asked`.
 
-    A name that is no field of `Request` is a setting of the agent or the task.
+    Args:
+        asked: fields of `Request` by name. Any other name is a setting of the agent or the maze.
 
     Raises:
         UserError: a value is of the wrong type or out of range, or a setting is given twice.
     """
-    asked = dict(asked)
-    known = settings.kinds(Request)
-    free = {name: asked.pop(name) for name in FREE if name in asked}
-    if not isinstance(free.get('settings', {}), Mapping):
-        raise UserError(f'settings={free["settings"]!r}: give a dict of names and values')
-    values = {
-        name: settings.parse(Request, name, value) for name, value in asked.items() if name in known
-    }
-    changes = {name: value for name, value in asked.items() if name not in known}
-    for name in free.get('settings', {}):
-        if name in known:
-            raise UserError(f'{name!r} is no setting of an agent: give it beside `settings`')
-        if name in changes:
-            raise UserError(f'{name} is given twice: in `settings` and beside it')
-    free['settings'] = {**changes, **free.get('settings', {})}
-    if values.get('dataset_path') is not None:
-        # Absolute, since a resume or an evaluation may start elsewhere.
-        path = pathlib.Path(values['dataset_path']).expanduser().resolve()
-        values['dataset_path'] = str(path)
-    return Request(**values, **free)
+    values, known = by_name(asked), settings.kinds(Request)
+    fields = {name: values.pop(name) for name in list(values) if name in known}
+    return Request(**fields, settings=values)
 
 
-def make_plan(request: Request, agent_file: str | None = None) -> Plan:
-    """Resolves names and defaults and checks them.
+def by_name(asked: Request | Mapping[str, Any]) -> dict[str, Any]:
+    """What is `asked` for, with its settings beside the fields of the request.
 
-    Args:
-        request: what is asked for.
-        agent_file: the file that held a user's own agent, where a run is read back.
+    Of a `Request` only the fields that differ from their defaults count as asked for.
 
     Raises:
-        UserError: something of it cannot be done.
+        UserError: a setting is given twice.
     """
-    agent = find_agent(request.agent, agent_file).agent
+    if isinstance(asked, Request):
+        default = Request()
+        asked = {
+            field.name: getattr(asked, field.name)
+            for field in dataclasses.fields(Request)
+            if getattr(asked, field.name) != getattr(default, field.name)
+        }
+    values = dict(asked)
+    changes = values.pop('settings', {})
+    _check_free(changes)
+    for name in changes:
+        if name in settings.kinds(Request):
+            raise UserError(f'`{name}` is no setting of an agent: give it beside `settings`')
+        if name in values:
+            raise UserError(f'`{name}` is given twice: in `settings` and beside it')
+    return {**values, **changes}
+
+
+def _absolute(path: str) -> str:
+    """The absolute path of a file or folder."""
+    return str(pathlib.Path(path).expanduser().resolve())
+
+
+def _check_free(changes: Any, variants: Any = None, log_to: Any = ()) -> None:
+    """Raises UserError where one of these fields of a request is of the wrong type."""
+    if not isinstance(changes, Mapping):
+        raise UserError(f'`settings`={changes!r}: give a dict of names and values')
+    groups = variants.items() if isinstance(variants, Mapping) else [(variants, None)]
+    if variants is not None and not all(
+        isinstance(name, str) and name and isinstance(values, Mapping) for name, values in groups
+    ):
+        raise UserError(
+            f"`variants`={variants!r}: give a dict such as {{'weak': {{'alpha': 0.1}}}}, from "
+            'labels to float settings'
+        )
+    if isinstance(log_to, str) or not isinstance(log_to, Sequence):
+        raise UserError(f'`log_to`={log_to!r}: give a list of names')
+
+
+def make_plan(request: Request) -> Plan:
+    """The plan for a request: names are resolved, defaults filled in, values checked.
+
+    Raises:
+        UserError: the request cannot be met.
+    """
+    agent = find_agent(request.agent).agent
+    _check_names(request.agent, agent)
     found, note = registry.resolve(request.env, request.source, request.dataset_path)
     changes = dict(request.settings)
     of_task = {name: changes.pop(name) for name in TASK_SETTINGS if name in changes}
     of_task = settings.parse_all(TaskSettings, of_task)
     if of_task:
         found = task.adjust(found, **of_task)
-    others = (*TASK_SETTINGS, *settings.kinds(Request))
-    config = task_config(request.agent, found.rows, changes, others)
-    # Recorded as the values that they mean, whatever they were written as.
+    config = task_config(request.agent, found.rows, changes, OF_ANY_RUN)
+    variants = {
+        name: lane_settings(name, agent, config, values)
+        for name, values in request.variants.items()
+    }
+    # The request records values of the right type, in whatever form they were given.
     typed = {**of_task, **{name: getattr(config, name) for name in changes}}
+    request = dataclasses.replace(request, settings=typed, variants=variants)
     return Plan(
-        request=dataclasses.replace(request, settings=typed),
+        request=request,
         task=found,
         note=note if request.dataset_path is None else None,  # it tells of the task's own sets
         config=config,
@@ -163,42 +216,64 @@ def make_plan(request: Request, agent_file: str | None = None) -> Plan:
     )
 
 
+def _check_names(name: str, agent: type[Agent]) -> None:
+    """Raises UserError where a setting of the agent has a name that means something else."""
+    for taken in settings.kinds(agent.config_class):
+        if taken in OF_ANY_RUN:
+            raise UserError(
+                f'agent {name}: its setting {taken!r} has the name of something that every run '
+                'may be asked for; rename it'
+            )
+
+
 def _lanes(request: Request, agent: type[Agent], config: Config) -> tuple[Lane, ...]:
-    """The lanes of each variant (without any: of the agent), then those of its clone."""
+    """The lanes of each variant (without variants: of the agent), then those of the clone."""
     variants = dict(request.variants) or {label(request.agent): {}}
     seeds = dict.fromkeys(variants, request.num_seeds)
     if config.clone_seeds:
         if agent.clone is None:
             raise UserError(
-                f'`clone_seeds`={config.clone_seeds}: {request.agent} has no setting that makes it '
-                'a clone; leave it out'
+                f'`clone_seeds`={config.clone_seeds}: {request.agent} has no settings that make '
+                'it a clone; leave it out'
             )
-        variants, seeds = {**variants, 'clone': agent.clone}, {**seeds, 'clone': config.clone_seeds}
+        if CLONE in variants:
+            raise UserError(
+                f'`clone_seeds`={config.clone_seeds}: its lanes are called {CLONE!r}; give the '
+                'variant of that name another one'
+            )
+        variants[CLONE] = lane_settings(CLONE, agent, config, agent.clone)
+        seeds[CLONE] = config.clone_seeds
     return tuple(
-        Lane(name, request.seed + i, lane_settings(name, config, values))
+        Lane(name, request.seed + i, values)
         for name, values in variants.items()
         for i in range(seeds[name])
     )
 
 
-def lane_settings(variant: str, config: Config, values: Mapping[str, Any]) -> dict[str, float]:
-    """The settings of a lane of its own, checked as those of a whole run are.
+def lane_settings(
+    variant: str, agent: type[Agent], config: Config, values: Mapping[str, Any]
+) -> dict[str, float]:
+    """The settings of a variant's lanes, parsed and checked.
 
     Raises:
-        UserError: a name is unknown, is not a float setting, which alone can differ between the
-            lanes of one program, or has a value that the agent cannot take.
+        UserError: a name is unknown or is the same for all lanes of a program, as all but float
+            settings are, or the agent cannot take a value.
     """
-    types = settings.kinds(type(config))
+    kinds = settings.kinds(type(config))
     for name in values:
-        if name in types and types[name] is not float:
+        if name in OF_ANY_RUN or kinds.get(name, float) is not float:
             raise UserError(
-                f'variant {variant!r}: {name} is compiled into the program and cannot differ '
-                f'between lanes; start a run of its own for it. These can: '
-                f'{", ".join(config.floats())}'
+                f'variant {variant!r}: {name} is the same for all lanes of a run; start a run of '
+                f'its own for it. These can differ: {", ".join(config.floats())}'
+            )
+        if name == 'discount' and 'return_to_go' in agent.columns:
+            raise UserError(
+                f'variant {variant!r}: discount decides the returns to go in the data, which all '
+                'lanes share; start a run of its own for it'
             )
     try:
         parsed = settings.parse_all(type(config), values)
-        dataclasses.replace(config, **parsed)  # what only several settings together tell
+        dataclasses.replace(config, **parsed)  # checks what several settings decide together
     except UserError as error:
         raise UserError(f'variant {variant!r}: {error}') from None
     return parsed

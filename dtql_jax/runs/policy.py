@@ -8,10 +8,11 @@ import jax
 import numpy as np
 from absl import logging
 
+from dtql_jax.agents.base import Agent
 from dtql_jax.agents.registry import find_agent, task_config
 from dtql_jax.collect.trained import Trained
 from dtql_jax.rollout.actor import Actor
-from dtql_jax.runs.folder import read_run, task_of_run
+from dtql_jax.runs.folder import read_run, restore_agent, task_of_run
 from dtql_jax.training.compilation_cache import use_compilation_cache
 from dtql_jax.training.engine import blank_engine
 from dtql_jax.training.progress import restore_progress
@@ -21,32 +22,49 @@ Which = Literal['last', 'best']
 
 
 class Run:
-    """A run folder, read back: its task, agent and lanes, and the policies of its checkpoint."""
+    """A run folder, read back: its task, agent, lanes, and the policies of its checkpoint.
+
+    Args:
+        run_dir: the folder.
+
+    Raises:
+        UserError: it is no run folder, or its agent or a checkpoint cannot be found.
+    """
 
     def __init__(self, run_dir: str | pathlib.Path):
         self.run_dir = pathlib.Path(run_dir)
         self.description: dict[str, Any] = read_run(self.run_dir)
-        identity = self.description['identity']
-        name = identity['agent']
-        agent = find_agent(name, self.description['agent_file']).agent
+        self.agent = self._agent()
+        self.lanes = [Lane(**lane) for lane in self.description['identity']['lanes']]
+        self.task = task_of_run(self.description)
         use_compilation_cache()
-        config = task_config(name, (), identity['config'])
-        self.agent = agent(Spec(**self.description['spec']), config)
-        self.lanes = [Lane(**lane) for lane in identity['lanes']]
         engine = blank_engine(self.agent, self.lanes)
         self.progress, self.cursor = restore_progress(engine, self.run_dir, logging.warning)
-        self.task = task_of_run(self.description)
+
+    def _agent(self) -> Agent:
+        """The agent as it was trained."""
+        name = self.description['request']['agent']
+        try:
+            restore_agent(self.description)
+            config = task_config(name, (), self.description['identity']['config'])
+        except UserError as error:
+            raise UserError(f'{self.run_dir}: {error}') from None
+        return find_agent(name).agent(Spec(**self.description['spec']), config)
 
     def acting(self, which: Which = 'last') -> Params:
-        """What `agent.act` reads, for all lanes `[S, ...]`: of the last update or the best."""
+        """The policies of all lanes, as `agent.act` reads them, `[S, ...]`.
+
+        Args:
+            which: 'last' for those of the last update, 'best' for those of the best evaluation.
+        """
         if which not in get_args(Which):
-            raise UserError(f"which={which!r}: use 'last' or 'best'")
+            raise UserError(f"`which`={which!r}: use 'last' or 'best'")
         if which == 'last':
             return jax.vmap(self.agent.acting)(self.progress.state)
         return self.progress.best
 
     def missing(self, lane: int, which: Which) -> str | None:
-        """Why there is no such policy of a lane, in words; None where there is."""
+        """The reason why a lane has no such policy; None where it has one."""
         name = f'{self.lanes[lane].variant} seed {self.lanes[lane].seed}'
         diverged = self.cursor.diverged.get(str(lane))
         if which == 'best' and not np.isfinite(np.asarray(self.progress.best_score)[lane]):
@@ -56,11 +74,11 @@ class Run:
         return None
 
     def step(self, lane: int, which: Which) -> int:
-        """The update that a policy is of."""
+        """The update at which a lane had such a policy."""
         return int(self.progress.best_step[lane]) if which == 'best' else self.cursor.step
 
     def lane(self, seed: int | None, variant: str | None = None) -> int:
-        """The index of a seed (None: the first) of a variant (None: the run's own agent)."""
+        """The index of the lane of a seed (None: the first) of a variant (None: the first)."""
         variants = list(dict.fromkeys(lane.variant for lane in self.lanes))
         variant = variant or variants[0]
         if variant not in variants:
@@ -81,27 +99,44 @@ def load_policy(
     batch: int = 1,
     variant: str | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The policy of one seed of a run: a function from observations to actions, both numpy.
+    """The policy of one seed of a run, as a function from observations to actions.
 
-    The function takes one observation `[O]`, or up to `batch` of them `[B, O]`, and returns `[A]`
-    or `[B, A]` inside the box. Policies are stochastic: each call draws anew, in an order that is
-    the same in every process. `variant` is the run's agent by default, or 'clone'. Raises UserError
-    where there is no such run, seed or evaluation, and for observations of another shape.
+    A policy is stochastic: each call draws anew, in an order that is the same in every process.
+
+    Args:
+        run_dir: the folder of the run, finished or stopped.
+        seed: the seed; the first one without.
+        which: 'last' for the policy of the last update, 'best' for that of the best evaluation.
+        batch: the largest number of observations that one call may have.
+        variant: the label of the lanes: a variant of the run, or 'clone'; the first without.
+
+    Returns:
+        A function of numpy arrays: one observation `[O]` to an action `[A]` inside the box, or
+        `[B, O]` to `[B, A]`. It raises UserError for observations of another shape.
+
+    Raises:
+        UserError: there is no such run, seed, variant or evaluation.
     """
     run = Run(run_dir)
     return policy_of(run, run.lane(seed, variant), which, batch)
 
 
 def acting_of(run: Run, lane: int, which: Which) -> Params:
-    """What one lane acts by, `[1, ...]`; UserError where there is no such policy."""
+    """The policy of one lane, as `agent.act` reads it, `[1, ...]`.
+
+    Raises:
+        UserError: there is no such policy.
+    """
     acting = run.acting(which)
     if reason := run.missing(lane, which):
         raise UserError(f'{run.run_dir}: {reason}')
     return jax.tree.map(lambda x: x[lane : lane + 1], acting)
 
 
-def policy_of(run: Run, lane: int, which: Which, batch: int = 1) -> Callable:
-    """`load_policy` for a run that is read already. Its first call acts at step 0 of episode 0."""
+def policy_of(
+    run: Run, lane: int, which: Which, batch: int = 1
+) -> Callable[[np.ndarray], np.ndarray]:
+    """`load_policy` for a run that is read already. The first call acts as step 0 of episode 0."""
     actor = Actor(run.agent.precise(run.agent.act), batch)
     acting = actor.place(acting_of(run, lane, which))
     seed, size = run.lanes[lane].seed, run.agent.spec.obs_dim
@@ -119,8 +154,8 @@ def policy_of(run: Run, lane: int, which: Which, batch: int = 1) -> Callable:
             raise UserError(
                 f'{len(many)} observations at once: load_policy(..., batch={len(many)})'
             )
-        zero, index = np.zeros(len(many), int), np.arange(len(many))
-        action = actor(acting, zero, zero + seed, index, zero + calls, many)
+        count = len(many)
+        action = actor(acting, [0] * count, [seed] * count, range(count), [calls] * count, many)
         calls += 1
         return action if obs.ndim == 2 else action[0]
 
@@ -128,7 +163,11 @@ def policy_of(run: Run, lane: int, which: Which, batch: int = 1) -> Callable:
 
 
 def trained_behaviour(run_dir: pathlib.Path, noise: float) -> Trained:
-    """The last policy of the first seed of a run, to collect data with.
+    """A behaviour that collects data with the last policy of a run's first seed.
+
+    Args:
+        run_dir: the folder of the run.
+        noise: the standard deviation of Gaussian noise on its actions.
 
     Raises:
         UserError: there is no such run or policy.

@@ -19,14 +19,16 @@ from dtql_jax.rollout.player import open_player
 from dtql_jax.runs.folder import (
     FORMAT,
     check_new,
+    check_not_importing,
     check_same,
     create_run,
     read_run,
     request_of_run,
+    restore_agent,
     versions,
 )
 from dtql_jax.runs.forecast import describe, evaluation_steps
-from dtql_jax.runs.plan import Plan, Request, make_plan, make_request
+from dtql_jax.runs.plan import Plan, Request, label, make_plan, make_request
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.task import Task
 from dtql_jax.training import checkpoint
@@ -39,20 +41,30 @@ from dtql_jax.types import Lane, Spec, Stopped, Transition, UserError
 
 
 class Interrupted(Stopped):
-    """A signal stopped a run, which saved a checkpoint. `signal` is its number."""
+    """A signal stopped a run, which saved a checkpoint; `run(..., resume=True)` continues it.
 
-    def __init__(self, run_dir: pathlib.Path, number: int):
+    Args:
+        run_dir: the folder of the run.
+        signal: the number of the signal.
+    """
+
+    def __init__(self, run_dir: pathlib.Path, signal: int):
         super().__init__(f'stopped, with a checkpoint in {run_dir}')
         self.run_dir = run_dir
-        self.signal = number
+        self.signal = signal
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run leaves: its folder, lanes, evaluation rows, and the table it printed.
+    """The result of a run that came to its end.
 
-    `diverged` says at which update a lane, by its index, was given up. `curves` is the picture of
-    its learning curves.
+    Args:
+        run_dir: the folder of the run.
+        lanes: the training runs, one for each seed of each variant.
+        evals: the rows of `eval.jsonl`.
+        diverged: the update at which a lane, by its index, was given up.
+        table: the scores, as they were printed.
+        curves: the picture of the learning curves.
     """
 
     run_dir: pathlib.Path
@@ -68,7 +80,7 @@ class Result:
         return len(self.diverged) == len(self.lanes)
 
     def scores(self, variant: str) -> list[float]:
-        """The last score of each seed of a variant."""
+        """The last score of each seed of a variant, in the order of the seeds."""
         rows = [row for row in self.evals if row['variant'] == variant]
         last = {row['seed']: row['eval/score'] for row in rows}
         return [last[seed] for seed in sorted(last)]
@@ -86,32 +98,34 @@ def run(
     """Loads the data, trains and evaluates all seeds in one program, and reports.
 
     Args:
-        request: a `Request`, or a dict of what is asked for: its fields, and settings of the agent.
-            With `resume` the rest is what the run was started with.
+        request: a `Request`, or a dict of its fields and of settings of the agent and the maze.
+            A resumed run keeps what it was started with in all that is not asked for.
         data: transitions as arrays `[N, ...]`, in place of the task's datasets; see
-            `dtql_jax.data.arrays`.
+            `dtql_jax.data.arrays`. A resume needs the same arrays.
         out: the run folder; `runs/<env>-<agent>` without.
         resume: continues the run in that folder. It ends with the bits of an undisturbed run.
-        dry_run: says what the run would do, and stops.
-        console: where progress is told; standard output without.
+        dry_run: prints the plan and stops.
+        console: prints the progress; to standard output without.
 
     Returns:
-        What the run left; None for a dry run.
+        The result of the run; None for a dry run.
 
     Raises:
-        UserError: the request cannot be met. Nothing has been compiled then.
+        UserError: the request cannot be met. No program was compiled.
         Interrupted: SIGINT or SIGTERM came. A checkpoint was saved.
     """
+    check_not_importing()
     console = console or Console()
     use_compilation_cache()
-    plan, run_dir = _resolve(request, out, resume)
+    plan, run_dir, recorded = _resolve(request, out, resume)
     check_sinks(plan.request.log_to)
     if not (resume or dry_run):
         check_new(run_dir)
-    console.say(f'{plan.request.agent} on {plan.task.name}')
+    console.say(f'{label(plan.request.agent)} on {plan.task.name}')
     if plan.note:
         console.say(f'note: {plan.note}')
-    task, dataset = _load(plan, data, run_dir if resume else None)
+    task, dataset = _load(plan, data, run_dir, recorded)
+    check_env(task, dataset.spec)
     engine = Engine(plan.agent(dataset.spec, plan.config), dataset.transitions, plan.lanes)
     dataset = dataclasses.replace(dataset, transitions=engine.data)  # frees the host's copy
     console.say(format_card(dataset.card))
@@ -130,39 +144,44 @@ def run(
 
 def _resolve(
     request: Request | Mapping[str, Any], out: str | pathlib.Path | None, resume: bool
-) -> tuple[Plan, pathlib.Path]:
-    """The plan and its run folder; with `resume` those of the run, which must agree."""
-    asked = {} if isinstance(request, Request) else dict(request)
-    if not isinstance(request, Request):
-        request = make_request(asked)
-    if not resume:
-        plan = make_plan(request)
-        return plan, pathlib.Path(out or plan.run_dir())
-    run_dir = pathlib.Path(out or make_plan(request).run_dir())
+) -> tuple[Plan, pathlib.Path, dict[str, Any] | None]:
+    """The plan, the run folder and, of a run that is resumed, its `config.json`."""
+    if not (resume and out):
+        plan = make_plan(make_request(request))
+        out = out or plan.run_dir()
+        if not resume:
+            return plan, pathlib.Path(out), None
+    run_dir = pathlib.Path(out)
     recorded = read_run(run_dir)
-    plan = make_plan(request_of_run(run_dir, asked), recorded['agent_file'])
+    asked = request_of_run(recorded, request)
+    if asked.agent == recorded['request']['agent']:
+        restore_agent(recorded)
+    plan = make_plan(asked)
     check_same(plan.identity(), recorded['identity'], run_dir)
-    return plan, run_dir
+    return plan, run_dir, recorded
 
 
 def _load(
-    plan: Plan, data: Transition | Mapping[str, Any] | None, resumed: pathlib.Path | None
+    plan: Plan,
+    data: Transition | Mapping[str, Any] | None,
+    run_dir: pathlib.Path,
+    recorded: dict[str, Any] | None,
 ) -> tuple[Task, Dataset]:
-    """The task with the data that were given, if any, and what was loaded of it."""
+    """The task with the dataset that was given, if any, and its data, which a resumed run knows."""
     task, path = plan.task, plan.request.dataset_path
     if path is not None and data is not None:
         raise UserError(f'`dataset_path`={path}: arrays are given as `data` too; keep one')
+    if recorded and data is None and recorded['data']['source'] == 'arrays':
+        raise UserError(
+            f'{run_dir} was trained on arrays: resume it from Python, with the same ones as `data`'
+        )
     if path is not None:
         task = with_dataset(task, path)
-    if resumed and data is None and read_run(resumed)['data']['source'] == 'arrays':
-        raise UserError(f'{resumed} was trained on arrays: give the same ones as `data`')
     dataset = load(task, reward=plan.config.reward, arrays=data, collect=collect_missing)
-    dataset = add_columns(dataset, plan.agent.columns, plan.config.discount)
-    if resumed:
-        recorded = read_run(resumed)['data']['fingerprint']
-        check_same({'data': dataset.card['fingerprint']}, {'data': recorded}, resumed)
-    check_env(task, dataset.spec)
-    return task, dataset
+    if recorded:
+        ours, theirs = dataset.card['fingerprint'], recorded['data']['fingerprint']
+        check_same({'data': ours}, {'data': theirs}, run_dir)
+    return task, add_columns(dataset, plan.agent.columns, plan.config.discount)
 
 
 def _train(
@@ -173,7 +192,11 @@ def _train(
     resume: bool,
     console: Console,
 ) -> Result:
-    """The part of `run` that needs the run folder."""
+    """Trains and evaluates all lanes in the run folder.
+
+    Raises:
+        Interrupted: a signal came.
+    """
     agent, asked = engine.agent, plan.request
     console.eval_steps = evaluation_steps(agent)
     overlap = asked.overlap
@@ -195,6 +218,7 @@ def _train(
         try:
             trainer.run(resume)
         except Stopped:
+            assert stop.signal is not None  # which is what stops a trainer
             raise Interrupted(run_dir, int(stop.signal)) from None
     evals = read_jsonl(run_dir / 'eval.jsonl')
     diverged = {int(lane): step for lane, step in trainer.cursor.diverged.items()}
@@ -202,7 +226,7 @@ def _train(
 
 
 def _report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> Result:
-    """Draws the curves, prints and keeps the table."""
+    """Draws the curves, and writes and prints the table."""
     behaviour = dataset.card['score']
     table = score_table(plan.lanes, result.evals, behaviour, result.diverged)
     if plan.task.caveat:
@@ -216,12 +240,13 @@ def _report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> R
 
 
 def _description(plan: Plan, engine: Engine, dataset: Dataset) -> dict[str, Any]:
-    """What `config.json` records of a run."""
+    """The content of the run's `config.json`."""
     return {
         'format': FORMAT,
         'request': dataclasses.asdict(plan.request),
         'identity': plan.identity(),
         'agent_file': agent_file(plan.agent),
+        'agent_class': plan.agent.__qualname__,
         'spec': dataclasses.asdict(dataset.spec),
         'data': dataset.card,
         'versions': versions(),
@@ -233,10 +258,11 @@ def check_env(task: Task, spec: Spec) -> None:
     """Raises UserError where the task's environment does not fit the data."""
     with contextlib.closing(make_env(task)) as env:
         sizes = {
-            'observation': (env.observation_space.shape[0], spec.obs_dim),
-            'action': (env.action_space.shape[0], spec.action_dim),
+            'observation': (env.observation_space.shape, spec.obs_dim),
+            'action': (env.action_space.shape, spec.action_dim),
         }
-    for what, (simulated, recorded) in sizes.items():
+    for what, (shape, recorded) in sizes.items():
+        (simulated,) = shape or (0,)
         if simulated != recorded:
             raise UserError(
                 f'{task.name}: the environment has {what} size {simulated}, the data {recorded}: '

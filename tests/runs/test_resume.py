@@ -1,6 +1,6 @@
 """Real runs of the command, stopped, killed and resumed: they end as if nothing had happened.
 
-`DTQL_KILLS=20 python -m pytest tests/test_resume.py -s` adds as many kills at random moments
+`DTQL_KILLS=20 python -m pytest tests/runs/test_resume.py -s` adds as many kills at random moments
 as one likes, and tells when each came.
 """
 
@@ -17,13 +17,14 @@ import time
 
 import pytest
 
-from dtql_jax.collect.write import collect_pointmaze
+from dtql_jax.collect.wander import Wander
+from dtql_jax.collect.write import collect
 from dtql_jax.report.loggers import read_jsonl
 from dtql_jax.runs.policy import Run
 from dtql_jax.tasks.registry import TASKS
 from tests.helpers import toy
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 RANDOM_KILLS = int(os.environ.get('DTQL_KILLS', '0'))
 LIMIT_S = 300  # for one process, which takes a twentieth of that on a machine of its own
 SETTINGS = {'hidden': 16, 'candidates': 4, 'clone_seeds': 1, 'lr_decay': True}
@@ -52,7 +53,7 @@ class Launcher:
         command = [sys.executable, ROOT / 'experiments' / 'run.py', *FLAGS, *out, *flags]
         log = (self.folder / f'{name}.txt').open('a')
         # Programs that compile quickly: what they compute is the same from process to process.
-        flags = {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+        flags = {'XLA_FLAGS': '--xla_backend_optimization_level=0', 'PYTHONPATH': str(ROOT)}
         process = subprocess.Popen(
             command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **flags}
         )
@@ -70,8 +71,8 @@ def launcher(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp('resume')
         patch.setenv('MINARI_DATASETS_PATH', str(folder / 'minari'))
-        task = dataclasses.replace(TASKS['pointmaze-umaze'], datasets=('dtql/few-v0',))
-        launcher = Launcher(collect_pointmaze(task, 900), folder)
+        task = TASKS['pointmaze-umaze']
+        launcher = Launcher(collect(Wander(task), 'dtql/few-v0', 900).path, folder)
         yield launcher
         for process in launcher.processes:
             process.kill()  # does nothing where it has ended
@@ -129,7 +130,7 @@ def wait_for(moment, process, folder):
     return False
 
 
-def test_a_run_that_is_stopped_and_killed_ends_as_if_it_were_not(launcher, whole):
+def test_run__stopped_and_killed_ends_as_if_it_were_not(launcher, whole):
     """Signals to the process, as `kill` sends them, or to its group, as a terminal's Ctrl-C."""
     run = Victim(launcher, 'stopped')
     run.stop(signal.SIGTERM, pretraining, os.kill)
@@ -141,7 +142,7 @@ def test_a_run_that_is_stopped_and_killed_ends_as_if_it_were_not(launcher, whole
 
 
 @pytest.mark.skipif(not RANDOM_KILLS, reason='takes minutes: set DTQL_KILLS to a number of kills')
-def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_were_not(launcher, whole):
+def test_run__killed_at_any_moment_ends_as_if_it_were_not(launcher, whole):
     """Two moments of each run, which then goes on to its end."""
     lives_s = 20.0  # of a process from its start to its end, once one has been seen
     for i in range(-(-RANDOM_KILLS // 2)):
@@ -223,7 +224,7 @@ class Victim:
         print(f'{self.name}: {what}; last rows {last}, checkpoints {saved}', flush=True)
 
 
-def test_a_run_folder_is_never_overwritten(launcher, whole):
+def test_run__a_folder_is_never_overwritten(launcher, whole):
     def content():
         return {
             path: (path.stat().st_mtime_ns, path.read_bytes())
@@ -247,12 +248,12 @@ def test_a_run_folder_is_never_overwritten(launcher, whole):
     assert content() == before
 
 
-def test_what_a_run_leaves(whole):
+def test_run__what_it_leaves(whole):
     names = {path.name for path in whole.iterdir()}
     logs = {'metrics.jsonl', 'eval.jsonl'}
     assert names >= {'config.json', 'curves.png', 'checkpoints', *logs}
     config = json.loads((whole / 'config.json').read_text())
-    assert config['identity']['config.hidden'] == 16
+    assert config['identity']['config']['hidden'] == 16
     steps = [row['step'] for row in rows(whole, 'metrics') if row['variant'] == 'dtql']
     assert steps == [800, 1200, 2000, 2800]
     assert [row['step'] for row in rows(whole, 'eval')] == [2000, 2000, 2800, 2800]
