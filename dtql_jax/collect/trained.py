@@ -14,7 +14,7 @@ from dtql_jax.collect.base import Behaviour, evaluation_spec
 from dtql_jax.rollout.actor import Actor
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.spaces import flatten, leaf_paths
-from dtql_jax.training.compilation_cache import use_compilation_cache
+from dtql_jax.training.compilation import use_compilation_cache
 from dtql_jax.types import Params
 
 

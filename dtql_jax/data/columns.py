@@ -25,7 +25,8 @@ import numpy as np
 
 from dtql_jax.data.load import Dataset
 from dtql_jax.data.memory import empty
-from dtql_jax.types import UserError
+from dtql_jax.tasks.task import Task
+from dtql_jax.types import Spec, Transition, UserError
 
 
 def next_action(dataset: Dataset, discount: float) -> np.ndarray:
@@ -66,6 +67,14 @@ COLUMNS: dict[str, Callable[[Dataset, float], np.ndarray]] = {
     'next_action': next_action,
     'return_to_go': return_to_go,
 }
+
+
+def one_row(spec: Spec, names: Sequence[str]) -> Transition:
+    """A transition `[1, ...]` of zeros with the columns `names`: the shapes that an agent sees."""
+    sizes = [(1, spec.obs_dim), (1, spec.action_dim), (1,), (1,), (1, spec.obs_dim)]
+    arrays: list[Any] = [np.zeros(size, np.float32) for size in sizes]
+    blank = Dataset(Transition(*arrays), spec, {}, Task('blank'), np.ones(1, int))
+    return add_columns(blank, names, 1.0).transitions
 
 
 def add_columns(dataset: Dataset, names: Sequence[str], discount: float) -> Dataset:

@@ -11,10 +11,11 @@ from absl import logging
 from dtql_jax.agents.base import Agent
 from dtql_jax.agents.registry import find_agent, task_config
 from dtql_jax.collect.trained import Trained
+from dtql_jax.data.columns import one_row
 from dtql_jax.rollout.actor import Actor
 from dtql_jax.runs.folder import read_run, restore_agent, task_of_run
-from dtql_jax.training.compilation_cache import use_compilation_cache
-from dtql_jax.training.engine import blank_engine
+from dtql_jax.training.compilation import use_compilation_cache
+from dtql_jax.training.engine import Engine
 from dtql_jax.training.progress import restore_progress
 from dtql_jax.types import Lane, Params, Spec, UserError
 
@@ -38,7 +39,8 @@ class Run:
         self.lanes = [Lane(**lane) for lane in self.description['identity']['lanes']]
         self.task = task_of_run(self.description)
         use_compilation_cache()
-        engine = blank_engine(self.agent, self.lanes)
+        row = one_row(self.agent.spec, self.agent.columns)
+        engine = Engine(self.agent, row, self.lanes, devices=jax.local_devices()[:1])
         self.progress, self.cursor = restore_progress(engine, self.run_dir, logging.warning)
 
     def _agent(self) -> Agent:

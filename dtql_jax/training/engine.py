@@ -8,7 +8,7 @@ never changes a bit.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,13 +17,8 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from dtql_jax.agents.base import Agent, State
+from dtql_jax.training.compilation import compile_for
 from dtql_jax.types import Lane, Metrics, Phase, Transition, UserError
-
-# XLA's CPU backend hands many products to the library YNNPACK, which is slower at these sizes than
-# XLA's own kernels: with it an update of DTQL takes 4 to 11 % longer at batch 256, 8 % at 2048.
-COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
-    'cpu': {'xla_cpu_experimental_ynn_fusion_type': ''}
-}
 
 # Batch indices are drawn with keys of their own. No step reaches this tag, so no key is used twice.
 INDEX_TAG = 0xFFFFFFFF
@@ -281,33 +276,6 @@ def _where_lane(choose: jax.Array, tree: Any, other: Any) -> Any:
         return jnp.where(choose.reshape(-1, *[1] * (x.ndim - 1)), x, y)
 
     return jax.tree.map(select, tree, other)
-
-
-def compile_for(platform: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-    """Compiles with the platform's options, or without them where this jaxlib lacks one."""
-    try:
-        return lowered.compile(COMPILER_OPTIONS.get(platform))
-    except jax.errors.JaxRuntimeError as error:
-        if 'compile option' not in str(error):
-            raise
-        return lowered.compile()
-
-
-def blank_engine(
-    agent: Agent, lanes: Sequence[Lane], extra: Mapping[str, Any] | None = None
-) -> Engine:
-    """An engine without data on the first device: what it takes to read a checkpoint.
-
-    Args:
-        agent: the algorithm.
-        lanes: the training runs.
-        extra: one row `[1, ...]` of each of the agent's `columns`.
-    """
-    spec = agent.spec
-    shapes = [(1, spec.obs_dim), (1, spec.action_dim), (1,), (1,), (1, spec.obs_dim)]
-    blank: list[Any] = [np.zeros(shape, np.float32) for shape in shapes]
-    data = Transition(*blank)._replace(extra=extra or {})
-    return Engine(agent, data, lanes, devices=jax.local_devices()[:1])
 
 
 def usable_devices(num_lanes: int, num_devices: int) -> int:

@@ -209,7 +209,7 @@ def test_main__help_is_a_page_of_sections(capsys):
         '\nFlags:\n  --env=TEXT ',
         '\nSettings of a maze:\n  --goal=TEXT ',
         '\nSettings of dtql (many tasks have defaults of their own):\n  --steps=N ',
-        'updates of the last phase (default: 1,000,000)\n',
+        'number of updates in the last phase of training (default: 1,000,000)\n',
         '(default:\n                       pointmaze-umaze)\n',
         '  --[no]lr_decay ',
         'LayerNorm after each hidden layer of Q (default: true)\n',

@@ -226,7 +226,6 @@ def test_restore_agent__never_trains(here):
     assert not folder._importing
 
 
-@pytest.mark.xfail(reason='`find_agent` takes a file that Python finds too for another module')
 def test_restore_agent__a_file_beside_the_script_that_reads(here, monkeypatch):
     write(here / 'beside.py', AGENT)
     monkeypatch.syspath_prepend(here)

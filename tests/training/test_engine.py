@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from dtql_jax.rollout.player import Player
-from dtql_jax.training import engine as engine_module
 from dtql_jax.training.engine import INDEX_TAG, sample, usable_devices
 from dtql_jax.types import UserError
 from tests.helpers import toy, toy_run
@@ -62,23 +61,6 @@ def test_compile__products_are_as_exact_as_the_setting_says(precision):
     assert len(asked) > 1
     # Nobody is asked for numbers where shapes alone are traced.
     assert set(asked) - {None} == {asked[-1]} == {precision}
-
-
-def test_compile_for__an_option_that_the_compiler_does_not_know_is_left_out(monkeypatch):
-    """As it may be in another version of jaxlib."""
-    monkeypatch.setattr(engine_module, 'COMPILER_OPTIONS', {'cpu': {'xla_cpu_no_such': 'x'}})
-    engine = toy.engine(toy.lanes(0))
-    *_, finite = engine.dispatch(*toy.start(engine), 2)
-    assert jax.device_get(finite).all()
-    monkeypatch.setattr(
-        jax.stages.Lowered, 'compile', lambda *_: raise_(jax.errors.JaxRuntimeError('no memory'))
-    )
-    with pytest.raises(jax.errors.JaxRuntimeError, match='no memory'):
-        engine.compile(engine.agent.phases()[1])
-
-
-def raise_(error):
-    raise error
 
 
 # How updates are cut into dispatches.

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.training.engine import blank_engine
+from dtql_jax.data.columns import one_row
+from dtql_jax.training.engine import Engine
 from dtql_jax.training.progress import fresh_progress, keep_best, policies, restore_progress
 from dtql_jax.types import Spec
 from tests.helpers import toy
@@ -44,7 +45,7 @@ def test_keep_best__takes_the_larger_score_of_each_lane_and_the_first_of_ties():
 
 
 def test_restore_progress__reads_a_run_without_its_data(engine, whole):
-    blank = blank_engine(engine.agent, engine.lanes)
+    blank = Engine(engine.agent, one_row(Spec(3, 2), ()), engine.lanes)
     progress, cursor = restore_progress(blank, whole[0], pytest.fail)
     assert toy.equal(progress, whole[2])
     assert cursor.step == 18
@@ -59,8 +60,8 @@ class Reading(toy.Toy):
         return super().loss(state, batch._replace(action=batch.extra['next_action']))
 
 
-def test_blank_engine__has_the_further_columns_of_an_agent():
+def test_fresh_progress__of_an_agent_with_further_columns_needs_no_data():
     agent = Reading(Spec(3, 2), toy.Config())
-    extra = {'next_action': np.zeros((1, 2), np.float32)}
-    shapes = jax.eval_shape(lambda: fresh_progress(blank_engine(agent, toy.lanes(0), extra)))
+    engine = Engine(agent, one_row(agent.spec, agent.columns), toy.lanes(0))
+    shapes = jax.eval_shape(lambda: fresh_progress(engine))
     assert set(shapes.sums['train']) == {'net/loss', 'net/step', 'net/row'}
