@@ -218,15 +218,9 @@ class TrainingTimer:
         return {name: timer.rate for name, timer in self.timers.items()}
 
     def _train(self, phase: Phase, n: int) -> None:
-        sums = zero_sums(self.engine, phase)
+        sums = self.engine.zeros(phase)
         self.state, *rest = self.engine.dispatch(phase, self.state, sums, n)
         jax.block_until_ready((self.state, rest))
-
-
-def zero_sums(engine: Engine, phase: Phase) -> Any:
-    """Sums of a phase's metrics before its first update."""
-    shapes = engine.metrics(phase)
-    return engine.place(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
 
 
 def acting_timer(agent: Agent, states: State, batch: int, block_s: float) -> Timer:

@@ -133,11 +133,11 @@ def page(maze_data, tmp_path, monkeypatch):
 
 
 def python_pages():
-    """The files with Python, slow ones marked: README stands for those that train DTQL."""
+    """The files with Python; those that train the package's agents are slow."""
     for path in FILES:
         if code := blocks(path.read_text(), 'python'):
             trains = any('dtql_jax.run(' in block for block in code) or 'DTQL(' in ''.join(code)
-            fast = path.name in ('README.md', 'own_agent.md') or not trains
+            fast = path.name == 'own_agent.md' or not trains
             marks = [] if fast else [pytest.mark.slow]
             yield pytest.param(path, id=relative(path), marks=marks)
 

@@ -43,6 +43,7 @@ def behaviour(printed):
     return float(re.search(r'score +(-?[\d.]+) \(behaviour\)', printed)[1])
 
 
+@pytest.mark.slow
 def test_own_agent__trains_stops_resumes_and_loads(tmp_path):
     printed = run_example(tmp_path, EXAMPLES / 'own_agent.py')
     assert printed.count('evaluation at 3,000') == 1  # before the stop, and not again after it

@@ -59,13 +59,20 @@ def register_agent(name: str, agent: type[Agent], table: Table | None = None) ->
         `agent`.
 
     Raises:
-        UserError: another agent has this name, `agent` is not a subclass of `Agent`, or a row of
-            the table has an unknown setting or a wrong value.
+        UserError: another agent has this name, `agent` is not a subclass of `Agent`, a setting is
+            of a type that no flag can hold, or a row of the table has an unknown setting or a
+            wrong value.
     """
     if not _is_agent(agent):
         raise UserError(f'agent {name!r}: {agent!r} is no subclass of dtql_jax.Agent')
     if name in AGENTS and _origin(AGENTS[name].agent) != _origin(agent):
         raise UserError(f'there is an agent {name!r} already: register yours under another name')
+    for setting, kind in settings.kinds(agent.config_class).items():
+        if kind not in settings.NOUNS:
+            raise UserError(
+                f'agent {name!r}: its setting {setting!r} has the type {kind}; use int, float, '
+                'bool or str'
+            )
     rows = {}
     for row, values in (table or {}).items():
         try:

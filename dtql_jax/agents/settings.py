@@ -86,11 +86,15 @@ def _least(default: Any) -> float | None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A set of settings. Its constructor raises UserError for a value out of range."""
+    """A set of settings.
+
+    Its constructor parses the values, and raises UserError for one of another type or out of range.
+    """
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            check(field, getattr(self, field.name))
+        for name, kind in kinds(type(self)).items():
+            if kind in NOUNS:
+                object.__setattr__(self, name, parse(type(self), name, getattr(self, name)))
 
     def floats(self) -> dict[str, float]:
         """The values of all `float` fields by name: lanes of one program may differ in them."""

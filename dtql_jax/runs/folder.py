@@ -82,7 +82,8 @@ def restore_agent(recorded: Mapping[str, Any]) -> None:
         )
     _importing.append(file)
     try:
-        if ':' in name:
+        # Its file comes before a module of that name, which may be another one in this folder.
+        if '.' in name.partition(':')[0] or not (file and pathlib.Path(file).is_file()):
             find_agent(name, file)
         else:
             found = find_agent(f'{file}:{recorded["agent_class"]}')

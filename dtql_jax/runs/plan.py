@@ -55,10 +55,7 @@ class Request(Settings):
     log_to: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for name in settings.kinds(Request):
-            if name not in FREE:
-                value = settings.parse(Request, name, getattr(self, name))
-                object.__setattr__(self, name, value)  # of the right type, whatever it was
+        super().__post_init__()
         _check_free(self.settings, self.variants, self.log_to)
         object.__setattr__(self, 'log_to', tuple(self.log_to))
         # Absolute, since a resume or an evaluation may start in another folder.

@@ -17,7 +17,6 @@ MODES = 0.6 * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
 BEST = 3
 SPREAD = 0.1
 CLONES = {'bc'}
-QUICK = 'iql'  # takes the least time
 # Small and fast, where an agent has such settings. With one candidate it is the policy that finds
 # the best, and not the choice by Q, which would find it among the samples of a clone as well.
 SMALL = {
@@ -66,12 +65,8 @@ def actions_after_training(name, n=400):
     return np.asarray(act(jax.random.split(jax.random.key(7), n)))
 
 
-def marked(name):
-    """All but one are slow."""
-    return pytest.param(name, marks=[] if name == QUICK else [pytest.mark.slow])
-
-
-@pytest.mark.parametrize('name', map(marked, AGENTS))
+@pytest.mark.slow
+@pytest.mark.parametrize('name', AGENTS)
 def test_bandit__clones_match_the_modes_and_others_find_the_best(name):
     actions = actions_after_training(name)
     distance = np.linalg.norm(actions[:, None] - MODES, axis=-1)

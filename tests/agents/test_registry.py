@@ -3,6 +3,7 @@
 Each test has a registry, a module table and a search path of its own.
 """
 
+import dataclasses
 import sys
 import textwrap
 from pathlib import Path
@@ -244,3 +245,15 @@ def test_find_agent__prefers_the_registry_to_the_file(tmp_path):
 def test_agent_file__is_none_for_the_package_and_the_file_for_an_own_class():
     assert agent_file(DTQL) is None
     assert agent_file(Mine) == __file__
+
+
+def test_register_agent__refuses_a_setting_that_no_flag_can_hold():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Wide(Config):
+        widths: tuple[int, ...] = (8, 8)
+
+    class Odd(Agent):
+        config_class = Wide
+
+    with pytest.raises(UserError, match=r"^agent 'odd': its setting 'widths' has the type tuple"):
+        register_agent('odd', Odd)

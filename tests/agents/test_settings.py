@@ -193,3 +193,9 @@ def test_Config__of_every_agent_needs_at_least_one_update_transition_and_evaluat
     with pytest.raises(UserError, match=f'`{name}`=0: must be at least 1'):
         task_config(agent, '', {name: 0})
     assert issubclass(AGENTS[agent].agent.config_class, base.Config)
+
+
+def test_Settings__parses_values_of_other_types():
+    assert Sample(count='3', rate='1e-1').count == 3
+    with pytest.raises(UserError, match=r"^`count`='many': not a whole number$"):
+        Sample(count='many')

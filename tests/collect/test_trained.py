@@ -11,7 +11,7 @@ from dtql_jax.runs.policy import trained_behaviour
 from dtql_jax.tasks.env import make_env
 from tests.helpers.tiny_run import train_tiny_run
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
+pytestmark = [pytest.mark.usefixtures('quick_compile'), pytest.mark.slow]
 
 
 @pytest.fixture(scope='module')

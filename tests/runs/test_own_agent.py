@@ -129,6 +129,7 @@ def write(path, *texts):
     path.write_text(''.join(texts).lstrip())
 
 
+@pytest.mark.slow
 def test_run__finds_an_own_agent_again_from_elsewhere(here, tmp_path_factory):
     project, elsewhere = here / 'project', tmp_path_factory.mktemp('elsewhere')
     write(project / 'my_agents.py', AGENT, TABLE)
@@ -236,3 +237,18 @@ def test_restore_agent__a_file_beside_the_script_that_reads(here, monkeypatch):
     }
     folder.restore_agent(recorded)
     assert registry.AGENTS['mine'].agent.__name__ == 'Linear'
+
+
+def test_restore_agent__takes_the_recorded_file_before_a_module_of_its_name(here, monkeypatch):
+    write(here / 'files' / 'twin_agents.py', AGENT)
+    write(here / 'twin_agents.py', 'Linear = None')
+    monkeypatch.chdir(here)
+    recorded = {
+        'request': {'agent': 'twin_agents:Linear'},
+        'agent_file': str(here / 'files' / 'twin_agents.py'),
+        'agent_class': 'Linear',
+    }
+    folder.restore_agent(recorded)
+    assert registry.agent_file(registry.AGENTS['twin_agents:Linear'].agent) == (
+        str(here / 'files' / 'twin_agents.py')
+    )

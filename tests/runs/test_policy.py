@@ -73,6 +73,7 @@ def test_load_policy__acts_on_one_observation_or_many(trained):
         act(np.zeros(5))
 
 
+@pytest.mark.slow
 def test_load_policy__acts_alike_in_every_process(trained):
     ours = dtql_jax.load_policy(trained[0])
     obs = np.linspace(-1, 1, 4)
