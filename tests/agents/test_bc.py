@@ -40,6 +40,11 @@ def state_of(agent):
 # Training.
 
 
+@functools.cache
+def update_of(agent):
+    return jax.jit(agent.phases()[0].update)
+
+
 def test_clone_loss__and_network_are_those_of_dtql():
     """The same batch and noise, the same parameters: the same loss and the same gradient."""
     agent, batch = make(), batch_of(0)
@@ -62,8 +67,9 @@ def test_train__learning_rate_decays_over_all_updates():
     """Adam's first step is the learning rate in size, whatever the gradient."""
     for step, lr_decay, expected in ((0, True, 3e-4), (50, True, 1.5e-4), (50, False, 3e-4)):
         agent = make(lr_decay=lr_decay)
+        update = update_of(agent)
         state = state_of(agent).replace(step=jnp.int32(step))
-        after, metrics = jax.jit(agent.phases()[0].update)(state, batch_of(0))
+        after, metrics = update(state, batch_of(0))
         moves = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), after.params, state.params)
         assert max(jax.tree.leaves(moves)) == pytest.approx(expected, rel=1e-2)
         assert list(metrics) == ['mu/loss']
@@ -147,7 +153,12 @@ def trained(schedule):
 
 @pytest.mark.parametrize(
     ('schedule', 'sampler'),
-    [('edm', 'heun'), ('edm', 'stochastic'), ('vp', 'heun'), ('ve', 'heun')],
+    [
+        ('edm', 'heun'),
+        ('edm', 'stochastic'),
+        pytest.param('vp', 'heun', marks=pytest.mark.slow),
+        pytest.param('ve', 'heun', marks=pytest.mark.slow),
+    ],
 )
 def test_act__samples_all_modes_of_a_bandit_in_equal_parts(schedule, sampler):
     agent = make(schedule=schedule, sampler=sampler)

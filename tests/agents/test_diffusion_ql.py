@@ -35,11 +35,16 @@ def batch_of(size: int = 4) -> Transition:
     return Transition(x[:, :3], x[:, 3:5], x[:, 5], np.ones(size, np.float32), x[:, 7:])
 
 
+@functools.cache
+def update_of(agent: DiffusionQL):
+    return jax.jit(agent.phases()[-1].update)
+
+
 def test_train__moves_the_averaged_policy_from_its_start_on_at_every_so_many_updates():
-    agent = small(ema_start=1000, ema_every=5)
+    agent = small(ema_start=1000, ema_every=5, lr_decay='released', steps=1000)
     state = state_of(agent)
     batch = batch_of()
-    train = jax.jit(agent.phases()[-1].update)
+    train = update_of(agent)
     state = train(state, batch)[0]  # so that policy and average differ
     moved = []
     for step in (0, 5, 995, 999, 1000, 1001, 1004, 1005, 1006):
@@ -67,7 +72,7 @@ def test_decay__as_released_as_a_cosine_or_not_at_all():
 def test_train__both_learning_rates_decay(lr_decay):
     agent = small(lr_decay=lr_decay, steps=50_000 if lr_decay == 'cosine' else 1000)
     state = state_of(agent).replace(step=jnp.int32(50_000))
-    after = jax.jit(agent.phases()[-1].update)(state, batch_of())[0]
+    after = update_of(agent)(state, batch_of())[0]
     for name, params in state.params.items():
         steps = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), params, after.params[name])
         assert max(jax.tree.leaves(steps)) < 1e-7, name

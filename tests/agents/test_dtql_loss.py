@@ -97,7 +97,7 @@ def test_policy_loss__likelihood_is_that_of_the_data_before_tanh():
 
 
 class WithoutTerm(DTQL):
-    """DTQL whose policy has no likelihood, so that its program has no such term."""
+    """DTQL with a policy without a likelihood: its program has no such term."""
 
     @property
     def policy(self):
@@ -117,7 +117,7 @@ def policy_steps(agent, state):
 
 @functools.cache
 def alone(gamma, agent=DTQL):
-    """Those of a run of its own."""
+    """The same of a run without lanes."""
     agent = make(agent=agent, gamma=gamma)
     return jax.jit(lambda state: policy_steps(agent, state))(state_of(agent))
 

@@ -74,14 +74,16 @@ def batch_and_draws(case: str, i: int) -> tuple[Transition, Draws]:
 
 @pytest.fixture(params=['quick', pytest.param('optimised', marks=pytest.mark.slow)])
 def compiler(request):
-    """XLA without most of its optimisations, and as it is."""
+    """XLA without most of its optimisations, and with all."""
     before = jax.config.read('jax_disable_most_optimizations')
     jax.config.update('jax_disable_most_optimizations', request.param == 'quick')
     yield
     jax.config.update('jax_disable_most_optimizations', before)
 
 
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize(
+    'case', [pytest.param(c, marks=pytest.mark.slow) if c == 'decay' else c for c in CASES]
+)
 def test_train__and_act_reproduce_the_released_code(case, compiler):
     agent, state = setup(case)
     train = jax.jit(agent.train)

@@ -165,7 +165,7 @@ def test_train__clips_the_edge_of_the_box(agent, before, batch, draws):
 
 
 def test_mu__with_and_without_dropout(agent, before):
-    """Small inputs of the first LayerNorm, so that its epsilon shows: Flax's, not torch's."""
+    """Small inputs of the first LayerNorm show its epsilon: Flax's, not torch's."""
     rng = np.random.default_rng(3)
     params = dict(before.params['mu'])
     params['first'] = jax.tree.map(lambda w: 1e-3 * w, params['first'])
@@ -182,7 +182,7 @@ def test_mu__with_and_without_dropout(agent, before):
 
 
 def test_candidates__sampler_reproduces_numpy_and_clips_every_step():
-    """A network that is a formula; noise large enough for the box to matter on the way."""
+    """With a formula as the network, and noise that leaves the box on the way."""
     rng = np.random.default_rng(4)
     x, noise = (
         np.float32(rng.normal(size=(6, ACTION))),

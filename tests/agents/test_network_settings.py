@@ -5,6 +5,7 @@ recorded when these sizes were not settings yet.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 
@@ -42,6 +43,7 @@ def make(name, **settings):
     return cls(SPEC, cls.config_class(**settings))
 
 
+@functools.cache
 def described(agent):
     """Of each network: the shapes of its parameters, and its program as text."""
     found = {}

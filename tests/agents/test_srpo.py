@@ -121,7 +121,7 @@ def in_double(tree):
     return jax.tree.map(lambda x: x.astype(float) if is_float(x) else x, tree)
 
 
-@pytest.mark.parametrize('normalise', [False, True])
+@pytest.mark.parametrize('normalise', [pytest.param(False, marks=pytest.mark.slow), True])
 def test_policy_loss__descends_the_score_and_climbs_q(start, normalise):
     """dL/da = (w eps - beta g) / B, with g by finite differences of the target critics' mean."""
     agent = make(normalise_q_gradient=normalise)

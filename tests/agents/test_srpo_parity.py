@@ -73,7 +73,7 @@ def used(layout: list) -> list:
 
 
 class ActionFirst(TwinQ):
-    """The released code's critic sees `[a, s]`: ours with the rows of its first layer permuted."""
+    """The released code's critic reads `[a, s]`: ours with the rows of its first layer permuted."""
 
     def __call__(self, obs, action):
         return super().__call__(action, obs)
@@ -127,7 +127,7 @@ def draws_of(case: str, i: int) -> list:
 
 
 def as_floats(state: State) -> State:
-    """`state` in the precision that is switched on."""
+    """`state` in the precision that jax is set to."""
     is_float = lambda x: jnp.issubdtype(x.dtype, jnp.floating)  # noqa: E731
     return jax.tree.map(lambda x: x.astype(float) if is_float(x) else x, state)
 

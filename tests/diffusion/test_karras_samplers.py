@@ -21,7 +21,7 @@ M, S = 0.3, 0.2
 
 
 def exact(schedule):
-    """The raw network whose denoiser is exact for N(M, S^2), from what it sees alone."""
+    """The raw network whose denoiser is exact for N(M, S^2), from its own inputs alone."""
     to_sigma = {
         EDM: lambda c: jnp.exp(4 * c),
         VP: lambda c: jnp.sqrt(jnp.expm1(19.9 * (c / 999) ** 2 / 2 + 0.1 * c / 999)),

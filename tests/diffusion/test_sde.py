@@ -1,4 +1,4 @@
-"""VP, VE and SRPO's process by hand, and what all schedules have in common, EDM's too."""
+"""VP, VE and SRPO's process by hand, and the properties that all schedules share, EDM's too."""
 
 import jax
 import jax.numpy as jnp

@@ -8,9 +8,9 @@ import pytest
 
 
 def assert_gradients(function: Callable[..., jax.Array], *arguments, step: float = 1e-6) -> None:
-    """The gradient of the scalar `function` for every entry of every argument.
+    """Checks the gradient of the scalar `function` for every entry of every argument.
 
-    What the function closes over has to be NumPy's: an array of JAX made before is float32.
+    The function may close over NumPy arrays only: JAX arrays from before are float32.
     """
     arguments = [np.array(x, np.float64) for x in arguments]
     with jax.enable_x64(True):
@@ -24,5 +24,5 @@ def assert_gradients(function: Callable[..., jax.Array], *arguments, step: float
                 up[i][index] += step
                 down[i][index] -= step
                 slope[index] = (value(*up) - value(*down)) / (2 * step)
-            assert slope.any()  # else the function ignores this argument, and nothing is shown
+            assert slope.any()  # a function that ignores the argument would show nothing
             assert np.asarray(gradient) == pytest.approx(slope, rel=1e-6, abs=1e-8), i

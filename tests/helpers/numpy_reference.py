@@ -1,7 +1,7 @@
 """One training update in NumPy float64, for agents without a trace of released code.
 
-It shares nothing with the package but the names of parameters: networks are written out again,
-gradients are central differences, and Adam is the paper's. Trees are flat dicts `path -> array`.
+It shares only the names of parameters with the package: networks are written out again, gradients
+are central differences, and Adam is the paper's. Trees are flat dicts `path -> array`.
 """
 
 import dataclasses
@@ -90,7 +90,7 @@ class Adam:
 
 @dataclasses.dataclass
 class Step:
-    """What a step should give; NaN where it was not computed."""
+    """The expected result of a step; NaN where it was not computed."""
 
     loss: float
     gradient: Flat
@@ -107,7 +107,7 @@ def descend(
     weight_decay: float = 0.0,
     entries: int | None = None,
 ) -> Step:
-    """AdamW on central differences, of all entries or of so many of each tensor."""
+    """AdamW on central differences, of all entries or of `entries` of each tensor."""
     rng = np.random.default_rng(0)
     gradient = {k: np.full(p.shape, np.nan) for k, p in params.items()}
     for name, p in params.items():
@@ -147,14 +147,14 @@ def adam_of(state: State, name: str) -> Adam:
 
 
 def stirred(state: State, step: int) -> State:
-    """`state` as in the middle of a run: no zero bias, targets of their own, moments in use.
+    """`state` as in the middle of a run: no zero bias, targets apart from networks, moments in use.
 
-    The first step of Adam hardly hangs on the size of the gradient; a later one does.
+    Adam's first step hardly depends on the size of the gradient; a later step does.
     """
     rng = np.random.default_rng(1)
 
     def normal(scale):
-        """Less on wide layers, so that outputs stay of order 1."""
+        """Adds noise that is smaller on wide layers, so outputs stay of order 1."""
 
         def add(x):
             fan_in = x.shape[-2] if x.ndim > 1 else 1
@@ -179,7 +179,7 @@ def stirred(state: State, step: int) -> State:
 
 
 def assert_step(before: State, after: State, name: str, step: Step) -> None:
-    """Gradient, moments and parameters of one network."""
+    """Compares gradient, moments and parameters of one network."""
     old, new = adam_of(before, name), adam_of(after, name)
     assert new.count == old.count + 1
     gradient = {k: (new.m[k] - 0.9 * old.m[k]) / 0.1 for k in new.m}
@@ -190,7 +190,7 @@ def assert_step(before: State, after: State, name: str, step: Step) -> None:
 
 
 def assert_tree(ours: Flat, expected: Flat, label: str, rtol: float = 0, atol: float = 1e-6):
-    """Every tensor, at the entries that were computed: some of each."""
+    """Compares every tensor at the entries that were computed."""
     assert set(ours) == set(expected), label
     for name, value in expected.items():
         known = ~np.isnan(value)
