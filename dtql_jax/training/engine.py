@@ -18,7 +18,14 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from dtql_jax.agents.base import Agent, State
 from dtql_jax.training.compilation import compile_for
-from dtql_jax.types import Lane, Metrics, Phase, Transition, UserError
+from dtql_jax.training.lanes import (
+    check_hparams,
+    run_by_vmap,
+    run_one_by_one,
+    usable_devices,
+    where_lane,
+)
+from dtql_jax.types import Lane, Metrics, Phase, Transition
 
 # Batch indices are drawn with keys of their own. No step reaches this tag, so no key is used twice.
 INDEX_TAG = 0xFFFFFFFF
@@ -82,7 +89,7 @@ class Engine:
         jit = functools.partial(jax.jit, out_shardings=self._by_lane)
         self._copy: Callable[[Any], Any] = jit(lambda tree: jax.tree.map(jnp.copy, tree))
         self._zeros = jit(functools.partial(_zeros, self._metrics), static_argnums=0)
-        self._where = jit(_where_lane, donate_argnums=1)
+        self._where = jit(where_lane, donate_argnums=1)
 
     # Arrays.
 
@@ -137,7 +144,7 @@ class Engine:
         if phase.name not in self._programs:
             updates = functools.partial(self._updates, phase)
             run = jax.shard_map(
-                _one_by_one(updates) if self.one_by_one else _by_vmap(updates),
+                run_one_by_one(updates) if self.one_by_one else run_by_vmap(updates),
                 mesh=self._mesh,
                 in_specs=(*[PartitionSpec('lane')] * 2, *[PartitionSpec()] * 2),
                 out_specs=PartitionSpec('lane'),
@@ -242,53 +249,6 @@ class Engine:
         return self.dispatch(phase, state, sums, n)
 
 
-def _by_vmap(updates: Callable[..., tuple]) -> Callable[..., tuple]:
-    """`updates` over the lanes of a device, all at once."""
-
-    def by_vmap(state: State, sums: Metrics, data: Transition, n: jax.Array) -> tuple:
-        return jax.vmap(updates, in_axes=(0, 0, None, None))(state, sums, data, n)
-
-    return by_vmap
-
-
-def _one_by_one(updates: Callable[..., tuple]) -> Callable[..., tuple]:
-    """`updates` over the lanes of a device, one lane after the other.
-
-    Batched products are slower than plain ones on a CPU, and one lane fills its cores: four seeds
-    of DTQL make 46 updates/s together by `vmap` where one makes 51, and one by one as many as one.
-    """
-
-    def one_by_one(state: State, sums: Metrics, data: Transition, n: jax.Array) -> tuple:
-        return jax.lax.map(lambda lane: updates(*lane, data, n), (state, sums))
-
-    return one_by_one
-
-
 def _zeros(metrics: dict[str, Metrics], name: str) -> Metrics:
     """Zeros of the shapes and dtypes `metrics[name]`."""
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics[name])
-
-
-def _where_lane(choose: jax.Array, tree: Any, other: Any) -> Any:
-    """`tree` in the lanes where `choose` `[S]` holds, `other` elsewhere."""
-
-    def select(x: jax.Array, y: jax.Array) -> jax.Array:
-        return jnp.where(choose.reshape(-1, *[1] * (x.ndim - 1)), x, y)
-
-    return jax.tree.map(select, tree, other)
-
-
-def usable_devices(num_lanes: int, num_devices: int) -> int:
-    """The largest number of devices, at most `num_devices`, that divides `num_lanes`."""
-    return max(d for d in range(1, num_devices + 1) if num_lanes % d == 0)
-
-
-def check_hparams(agent: Agent, lanes: Sequence[Lane]) -> None:
-    """Raises UserError where a lane has a hyper-parameter that the agent lacks."""
-    known = agent.config.floats()
-    for lane in lanes:
-        for name in lane.hparams:
-            if name not in known:
-                raise UserError(
-                    f'lane {lane.variant!r}: no hyper-parameter {name!r}; known: {", ".join(known)}'
-                )

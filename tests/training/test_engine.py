@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.rollout.player import Player
-from dtql_jax.training.engine import INDEX_TAG, sample, usable_devices
-from dtql_jax.types import UserError
+from dtql_jax.training.engine import INDEX_TAG, sample
 from tests.helpers import toy, toy_run
 
 
@@ -132,11 +131,6 @@ def test_Engine__a_hyper_parameter_of_a_lane_changes_that_lane_only(engine):
     assert engine.traces == before
 
 
-def test_check_hparams__an_unknown_one_is_named():
-    with pytest.raises(UserError, match=r"lane 'toy': no hyper-parameter 'heat'; known: .*weight"):
-        toy.engine(toy.lanes(0, at0={'heat': 1.0}))
-
-
 # Keys.
 
 
@@ -245,13 +239,6 @@ def test_Engine__a_single_lane_never_becomes_a_batch_of_one(lanes, asked, used):
 
 
 # Devices.
-
-
-@pytest.mark.parametrize(
-    ('lanes', 'devices', 'used'), [(4, 4, 4), (5, 4, 1), (6, 4, 3), (8, 3, 2), (1, 8, 1), (7, 1, 1)]
-)
-def test_usable_devices__the_lanes_are_split_evenly(lanes, devices, used):
-    assert usable_devices(lanes, devices) == used
 
 
 @pytest.mark.slow
