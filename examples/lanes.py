@@ -3,9 +3,8 @@
 python examples/lanes.py
 
 Here DTQL's `alpha` differs, the weight of the trust region: a small one trusts Q far from the data,
-a large one stays close to them. Most torques in these data are at one end of their range, so with
-a large `alpha` the policy stays at one end too. Three lanes, one compilation. It takes about 45
-seconds.
+a large one pulls the policy back to them. In so short a run the largest scores worst. Three lanes,
+one compilation. It takes about 45 seconds.
 """
 
 import tempfile

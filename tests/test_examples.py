@@ -78,7 +78,7 @@ def test_lanes__differ_in_alpha(tmp_path):
     printed = run_example(tmp_path, EXAMPLES / 'lanes.py')
     assert printed.count('compiled train') == 1
     found = [scores(printed, f'alpha {alpha}') for alpha in ('0.1', '1', '10')]
-    assert found[0] > found[1] > found[2]
+    assert max(found[2]) < min(found[0] + found[1])
 
 
 def test_every_example_has_a_test():
