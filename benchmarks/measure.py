@@ -231,7 +231,7 @@ def acting_timer(agent: Agent, states: State, batch: int, block_s: float) -> Tim
     """
     actor = Actor(agent.precise(agent.act), num_slots=batch)
     # A copy, since training may go on and donate its buffers.
-    params = actor.place(jax.tree.map(jnp.copy, jax.vmap(agent.acting)(states)))
+    params = actor.to_device(jax.tree.map(jnp.copy, jax.vmap(agent.acting)(states)))
     shape = (batch, agent.spec.obs_dim)
     obs = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     zeros, index = np.zeros(batch, np.uint32), np.arange(batch)

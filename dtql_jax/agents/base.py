@@ -202,7 +202,10 @@ class Agent:
         shapes = jax.eval_shape(update, state)[1]
         state, metrics = jax.lax.cond(due, update, skip, state)
         made = jnp.asarray(due, jnp.float32)
-        return state, {name: Rare(value, made) for name, value in metrics.items()}
+        return state, {
+            name: value if isinstance(value, Rare) else Rare(value, made)
+            for name, value in metrics.items()
+        }
 
     def track(self, state: State, name: str, tau: jax.Array) -> State:
         """Moves the target of a network: `target <- tau * params + (1 - tau) * target`."""

@@ -56,7 +56,7 @@ class _TrainedController:
     def __init__(self, behaviour: Trained, paths: list[tuple[str, ...]]):
         use_compilation_cache()
         self._actor = Actor(behaviour.agent.precise(behaviour.agent.act), 1)
-        self._acting = self._actor.place(behaviour.acting)
+        self._acting = self._actor.to_device(behaviour.acting)
         self._paths = paths
 
     def begin(self, obs: Any, rng: np.random.Generator) -> None:

@@ -43,7 +43,7 @@ class Actor:
         self._padded = -(-num_slots // self._block) * self._block
         self._jitted = jax.jit(self._act_on_blocks)
 
-    def place(self, params: Params) -> Params:
+    def to_device(self, params: Params) -> Params:
         """Copies the parameters `[S, ...]`, sharded over devices or not, to the actor's device."""
         return jax.device_put(params, self._device)
 
@@ -59,7 +59,7 @@ class Actor:
         """Acts with the key `fold_in(fold_in(fold_in(key(EVAL_TAG), seed), episode), step)`.
 
         Args:
-            params: the parameters of all lanes `[S, ...]`, from `place`.
+            params: the parameters of all lanes `[S, ...]`, from `to_device`.
             lane: the index of each state's parameters, `[n]`.
             seed: the training seed of each state's lane, `[n]`.
             episode: the number of each state's episode, `[n]`.

@@ -88,7 +88,7 @@ def evaluate(
     waiting = deque(
         _Running(lane, seeds[lane], number) for number in range(episodes) for lane in lanes
     )
-    params = policies.actor.place(policies.params)
+    params = policies.actor.to_device(policies.params)
     results = np.full([3, len(seeds), episodes], np.nan)
     slots = _Slots(pool, eval_seed)
     slots.fill(waiting)

@@ -140,7 +140,7 @@ def policy_of(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """`load_policy` for a run that is read already. The first call acts as step 0 of episode 0."""
     actor = Actor(run.agent.precise(run.agent.act), batch)
-    acting = actor.place(acting_of(run, lane, which))
+    acting = actor.to_device(acting_of(run, lane, which))
     seed, size = run.lanes[lane].seed, run.agent.spec.obs_dim
     calls = 0
 

@@ -157,6 +157,17 @@ def test_when__gives_metrics_of_one_shape_and_type_in_both_cases(agent, state):
     assert shapes[0] == shapes[1] == {'a/loss': Rare(((), jnp.float32), ((), jnp.float32))}
 
 
+def test_when__may_stand_within_another(agent, state):
+    def inner(state):
+        return agent.when(state.step % 2 == 0, agent.one_step, state)
+
+    update = jax.jit(lambda s: agent.when(s.step % 3 == 0, inner, s)[1]['a/loss'])
+    made = [update(state.replace(step=jnp.int32(i))) for i in range(7)]
+    assert [float(metric.count) for metric in made] == [1, 0, 0, 0, 0, 0, 1]
+    assert made[0].total == agent.loss_of_ones(state)[1]['a/loss']
+    assert made[3].total == 0
+
+
 def test_when__lanes_may_differ_in_what_is_due(agent, state):
     """By `vmap`: one lane moves and the other does not, in the same program."""
     lanes = jax.tree.map(lambda x: jnp.stack([x, x]), state)

@@ -43,7 +43,7 @@ def test_Actor__acts_by_the_lane_and_the_key_of_each_state():
     actor, params = Actor(agent_act, 4), init(2, 2)
     lane, seed, episode, step = [2, 0, 2], [3, 11, 3], [0, 5, 0], [7, 1, 8]
     obs = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
-    actions = actor(actor.place(params), lane, seed, episode, step, obs)
+    actions = actor(actor.to_device(params), lane, seed, episode, step, obs)
     assert actions.shape == (3, 2)
     assert actions.flags.writeable
     for i, parts in enumerate(zip(seed, episode, step, strict=True)):
