@@ -210,7 +210,7 @@ def bytes_of_training(seeds: int) -> dict[str, int]:
     phase = engine.agent.phases()[-1]
     program = engine.compile(phase).memory_analysis()
     measure.forget_peak()  # compiling takes memory of its own
-    state, sums = engine.init(), measure.zero_sums(engine, phase)
+    state, sums = engine.init(), engine.zeros(phase)
     data, states = (sum(x.nbytes for x in jax.tree.leaves(t)) for t in (engine.data, state))
     jax.block_until_ready(engine.advance(phase, state, sums, 2, np.ones(seeds, bool)))
     stats = jax.local_devices()[0].memory_stats()
