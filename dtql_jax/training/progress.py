@@ -11,6 +11,7 @@ from flax import struct
 from dtql_jax.agents.base import Agent, State
 from dtql_jax.training import checkpoint
 from dtql_jax.training.engine import Engine
+from dtql_jax.training.lanes import where_lane
 from dtql_jax.types import Metrics, Params
 
 CHECKPOINTS = 'checkpoints'  # folder in a run folder
@@ -88,10 +89,5 @@ def keep_best(
     step: jax.Array,
 ) -> tuple[Params, jax.Array, jax.Array]:
     """The policies, scores and steps of each lane's best evaluation so far; ties keep the first."""
-    better = score > best_score
-
-    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
-        return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-    best = jax.tree.map(choose, snapshot, best)
-    return best, choose(score, best_score), choose(step, best_step)
+    after, before = (snapshot, score, step), (best, best_score, best_step)
+    return where_lane(score > best_score, after, before)

@@ -11,18 +11,8 @@ import pytest
 
 from dtql_jax.tasks.env import make_env
 from dtql_jax.types import UserError
-from tests.helpers.flat_files import OWN, ROW, columns, flags, load_file, table
+from tests.helpers.flat_files import OWN, ROW, columns, flags, load_file, message, table
 from tests.helpers.minari_sets import episode, write
-
-
-def message(path, task=OWN):
-    with pytest.raises(UserError) as caught:
-        load_file(path, task)
-    text = str(caught.value)
-    assert '\n' not in text
-    assert text.startswith(str(path))
-    return text.removeprefix(str(path))
-
 
 SPOILT = table(ROW)
 SPOILT[4, 1] = np.nan

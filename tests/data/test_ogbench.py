@@ -13,8 +13,8 @@ import pytest
 
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.registry import TASKS
-from dtql_jax.types import Spec, UserError
-from tests.helpers.flat_files import OWN, columns, load_file, table
+from dtql_jax.types import Spec
+from tests.helpers.flat_files import OWN, columns, load_file, message, table
 
 ROW = np.arange(8.0, dtype=np.float32)
 SUCCESS = np.isin(ROW, [1, 2])
@@ -130,15 +130,6 @@ def test_read__own_mazes_are_another_simulator(file):
         text = message(path, TASKS[name])
         assert text.startswith(f': {name} is played in another simulator than OGBench')
         assert text.endswith('`env`=antmaze-large-navigate-singletask-task1-v0')
-
-
-def message(path, task=OWN):
-    with pytest.raises(UserError) as caught:
-        load_file(path, task)
-    text = str(caught.value)
-    assert '\n' not in text
-    assert text.startswith(str(path))
-    return text.removeprefix(str(path))
 
 
 SPOILT = table(ROW)

@@ -1,9 +1,11 @@
 """What the tests of flat files share: a task with Hopper's actions, tables, the data read back."""
 
 import numpy as np
+import pytest
 
 from dtql_jax.data.load import load, with_dataset
 from dtql_jax.tasks.task import Task
+from dtql_jax.types import UserError
 
 OWN = Task('own', ('none',), env_id='Hopper-v5', horizon=100)
 ARRAYS = Task('own', (), env_id='Hopper-v5', horizon=100)  # its data are handed over
@@ -58,3 +60,13 @@ def fields(**changes):
         'next_obs': table(ROW + 1),
     }
     return {name: value for name, value in (arrays | changes).items() if value is not None}
+
+
+def message(path, task=OWN):
+    """The one line that loading the file raises, without the path that it begins with."""
+    with pytest.raises(UserError) as caught:
+        load_file(path, task)
+    text = str(caught.value)
+    assert '\n' not in text
+    assert text.startswith(str(path))
+    return text.removeprefix(str(path))

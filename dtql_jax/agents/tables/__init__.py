@@ -9,6 +9,17 @@ from typing import Any
 
 Table = dict[str, dict[str, Any]]
 
+# The tasks that every released code has. A method with one row for all of a kind uses these names.
+LOCOMOTION = tuple(
+    f'{robot}-{level}'
+    for robot in ('halfcheetah', 'hopper', 'walker2d')
+    for level in ('medium', 'medium-replay', 'medium-expert')
+)
+ANTMAZES = (
+    'antmaze-umaze', 'antmaze-umaze-diverse', 'antmaze-medium-play', 'antmaze-medium-diverse',
+    'antmaze-large-play', 'antmaze-large-diverse',
+)  # fmt: skip
+
 # How the names of our own rows begin: neither DTQL's nor Diffusion-QL's released code has them.
 OURS = (
     'pointmaze', 'ogbench', 'door', 'hammer', 'relocate', 'pen-expert', 'halfcheetah-expert',

@@ -4,6 +4,8 @@ The released code has locomotion and AntMaze only. The paper tuned the number of
 task among 16, 64 and 256; these rows keep the default.
 """
 
+from dtql_jax.agents.tables import ANTMAZES, LOCOMOTION
+
 _LOCOMOTION = {'reward': 'iql_locomotion'}
 _ANTMAZE = {'reward': 'iql_antmaze', 'expectile': 0.9}
 # Ours, because IDQL's authors have no pointmaze. It is small: a laptop trains it in minutes. The
@@ -17,21 +19,8 @@ _POINTMAZE = {
 }
 
 TABLE: dict[str, dict] = {
-    'halfcheetah-medium': _LOCOMOTION,
-    'halfcheetah-medium-replay': _LOCOMOTION,
-    'halfcheetah-medium-expert': _LOCOMOTION,
-    'hopper-medium': _LOCOMOTION,
-    'hopper-medium-replay': _LOCOMOTION,
-    'hopper-medium-expert': _LOCOMOTION,
-    'walker2d-medium': _LOCOMOTION,
-    'walker2d-medium-replay': _LOCOMOTION,
-    'walker2d-medium-expert': _LOCOMOTION,
-    'antmaze-umaze': _ANTMAZE,
-    'antmaze-umaze-diverse': _ANTMAZE,
-    'antmaze-medium-play': _ANTMAZE,
-    'antmaze-medium-diverse': _ANTMAZE,
-    'antmaze-large-play': _ANTMAZE,
-    'antmaze-large-diverse': _ANTMAZE,
+    **dict.fromkeys(LOCOMOTION, _LOCOMOTION),
+    **dict.fromkeys(ANTMAZES, _ANTMAZE),
     'pointmaze-umaze': {
         **_POINTMAZE, 'steps': 4_000, 'eval_every': 2_000,
     },

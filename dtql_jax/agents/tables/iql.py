@@ -4,6 +4,8 @@ The numbers are in the paper's section on D4RL and in its released code (09d7002
 beta 3 for locomotion, 0.9 and 10 for AntMaze, 0.7 and 0.5 for Adroit and Kitchen.
 """
 
+from dtql_jax.agents.tables import ANTMAZES, LOCOMOTION
+
 _LOCOMOTION = {'reward': 'iql_locomotion'}
 _ANTMAZE = {'reward': 'iql_antmaze', 'expectile': 0.9, 'beta': 10.0}
 _CLOSE_TO_DATA = {'beta': 0.5}
@@ -11,21 +13,8 @@ _CLOSE_TO_DATA = {'beta': 0.5}
 _POINTMAZE = {**_ANTMAZE, 'hidden': 128, 'clone_seeds': 2}
 
 TABLE: dict[str, dict] = {
-    'halfcheetah-medium': _LOCOMOTION,
-    'halfcheetah-medium-replay': _LOCOMOTION,
-    'halfcheetah-medium-expert': _LOCOMOTION,
-    'hopper-medium': _LOCOMOTION,
-    'hopper-medium-replay': _LOCOMOTION,
-    'hopper-medium-expert': _LOCOMOTION,
-    'walker2d-medium': _LOCOMOTION,
-    'walker2d-medium-replay': _LOCOMOTION,
-    'walker2d-medium-expert': _LOCOMOTION,
-    'antmaze-umaze': _ANTMAZE,
-    'antmaze-umaze-diverse': _ANTMAZE,
-    'antmaze-medium-play': _ANTMAZE,
-    'antmaze-medium-diverse': _ANTMAZE,
-    'antmaze-large-play': _ANTMAZE,
-    'antmaze-large-diverse': _ANTMAZE,
+    **dict.fromkeys(LOCOMOTION, _LOCOMOTION),
+    **dict.fromkeys(ANTMAZES, _ANTMAZE),
     'pen-human': _CLOSE_TO_DATA,
     'pen-cloned': _CLOSE_TO_DATA,
     'kitchen-complete': _CLOSE_TO_DATA,
