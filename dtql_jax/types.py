@@ -5,8 +5,9 @@ The simulators' worker processes load this module, so it imports neither jax nor
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -26,6 +27,36 @@ class UserError(ValueError):
 
 class Stopped(Exception):
     """Work was stopped on request. It can be continued or repeated later."""
+
+
+def why(error: BaseException) -> str:
+    """The reason of an error in one line: what the system says of a file, or type and message."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f' ({error.filename})' if error.filename is not None else '')
+    text = ' '.join(str(error).split())
+    return f'{type(error).__name__}: {text}' if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def outside(what: str, cure: str) -> Iterator[None]:
+    """Turns any error of code that is not ours into a UserError: what failed, why, and the cure.
+
+    Wrap it around one call into a library, a file system or a user's code, and nothing else. A
+    mistake of this package inside would be taken for the user's.
+
+    Args:
+        what: the thing that failed, such as `runs/a/config.json cannot be read`.
+        cure: what the user can do.
+
+    Raises:
+        UserError: anything was raised inside but UserError and Stopped, which pass.
+    """
+    try:
+        yield
+    except (UserError, Stopped):
+        raise
+    except Exception as error:
+        raise UserError(f'{what}: {why(error)}; {cure}') from error
 
 
 class Rare(NamedTuple):
