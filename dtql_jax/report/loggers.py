@@ -1,24 +1,23 @@
-"""Logs the numbers of a run: always to JSON lines, and to wandb or TensorBoard on demand.
+"""Logs the numbers of a run to JSON lines; `sinks` has the further places.
 
 A row is a flat dictionary: `{'step': 5000, 'seed': 0, 'variant': 'dtql', 'eval/score': 81.2}`.
 The file is the record. When a run resumes, the file is cut back to the checkpoint's byte offset, so
-a run that was stopped leaves the same rows as one that was not. The other sinks may repeat the rows
-between the last checkpoint and the stop.
+a run that was stopped leaves the same rows as one that was not.
 """
 
-import importlib
+import contextlib
+import hashlib
 import json
 import math
 import os
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, outside
 
 Row = Mapping[str, Any]
 
@@ -32,16 +31,26 @@ class JsonlLog:
     Args:
         path: the file; it is created where it is missing.
         resume_at: the byte offset of a checkpoint, from `flush`. Later rows are dropped.
+        digest: the SHA-256 of the bytes up to there, from `digest`.
 
     Raises:
-        UserError: the file is shorter than `resume_at`, or no row ends there.
+        UserError: the file is shorter than `resume_at`, no row ends there, the bytes before it are
+            not those of the digest, or the file cannot be written.
     """
 
-    def __init__(self, path: str | Path, resume_at: int | None = None):
+    def __init__(self, path: str | Path, resume_at: int | None = None, digest: str | None = None):
         self.path = Path(path)
+        with outside(f'{path} cannot be read', 'give permission, or restore the file'):
+            kept = self.path.read_bytes() if self.path.exists() else b''
         if resume_at is not None:
-            self._cut(resume_at)
-        self._file = self.path.open('ab')
+            kept = self._kept(kept, resume_at, digest)
+        self._sha = hashlib.sha256(kept)
+        with self._writing():
+            # Without a buffer: what is written is in the file, or the row raises.
+            self._file = self.path.open('ab+', buffering=0)
+            if resume_at is not None:
+                self._file.truncate(resume_at)
+        self._size = len(kept)
 
     def write(self, row: Row) -> None:
         """Appends one row, which readers see at once.
@@ -51,20 +60,50 @@ class JsonlLog:
 
         Raises:
             TypeError: a value is an array. Its conversion could be a transfer from the device.
+            UserError: the file cannot be written, such as on a full disk.
         """
-        line = json.dumps(
-            {key: _plain(value) for key, value in row.items()},
+        text = json.dumps(
+            {key: plain(value) for key, value in row.items()},
             separators=(',', ':'),
             allow_nan=False,
         )
-        self._file.write(line.encode() + b'\n')
-        self._file.flush()
+        line = text.encode() + b'\n'
+        self._sha.update(line)
+        self._size += len(line)
+        with self._writing():
+            while line:  # an almost full disk takes a part
+                line = line[self._file.write(line) :]
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all rows so far."""
+        return self._sha.hexdigest()
 
     def flush(self) -> int:
-        """Writes all rows to the disk and returns the file's length, the offset to resume at."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
+        """Writes all rows to the disk and returns the file's length, the offset to resume at.
+
+        Raises:
+            UserError: the file was removed, replaced or changed in length by another program. One
+                that was removed is written again.
+        """
+        with self._writing():
+            os.fsync(self._file.fileno())
+            ours = os.fstat(self._file.fileno())
+            theirs = self.path.stat() if self.path.exists() else None
+            if theirs is None:
+                self._file.seek(0)
+                self.path.write_bytes(self._file.read())
+        if theirs is None:
+            raise UserError(
+                f'{self.path} was removed while the run wrote to it; all its rows are in a new '
+                'file now: see what removed it, and continue with `resume`'
+            )
+        if not os.path.samestat(ours, theirs) or ours.st_size != self._size:
+            raise UserError(
+                f'{self.path} was changed by another program while the run wrote to it: restore '
+                'its rows, and continue with `resume` from the last checkpoint'
+            )
+        return self._size
 
     def close(self) -> None:
         """Closes the file. Closing twice does no harm."""
@@ -81,25 +120,31 @@ class JsonlLog:
     ) -> None:
         self.close()
 
-    def _cut(self, offset: int) -> None:
-        """Drops all rows after a byte offset."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size < offset:
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        """Turns the errors of a full disk or a read-only folder into one line."""
+        cure = 'make room or give permission, and continue with `resume`'
+        return outside(f'{self.path} cannot be written', cure)
+
+    def _kept(self, content: bytes, offset: int, digest: str | None) -> bytes:
+        """The rows up to a byte offset, which a checkpoint vouches for."""
+        cure = 'Restore the file, or train again with another `out`.'
+        kept = content[:offset]
+        if len(kept) < offset:
             raise UserError(
-                f'{self.path} has {size} bytes, but the checkpoint was saved at byte {offset}: '
-                'rows were lost. Restore the file, or train again with another `out`.'
+                f'{self.path} has {len(kept)} bytes, but the checkpoint was saved at byte '
+                f'{offset}: rows were lost. {cure}'
             )
-        if size == 0:
-            return
-        with self.path.open('r+b') as file:
-            if offset > 0:
-                file.seek(offset - 1)
-                if file.read(1) != b'\n':
-                    raise UserError(
-                        f'{self.path} has no row that ends at byte {offset}, where the checkpoint '
-                        'was saved: it was edited. Restore it, or train again with another `out`.'
-                    )
-            file.truncate(offset)
+        if kept and not kept.endswith(b'\n'):
+            raise UserError(
+                f'{self.path} has no row that ends at byte {offset}, where the checkpoint was '
+                f'saved: it was edited. {cure}'
+            )
+        if digest is not None and hashlib.sha256(kept).hexdigest() != digest:
+            raise UserError(
+                f'{self.path} was edited: its rows up to byte {offset} are not those that it had '
+                f'when the checkpoint was saved. {cure}'
+            )
+        return kept
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
@@ -125,106 +170,7 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-class Sink(Protocol):
-    """A further place for rows, beside the file."""
-
-    module: ClassVar[str]  # the package that it needs
-
-    def __init__(self, run_dir: Path, config: Mapping[str, Any]): ...
-
-    def write(self, step: int, row: Row) -> None:
-        """Logs the numbers of a row at `step`."""
-
-    def close(self) -> None:
-        """Waits until everything is written."""
-
-
-class TensorBoardSink:
-    """Writes event files to `run_dir/tensorboard`, one TensorBoard run per variant and seed."""
-
-    module: ClassVar[str] = 'tensorboard.summary'
-
-    def __init__(self, run_dir: Path, config: Mapping[str, Any]):
-        del config  # TensorBoard has no place for it
-        self._open = _require(self.module, 'tensorboard').Writer
-        self._dir = run_dir / 'tensorboard'
-        self._writers: dict[str, Any] = {}
-
-    def write(self, step: int, row: Row) -> None:
-        lane = _lane(row)
-        if lane not in self._writers:
-            self._writers[lane] = self._open(str(self._dir / lane))
-        for key, value in _numbers(row).items():
-            self._writers[lane].add_scalar(key, value, step)
-
-    def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
-
-
-class WandbSink:
-    """Writes one Weights & Biases run, also across resumes; its keys end in variant and seed."""
-
-    module: ClassVar[str] = 'wandb'
-
-    def __init__(self, run_dir: Path, config: Mapping[str, Any]):
-        wandb = _require(self.module, 'wandb')
-        id_file = run_dir / 'wandb_id'
-        if not id_file.exists():
-            id_file.write_text(uuid.uuid4().hex)
-        self._run = wandb.init(
-            project='dtql_jax',
-            name=run_dir.name,
-            id=id_file.read_text(),
-            dir=str(run_dir),
-            config=dict(config),
-            resume='allow',
-        )
-        # wandb drops a row whose step is lower than the last one's. Seeds are logged in turn.
-        self._run.define_metric('*', step_metric='update')
-
-    def write(self, step: int, row: Row) -> None:
-        lane = _lane(row)
-        numbers = {f'{key}/{lane}': value for key, value in _numbers(row).items()}
-        self._run.log({'update': step, **numbers})
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-SINKS: dict[str, type[Sink]] = {'tensorboard': TensorBoardSink, 'wandb': WandbSink}
-
-
-def check_sinks(names: Sequence[str]) -> None:
-    """Checks that the sinks can be opened, and opens none.
-
-    Raises:
-        UserError: a name is unknown, or its package is not installed.
-    """
-    for name in names:
-        if name not in SINKS:
-            raise UserError(f'unknown logger {name!r}: choose from {", ".join(SINKS)}')
-        _require(SINKS[name].module, name)
-
-
-def make_sinks(
-    names: Sequence[str], run_dir: str | Path, config: Mapping[str, Any] | None = None
-) -> list[Sink]:
-    """Opens sinks by name: 'tensorboard', 'wandb'.
-
-    Args:
-        names: the sinks to open. Only their packages are imported.
-        run_dir: the run's folder.
-        config: the settings to show with the run.
-
-    Raises:
-        UserError: a name is unknown, or its package is not installed.
-    """
-    check_sinks(names)
-    return [SINKS[name](Path(run_dir), config or {}) for name in names]
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Returns `value` as one of JSON's types."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -234,32 +180,5 @@ def _plain(value: Any) -> Any:
 
 
 def _restored(value: Any) -> Any:
-    """Undoes `_plain`."""
+    """Undoes `plain`."""
     return float(value) if isinstance(value, str) and value in NONFINITE else value
-
-
-def _numbers(row: Row) -> dict[str, float]:
-    """The values of a row that make a curve."""
-    labels = ('step', 'seed')
-    plain = {key: _plain(value) for key, value in row.items() if key not in labels}
-    return {
-        key: value
-        for key, value in plain.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-
-
-def _lane(row: Row) -> str:
-    """The name of the row's curve, such as 'dtql/seed0'."""
-    variant, seed = row.get('variant', 'run'), row.get('seed')
-    return str(variant) if seed is None else f'{variant}/seed{seed}'
-
-
-def _require(module: str, extra: str) -> Any:
-    """Imports an optional package; raises UserError where it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"logging to {extra} needs the package {extra} ({error}): pip install '{extra}'"
-        ) from None

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from dtql_jax.report.loggers import read_jsonl
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, outside
 
 Rows = list[dict[str, Any]]
 Seeds = dict[Any, list[tuple[int, float]]]  # a line of (step, value) per seed
@@ -193,10 +193,8 @@ def _legend(axis: Axes) -> None:
 
 def _save(figure: Figure, path: Path) -> Path:
     """Writes the chart; raises UserError where that fails."""
-    try:
+    with outside(f'cannot write the chart {path}', 'choose another place or ending, or make room'):
         figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f'cannot write the chart {path}: {error}') from None
     return path
 
 

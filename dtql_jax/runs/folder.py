@@ -2,13 +2,16 @@
 
 `config.json` holds: `format`, `request` (what the user asked for), `identity` (all that decides the
 numbers), `agent_file` and `agent_class` (where an agent of the user's own is defined), `spec`,
-`data` (the card of the dataset), `versions` and `devices`.
+`data` (the card of the dataset), `versions` and `devices`. It is sealed: its `sha256` covers the
+rest, and each checkpoint repeats the rest, so that no edit changes a result unnoticed.
 """
 
+import hashlib
 import json
 import os
 import pathlib
 import platform
+import shutil
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
@@ -16,10 +19,12 @@ from typing import Any
 from dtql_jax.agents.registry import AGENTS, find_agent, register_agent
 from dtql_jax.runs.plan import Request, by_name, label, make_request
 from dtql_jax.tasks.task import Task
-from dtql_jax.types import UserError
+from dtql_jax.training import checkpoint
+from dtql_jax.training.progress import CHECKPOINTS
+from dtql_jax.types import UserError, outside
 
 CONFIG = 'config.json'
-FORMAT = 2  # of that file: add one where older files can no longer be read
+FORMAT = 3  # of that file: add one where older files can no longer be read
 PACKAGES = (
     'dtql_jax', 'jax', 'flax', 'optax', 'orbax-checkpoint',
     'minari', 'gymnasium', 'mujoco', 'numpy',
@@ -33,25 +38,52 @@ def versions() -> dict[str, str]:
 
 
 def read_run(run_dir: pathlib.Path) -> dict[str, Any]:
-    """The `config.json` of a run folder.
+    """The content of the `config.json` of a run folder, as it was written.
 
     Raises:
-        UserError: there is none, it is no JSON, or another version of this package wrote it.
+        UserError: there is none, it was edited, or another version of this package wrote it.
     """
     path = run_dir / CONFIG
-    try:
-        description = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f'{run_dir} is no run folder (no {CONFIG}): check the path') from None
-    except ValueError as error:
-        raise UserError(f'{path} is damaged ({error}): restore it, or start anew') from None
+    cure = 'restore the file, or train again with another `out`'
+    with outside(f'{path} cannot be read', cure):
+        description = json.loads(path.read_text()) if path.exists() else None
+    if description is None:
+        raise UserError(f'{run_dir} is no run folder (no {CONFIG}): check the path')
     found = description.get('format', 1) if isinstance(description, dict) else None
     if found != FORMAT:
         raise UserError(
             f'{path} has format {found}, and this version of dtql_jax reads format {FORMAT} only: '
             'train again, or use the version that made the run'
         )
+    sealed = description.pop('sha256', None)
+    saved = checkpoint.read_meta(run_dir / CHECKPOINTS)
+    if saved is not None and (edits := _edits(description, saved['config'])):
+        raise UserError(f'{path} was edited: {edits}; put back what the run has')
+    if sealed != _seal(description):
+        raise UserError(f'{path} was edited or is damaged: {cure}')
     return description
+
+
+def _edits(found: Mapping[str, Any], wrote: Mapping[str, Any], most: int = 3) -> str:
+    """The first fields that differ, with both values; '' where none does."""
+    ours, theirs = dict(_flat(found)), dict(_flat(wrote))
+    texts = [
+        f'{name} is {_shown(ours, name)}, and the run has {_shown(theirs, name)}'
+        for name in sorted(ours.keys() | theirs.keys())
+        if _shown(ours, name) != _shown(theirs, name)
+    ]
+    more = [f'{len(texts) - most} more'] if len(texts) > most else []
+    return '; '.join(texts[:most] + more)
+
+
+def _shown(fields: Mapping[str, Any], name: str) -> str:
+    """A value as the file has it; a missing one is told from a null."""
+    return json.dumps(fields[name]) if name in fields else 'missing'
+
+
+def _seal(description: Mapping[str, Any]) -> str:
+    """SHA-256 of what a `config.json` says, however it is laid out."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def request_of_run(recorded: Mapping[str, Any], asked: Request | Mapping[str, Any]) -> Request:
@@ -117,14 +149,16 @@ def task_of_run(description: Mapping[str, Any]) -> Task:
 
 def check_new(run_dir: pathlib.Path) -> None:
     """Raises UserError where a run folder exists already or cannot be made."""
-    if run_dir.exists():
+    cure = 'choose another folder with `out`'
+    with outside(f'{run_dir} cannot be made', cure):
+        exists = run_dir.exists()
+        above = next(parent for parent in run_dir.absolute().parents if parent.exists())
+    if exists:
         raise UserError(
-            f'{run_dir} exists and is never overwritten: add `resume` to continue it, '
-            'or choose another folder with `out`'
+            f'{run_dir} exists and is never overwritten: add `resume` to continue it, or {cure}'
         )
-    above = next(parent for parent in run_dir.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f'{run_dir} cannot be made in {above}: choose another folder with `out`')
+        raise UserError(f'{run_dir} cannot be made in {above}: {cure}')
 
 
 def create_run(run_dir: pathlib.Path, description: Mapping[str, Any]) -> None:
@@ -134,13 +168,16 @@ def create_run(run_dir: pathlib.Path, description: Mapping[str, Any]) -> None:
         UserError: the folder exists or cannot be made.
     """
     check_new(run_dir)
+    content = json.loads(json.dumps(description))  # tuples become lists, as in a file
+    text = json.dumps({**content, 'sha256': _seal(content)}, indent=2)
     new = run_dir.parent / f'.{run_dir.name}.{os.getpid()}'
     try:
-        new.mkdir(parents=True)
-        (new / CONFIG).write_text(json.dumps(description, indent=2) + '\n')
-        new.rename(run_dir)
-    except OSError as error:
-        raise UserError(f'{run_dir} cannot be made: {error}') from None
+        with outside(f'{run_dir} cannot be made', 'choose another folder with `out`'):
+            new.mkdir(parents=True)
+            (new / CONFIG).write_text(text + '\n')
+            new.rename(run_dir)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)  # of a full disk
 
 
 def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], run_dir: pathlib.Path) -> None:

@@ -12,8 +12,9 @@ from dtql_jax.data.card import format_card
 from dtql_jax.data.columns import add_columns
 from dtql_jax.data.load import Dataset, load, with_dataset
 from dtql_jax.report.console import Console
-from dtql_jax.report.loggers import check_sinks, make_sinks, read_jsonl
+from dtql_jax.report.loggers import read_jsonl
 from dtql_jax.report.plots import plot_curves
+from dtql_jax.report.sinks import check_sinks, make_sinks
 from dtql_jax.report.tables import score_table
 from dtql_jax.rollout.player import open_player
 from dtql_jax.runs.folder import (
@@ -28,16 +29,16 @@ from dtql_jax.runs.folder import (
     versions,
 )
 from dtql_jax.runs.forecast import describe, evaluation_steps
+from dtql_jax.runs.lock import hold
 from dtql_jax.runs.plan import Plan, Request, label, make_plan, make_request
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.task import Task
-from dtql_jax.training import checkpoint
 from dtql_jax.training.compilation import use_compilation_cache
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.loop import Trainer
-from dtql_jax.training.progress import CHECKPOINTS
+from dtql_jax.training.records import Records, begun
 from dtql_jax.training.stop import StopFlag
-from dtql_jax.types import Lane, Spec, Stopped, Transition, UserError
+from dtql_jax.types import Lane, Spec, Stopped, Transition, UserError, outside
 
 
 class Interrupted(Stopped):
@@ -124,22 +125,32 @@ def run(
     console.say(f'{label(plan.request.agent)} on {plan.task.name}')
     if plan.note:
         console.say(f'note: {plan.note}')
-    task, dataset = _load(plan, data, run_dir, recorded)
-    check_env(task, dataset.spec)
-    engine = Engine(plan.agent(dataset.spec, plan.config), dataset.transitions, plan.lanes)
-    dataset = dataclasses.replace(dataset, transitions=engine.data)  # frees the host's copy
-    console.say(format_card(dataset.card))
-    console.say(describe(plan, engine, run_dir))
-    if dry_run:
-        return None
-    if not resume:
-        create_run(run_dir, _description(plan, engine, dataset))
-    elif checkpoint.any_in(run_dir / CHECKPOINTS):
-        console.say(f'resuming {run_dir}')
-    else:
-        console.say(f'{run_dir} has no checkpoint yet: starting from the beginning')
-    result = _train(plan, engine, task, run_dir, resume, console)
-    return _report(result, plan, dataset, console)
+    with contextlib.ExitStack() as stack:
+        check = None  # that the folder is this process's
+        if resume and not dry_run:
+            check = stack.enter_context(hold(run_dir, console.warn))
+            console.say(
+                f'resuming {run_dir}'
+                if begun(run_dir)
+                else f'{run_dir} has no checkpoint yet: starting from the beginning'
+            )
+        task, dataset = _load(plan, data, run_dir, recorded)
+        check_env(task, dataset.spec)
+        engine = Engine(plan.agent(dataset.spec, plan.config), dataset.transitions, plan.lanes)
+        dataset = dataclasses.replace(dataset, transitions=engine.data)  # frees the host's copy
+        console.say(format_card(dataset.card))
+        console.say(describe(plan, engine, run_dir))
+        if dry_run:
+            return None
+        if not check:
+            create_run(run_dir, _description(plan, engine, dataset))
+            check = stack.enter_context(hold(run_dir, console.warn))
+        config = recorded or read_run(run_dir)
+        sinks = make_sinks(plan.request.log_to, run_dir, plan.identity(), console.warn)
+        records = Records(run_dir, config, sinks, console.warn, check)
+        stack.callback(records.close)
+        result = _train(plan, engine, task, records, resume, console)
+        return _report(result, plan, dataset, console)
 
 
 def _resolve(
@@ -188,11 +199,11 @@ def _train(
     plan: Plan,
     engine: Engine,
     task: Task,
-    run_dir: pathlib.Path,
+    records: Records,
     resume: bool,
     console: Console,
 ) -> Result:
-    """Trains and evaluates all lanes in the run folder.
+    """Trains and evaluates all lanes.
 
     Raises:
         Interrupted: a signal came.
@@ -205,37 +216,40 @@ def _train(
     stop = StopFlag()
     with contextlib.ExitStack() as stack:
         stack.enter_context(stop.listening())
-        sinks = tuple(
-            stack.enter_context(contextlib.closing(sink))
-            for sink in make_sinks(asked.log_to, run_dir, plan.identity())
-        )
         player = stack.enter_context(
             open_player(
                 task, agent, plan.lanes, plan.eval_episodes, asked.eval_envs, should_stop=stop
             )
         )
-        trainer = Trainer(engine, run_dir, player, console, stop, sinks, overlap)
+        trainer = Trainer(engine, records, player, console, stop, overlap)
         try:
             trainer.run(resume)
         except Stopped:
             assert stop.signal is not None  # which is what stops a trainer
-            raise Interrupted(run_dir, int(stop.signal)) from None
-    evals = read_jsonl(run_dir / 'eval.jsonl')
+            raise Interrupted(records.run_dir, int(stop.signal)) from None
+    evals = read_jsonl(records.run_dir / 'eval.jsonl')
     diverged = {int(lane): step for lane, step in trainer.cursor.diverged.items()}
-    return Result(run_dir, plan.lanes, evals, diverged)
+    return Result(records.run_dir, plan.lanes, evals, diverged)
 
 
 def _report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> Result:
-    """Draws the curves, and writes and prints the table."""
+    """Prints the table, writes it, and draws the curves.
+
+    Raises:
+        UserError: a file cannot be written. The run is complete all the same.
+    """
     behaviour = dataset.card['score']
     table = score_table(plan.lanes, result.evals, behaviour, result.diverged)
     if plan.task.caveat:
         table += f'\nnote: {plan.task.caveat}'
-    (result.run_dir / 'table.txt').write_text(table + '\n')
-    curves = plot_curves(result.run_dir, behaviour)
     console.say(f'\n{plan.task.name}, {plan.config.steps:,} updates\n\n{table}\n')
     if result.failed:
         console.warn('every seed diverged: try a smaller learning rate')
+    path = result.run_dir / 'table.txt'
+    again = 'the run is complete: make room or give permission, and `resume` writes it again'
+    with outside(f'{path} cannot be written', again):
+        path.write_text(table + '\n')
+    curves = plot_curves(result.run_dir, behaviour)
     return dataclasses.replace(result, table=table, curves=curves)
 
 

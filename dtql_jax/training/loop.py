@@ -10,10 +10,7 @@ Rows and best policies are the same both ways.
 """
 
 import concurrent.futures
-import contextlib
-import dataclasses
 import functools
-import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,11 +19,8 @@ import jax
 import numpy as np
 
 from dtql_jax.report.console import Console
-from dtql_jax.report.loggers import JsonlLog, Sink
-from dtql_jax.training import checkpoint
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.progress import (
-    CHECKPOINTS,
     Cursor,
     Progress,
     fresh_progress,
@@ -34,8 +28,9 @@ from dtql_jax.training.progress import (
     policies,
     restore_progress,
 )
+from dtql_jax.training.records import Records, begun
 from dtql_jax.training.stop import StopFlag
-from dtql_jax.types import Lane, Metrics, Params, Phase, Rare, Stopped
+from dtql_jax.types import Metrics, Params, Phase, Rare, Stopped
 
 DISPATCH_SECONDS = 2.0
 # A device runs its programs in order, so an action of an evaluation waits for the dispatch before
@@ -51,39 +46,35 @@ Evaluate = Callable[[Params, list[int]], dict[int, dict[str, float]]]
 
 
 class Trainer:
-    """One run of all lanes of an `Engine`, kept in `run_dir`.
+    """One run of all lanes of an `Engine`, kept in a run folder.
 
     Args:
         engine: the agent, its data and its lanes.
-        run_dir: the run folder, for logs and checkpoints.
+        records: the logs and checkpoints in the run folder.
         evaluate: plays the episodes of an evaluation, in a thread of its own.
         report: the console that shows events as they happen.
         stop: the flag that ends the run early.
-        sinks: further places for rows.
         overlap: whether training goes on while episodes are played.
     """
 
     def __init__(
         self,
         engine: Engine,
-        run_dir: pathlib.Path,
+        records: Records,
         evaluate: Evaluate,
         report: Console,
         stop: StopFlag,
-        sinks: tuple[Sink, ...] = (),
         overlap: bool = False,
     ):
         self.engine = engine
         self.phases = engine.agent.phases()
         self.total = sum(phase.steps for phase in self.phases)
-        self.run_dir = run_dir
+        self.records = records
         self.evaluate = evaluate
         self.report = report
         self.stop = stop
-        self.sinks = sinks
         self.overlap = overlap
         self.cursor = Cursor(counts=[0] * len(engine.lanes))
-        self.logs: dict[str, JsonlLog] = {}
         self.rate = 0.0  # updates per second, all lanes advancing together
         self._policies = jax.jit(functools.partial(policies, engine.agent))
         self._keep_best = jax.jit(keep_best, donate_argnums=(0, 1, 2))
@@ -100,19 +91,18 @@ class Trainer:
 
         Raises:
             Stopped: the stop flag was set. A checkpoint has been saved.
+            UserError: the folder's checkpoints or logs are damaged, or can no longer be written.
         """
         # A run that was killed before its first save has nothing to restore: it starts again.
-        resume = resume and checkpoint.any_in(self.run_dir / CHECKPOINTS)
+        resume = resume and begun(self.records.run_dir)
         if resume:
-            progress, self.cursor = restore_progress(self.engine, self.run_dir, self.report.warn)
+            progress, self.cursor = restore_progress(
+                self.engine, self.records.run_dir, self.report.warn
+            )
         else:
             progress = fresh_progress(self.engine)
         self.start = time.monotonic() - self.cursor.elapsed_s
-        with contextlib.ExitStack() as stack:
-            for name in ('metrics', 'eval'):
-                path = self.run_dir / f'{name}.jsonl'
-                log = JsonlLog(path, resume_at=self.cursor.offsets.get(name, 0))
-                self.logs[name] = stack.enter_context(log)
+        with self.records.open(self.cursor):
             if not resume:
                 self.save(progress)
             for phase in self.phases:
@@ -204,7 +194,7 @@ class Trainer:
                 if str(i) in self.cursor.diverged:
                     row['diverged_at'] = self.cursor.diverged[str(i)]
                 row |= _means(sums, i, count)
-                self.write('metrics', self.cursor.step, lane, row, times)
+                self.records.write('metrics', self.cursor.step, lane, row, times)
         self.cursor.counts = [0] * len(self.engine.lanes)
         return progress.replace(sums={**progress.sums, phase.name: self.engine.zeros(phase)})
 
@@ -251,7 +241,7 @@ class Trainer:
         scores = np.full(len(self.engine.lanes), -np.inf, np.float32)
         for i, row in rows.items():
             scores[i] = row['eval/score']
-            self.write('eval', step, self.engine.lanes[i], row, {'eval_s': seconds})
+            self.records.write('eval', step, self.engine.lanes[i], row, {'eval_s': seconds})
         self.cursor.playing, self.cursor.evaluated = 0, step
         best, best_score, best_step = self._keep_best(
             progress.best, progress.best_score, progress.best_step, progress.snapshot,
@@ -259,14 +249,6 @@ class Trainer:
         )  # fmt: skip
         self.report.evaluated(step, self.engine.lanes, scores, seconds)
         return progress.replace(best=best, best_score=best_score, best_step=best_step)
-
-    def write(self, log: str, step: int, lane: Lane, row: dict, times: dict[str, float]) -> None:
-        """Writes one row to a log and to the other sinks."""
-        row = {'step': step, 'variant': lane.variant, 'seed': lane.seed, **row}
-        row |= {f'time/{name}': value for name, value in times.items()}
-        self.logs[log].write(row)
-        for sink in self.sinks:
-            sink.write(step, row)
 
     def save_if_due(self, progress: Progress) -> None:
         """Saves now and then, and where the stop flag is set, which raises `Stopped`."""
@@ -277,10 +259,9 @@ class Trainer:
             raise Stopped
 
     def save(self, progress: Progress) -> None:
-        """Writes a checkpoint, which records the lengths of the logs."""
-        self.cursor.offsets = {name: log.flush() for name, log in self.logs.items()}
+        """Writes a checkpoint of the point that the run has reached."""
         self.cursor.elapsed_s = time.monotonic() - self.start
-        checkpoint.save(self.run_dir / CHECKPOINTS, progress, dataclasses.asdict(self.cursor))
+        self.records.save(progress, self.cursor)
         self._saved = time.monotonic()
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,8 @@ class Cursor:
     counts: list[int] = dataclasses.field(default_factory=list)  # updates in `sums`, by lane
     diverged: dict[str, int] = dataclasses.field(default_factory=dict)  # lane -> updates made
     offsets: dict[str, int] = dataclasses.field(default_factory=dict)  # length of each log in bytes
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)  # SHA-256 of each log so far
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)  # what `config.json` says
     elapsed_s: float = 0.0
 
 

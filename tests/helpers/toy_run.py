@@ -9,6 +9,7 @@ import pytest
 from dtql_jax.report.loggers import read_jsonl
 from dtql_jax.training.loop import Trainer
 from dtql_jax.training.progress import restore_progress
+from dtql_jax.training.records import Records
 from dtql_jax.training.stop import StopFlag
 from dtql_jax.types import Lane, Stopped
 from tests.helpers import toy
@@ -44,11 +45,13 @@ def score_by_params(acting, lanes):
     return {i: {'eval/score': float(kernel[i].sum())} for i in lanes}
 
 
-def trainer(folder, engine, evaluate=score_by_params, stop=None, overlap=False):
+def trainer(folder, engine, evaluate=score_by_params, stop=None, overlap=False, sinks=()):
     """A `Trainer` of a run in `folder`, made where it is absent."""
     folder.mkdir(exist_ok=True)
     stop = stop or StopFlag()
-    return Trainer(engine, folder, evaluate, Report(), stop, overlap=overlap)
+    report = Report()
+    records = Records(folder, {}, sinks, report.warn)
+    return Trainer(engine, records, evaluate, report, stop, overlap)
 
 
 class StopsAt(Report):
@@ -105,6 +108,6 @@ def assert_same_run(folder, trainer, progress, whole):
     for log in ('metrics', 'eval'):
         assert rows(folder, log) == rows(whole[0], log)
     assert toy.equal(progress, whole[2])
-    changing = {'elapsed_s': 0.0, 'offsets': {}}
+    changing = {'elapsed_s': 0.0, 'offsets': {}, 'digests': {}}
     ours, theirs = (dataclasses.replace(t.cursor, **changing) for t in (trainer, whole[1]))
     assert ours == theirs

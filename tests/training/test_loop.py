@@ -97,7 +97,7 @@ def test_run_phase__transfers_nothing_implicitly(engine, tmp_path, monkeypatch):
     toy_run.trainer(tmp_path / 'before', engine).run()
     trainer.start, trainer.cursor.offsets = 0.0, {}
     written = []
-    trainer.write = lambda *row: written.append(row)
+    trainer.records.write = lambda *row: written.append(row)
     with transfers.forbidden(monkeypatch) as meant:
         # The simulators and Orbax come to the arrays on their own ways.
         trainer.evaluate = meant(toy_run.score_by_params)

@@ -1,0 +1,65 @@
+"""The lock on a run folder: one process at a time trains in it."""
+
+import contextlib
+import fcntl
+import functools
+import os
+import pathlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+from dtql_jax.types import UserError, outside, why
+
+LOCK = '.lock'  # its text is for people; the lock is the kernel's, which ends with the process
+
+
+@contextlib.contextmanager
+def hold(run_dir: pathlib.Path, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Holds the lock of a run folder inside the block; the file stays.
+
+    Args:
+        run_dir: the run folder.
+        say: called with a line where the file system has no locks.
+
+    Yields:
+        A check that raises UserError where the folder or its lock is no longer this process's.
+
+    Raises:
+        UserError: another process holds the lock, or the folder cannot be written.
+    """
+    path = run_dir / LOCK
+    cure = 'make room or give permission, or choose another disk'
+    with outside(f'{run_dir} cannot be written', cure):
+        file = path.open('a+')
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or 'another process'
+            raise UserError(
+                f'{run_dir} is in use by {holder}: wait for its end or stop it, or choose another '
+                'folder with `out`'
+            ) from None
+        except OSError as error:  # some network file systems
+            say(f'{run_dir} cannot be locked ({why(error)}): let no other process train in it')
+        text = f'process {os.getpid()} on {socket.gethostname()}, since {time.strftime("%F %T")}'
+        with outside(f'{path} cannot be written', cure):
+            file.truncate(0)
+            print(text, file=file, flush=True)
+        yield functools.partial(_check, run_dir, os.fstat(file.fileno()))
+
+
+def _check(run_dir: pathlib.Path, ours: os.stat_result) -> None:
+    """Raises UserError where the lock in the folder is no longer the file that was locked."""
+    try:
+        if os.path.samestat(ours, (run_dir / LOCK).stat()):
+            return
+    except OSError:
+        pass
+    raise UserError(
+        f'{run_dir} or its lock was removed, moved or replaced while the run was under way, so '
+        'nothing more is saved: put the folder back, and continue with `resume` from its last '
+        'checkpoint'
+    )
