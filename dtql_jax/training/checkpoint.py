@@ -8,6 +8,7 @@ Orbax reads no folder whose path has `[` (it globs), a backslash (TensorStore ta
 bytes that are not UTF-8. Such a folder is reached by a link with a plain path.
 """
 
+import asyncio
 import contextlib
 import functools
 import gc
@@ -18,6 +19,7 @@ import pathlib
 import re
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -30,7 +32,7 @@ from dtql_jax.types import UserError, outside, why
 
 KEEP = 2  # the newest, and one to fall back on
 PLAIN = re.compile(r'[\w ./,=+@%~-]*')  # paths that Orbax certainly reads
-NOISY = ('asyncio', 'absl')  # loggers
+PATIENCE_SECONDS = 10.0  # for tasks that a failure leaves behind
 # No damage: another user, or a machine with more memory, can read the checkpoint.
 ELSEWHERE = re.compile(r'Permission ?denied|PERMISSION_DENIED|Out of memory|MemoryError', re.I)
 
@@ -204,11 +206,16 @@ def _orbax(
                 return work(manager), ''
         # A full disk and damage may raise any error of several libraries.
         except Exception as error:
-            # Without the pages that TensorStore adds.
-            reason = re.split(r' \[(?:tensorstore_spec|source locations)', why(error))[0][:400]
-        # What a failure leaves behind logs a traceback for each task when it is collected.
+            reason = _brief(why(error))
+        # Coroutines that a failure leaves behind warn when they are collected.
         gc.collect()
     return None, reason
+
+
+def _brief(reason: str) -> str:
+    """A reason without the pages that TensorStore adds, and without the middle of a long one."""
+    reason = re.split(r' \[(?:tensorstore_spec|source locations)', reason)[0]
+    return reason if len(reason) <= 200 else f'{reason[:90]} ... {reason[-100:]}'
 
 
 @contextlib.contextmanager
@@ -223,19 +230,37 @@ def _plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         yield link
 
 
+class _QuietLoop(asyncio.SelectorEventLoop):
+    """An event loop that ends its tasks before it closes, and keeps their errors to itself.
+
+    Where a task of Orbax fails, it closes the loop on the others. Their reads would come to a
+    closed loop and their errors to nobody: a traceback on stderr for each, whenever that may be.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_exception_handler(lambda loop, context: None)
+
+    def close(self) -> None:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not self.is_closed() and time.monotonic() < end:
+            if not (tasks := asyncio.all_tasks(self)):
+                break
+            self.run_until_complete(asyncio.wait(tasks, timeout=PATIENCE_SECONDS))
+        super().close()
+
+
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Drops what Orbax and asyncio log and warn of: the caller says what is wrong, in one line."""
-    loggers = [logging.getLogger(name) for name in NOISY]
-    before = [logger.disabled for logger in loggers]
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    """Drops what Orbax logs and warns of: the caller says what is wrong, in one line."""
+    log = logging.getLogger('absl')
+    before = log.disabled, sys.unraisablehook, asyncio.new_event_loop
     try:
-        for logger in loggers:
-            logger.disabled = True
+        log.disabled = True
+        sys.unraisablehook = lambda _: None
+        asyncio.new_event_loop = _QuietLoop
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             yield
     finally:
-        sys.unraisablehook = hook
-        for logger, was in zip(loggers, before, strict=True):
-            logger.disabled = was
+        log.disabled, sys.unraisablehook, asyncio.new_event_loop = before
