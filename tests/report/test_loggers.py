@@ -1,13 +1,15 @@
+import hashlib
 import json
 import math
-import sys
-import types
+import os
+import resource
 
 import numpy as np
 import pytest
 
-from dtql_jax.report.loggers import JsonlLog, make_sinks, read_jsonl
+from dtql_jax.report.loggers import JsonlLog, read_jsonl
 from dtql_jax.types import UserError
+from tests.helpers.permissions import obeying_permissions
 
 
 @pytest.fixture
@@ -113,76 +115,105 @@ def test_read_jsonl__names_the_file_and_the_line(path):
         read_jsonl(path)
 
 
-def test_make_sinks__names_an_unknown_and_a_missing_one(tmp_path, monkeypatch):
-    assert make_sinks([], tmp_path) == []
-    with pytest.raises(UserError, match="'tensorbord': choose from tensorboard, wandb"):
-        make_sinks(['tensorbord'], tmp_path)
-    for name in ('tensorboard', 'wandb'):
-        monkeypatch.setitem(sys.modules, name, None)  # an import of it fails
-        monkeypatch.setitem(sys.modules, f'{name}.summary', None)
-        with pytest.raises(UserError, match=f"pip install '{name}'"):
-            make_sinks([name], tmp_path)
+# What other programs and full disks do.
 
 
-ROW = {'step': 5, 'phase': 'train', 'seed': 1, 'variant': 'dtql', 'pi/q': np.float32(2.5)}
+def two_rows(path):
+    """A log of two rows: its length and digest, as a checkpoint records them."""
+    with JsonlLog(path) as log:
+        log.write({'step': 1, 'loss': 0.25})
+        log.write({'step': 2, 'loss': 0.5})
+        return log.flush(), log.digest
 
 
-def test_TensorBoardSink__writes_one_run_per_variant_and_seed(tmp_path, monkeypatch):
-    written = []
-
-    class Writer:
-        def __init__(self, folder):
-            self.folder = folder
-
-        def add_scalar(self, tag, value, step):
-            written.append((self.folder, tag, value, step))
-
-        def close(self):
-            written.append('closed')
-
-    monkeypatch.setitem(sys.modules, 'tensorboard', types.ModuleType('tensorboard'))
-    monkeypatch.setitem(sys.modules, 'tensorboard.summary', types.SimpleNamespace(Writer=Writer))
-    (sink,) = make_sinks(['tensorboard'], tmp_path, {})
-    sink.write(5, ROW)
-    sink.close()
-    folder = str(tmp_path / 'tensorboard' / 'dtql' / 'seed1')
-    assert written == [(folder, 'pi/q', 2.5, 5), 'closed']
+def test_digest__is_that_of_the_file_also_after_a_resume(path):
+    offset, digest = two_rows(path)
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    with JsonlLog(path, offset, digest) as log:
+        log.write({'step': 3})
+        assert log.flush() == path.stat().st_size
+        assert log.digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_TensorBoardSink__with_the_package_itself(tmp_path):
-    pytest.importorskip('tensorboard')
-    (sink,) = make_sinks(['tensorboard'], tmp_path, {})
-    sink.write(5, ROW)
-    sink.close()
-    (events,) = (tmp_path / 'tensorboard' / 'dtql' / 'seed1').iterdir()
-    assert b'pi/q' in events.read_bytes()
+@pytest.mark.parametrize(('old', 'new'), [(b'0.25', b'0.26'), (b'"step":2', b'"step":3')])
+def test_JsonlLog__refuses_a_changed_digit(path, old, new):
+    offset, digest = two_rows(path)
+    changed = path.read_bytes().replace(old, new)
+    path.write_bytes(changed)
+    with pytest.raises(UserError, match=r'metrics\.jsonl was edited: its rows up to byte') as error:
+        JsonlLog(path, offset, digest)
+    assert '\n' not in str(error.value)
+    assert path.read_bytes() == changed
+    path.write_bytes(changed.replace(new, old) + b'{"st')  # mended, with the rest of a row
+    with JsonlLog(path, offset, digest) as log:
+        assert log.digest == digest
+    assert len(read_jsonl(path)) == 2
 
 
-def test_WandbSink__continues_the_run(tmp_path, monkeypatch):
-    calls = []
+def test_flush__a_file_that_was_removed_comes_back_with_all_rows(path):
+    with JsonlLog(path) as log:
+        log.write({'step': 1})
+        offset, digest = log.flush(), log.digest
+        path.unlink()
+        log.write({'step': 2})
+        with pytest.raises(UserError, match=r'was removed while the run wrote to it.*`resume`'):
+            log.flush()
+    assert read_jsonl(path) == [{'step': 1}, {'step': 2}]
+    with JsonlLog(path, offset, digest) as log:
+        log.write({'step': 2})
+    assert read_jsonl(path) == [{'step': 1}, {'step': 2}]
 
-    class Run:
-        def define_metric(self, name, step_metric):
-            calls.append((name, step_metric))
 
-        def log(self, row):
-            calls.append(row)
+@pytest.mark.parametrize('how', ['appended', 'cut', 'replaced'])
+def test_flush__refuses_a_file_that_another_program_changed(path, how):
+    with JsonlLog(path) as log:
+        log.write({'step': 1})
+        if how == 'replaced':
+            other = path.with_name('other')
+            other.write_bytes(path.read_bytes())
+            other.rename(path)
+        elif how == 'cut':
+            os.truncate(path, 3)
+        else:
+            with path.open('ab') as file:
+                file.write(b'{}\n')
+        with pytest.raises(UserError, match='was changed by another program while the run wrote'):
+            log.flush()
 
-        def finish(self):
-            calls.append('finished')
 
-    ids = []
+def test_write__a_full_disk_is_one_line_and_keeps_what_was(path):
+    offset, digest = two_rows(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = JsonlLog(path, offset, digest)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (offset + 3, hard))  # takes three bytes of the row
+    try:
+        with pytest.raises(UserError, match=r'cannot be written: File too large.*make room') as e:
+            log.write({'step': 3})
+        log.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert '\n' not in str(e.value)
+    assert path.read_bytes().endswith(b'\n{"s')
+    with JsonlLog(path, offset, digest) as log:
+        log.write({'step': 3})
+    assert [row['step'] for row in read_jsonl(path)] == [1, 2, 3]
 
-    def init(**kwargs):
-        ids.append(kwargs['id'])
-        assert kwargs['resume'] == 'allow'
-        assert kwargs['config'] == {'alpha': 1.0}
-        return Run()
 
-    monkeypatch.setitem(sys.modules, 'wandb', types.SimpleNamespace(init=init))
-    for _ in range(2):
-        (sink,) = make_sinks(['wandb'], tmp_path, {'alpha': 1.0})
-        sink.write(5, ROW)
-        sink.close()
-    assert ids[0] == ids[1]
-    assert calls[:3] == [('*', 'update'), {'update': 5, 'pi/q/dtql/seed1': 2.5}, 'finished']
+def test_JsonlLog__a_file_of_another_user_is_one_line(path):
+    two_rows(path)
+    path.chmod(0o444)
+    with obeying_permissions(), pytest.raises(UserError, match='cannot be written: Permission'):
+        JsonlLog(path)
+    path.chmod(0)
+    with obeying_permissions(), pytest.raises(UserError, match='cannot be read: Permission'):
+        JsonlLog(path)
+
+
+def test_JsonlLog__two_that_append_to_one_file_keep_each_others_rows(path):
+    """Such as two evaluations of one run."""
+    with JsonlLog(path) as one:
+        one.write({'of': 1})
+        with JsonlLog(path) as two:
+            two.write({'of': 2})
+        one.write({'of': 1})
+    assert [row['of'] for row in read_jsonl(path)] == [1, 2, 1]
