@@ -193,7 +193,7 @@ def _legend(axis: Axes) -> None:
 
 def _save(figure: Figure, path: Path) -> Path:
     """Writes the chart; raises UserError where that fails."""
-    with outside(f'cannot write the chart {path}', 'choose another place or ending, or make room'):
+    with outside(f'cannot write the chart {path}', 'choose another place or ending'):
         figure.savefig(path)
     return path
 

@@ -46,9 +46,11 @@ def read_run(run_dir: pathlib.Path) -> dict[str, Any]:
     path = run_dir / CONFIG
     cure = 'restore the file, or train again with another `out`'
     with outside(f'{path} cannot be read', cure):
-        description = json.loads(path.read_text()) if path.exists() else None
-    if description is None:
+        text = path.read_text() if path.exists() else None
+    if text is None:
         raise UserError(f'{run_dir} is no run folder (no {CONFIG}): check the path')
+    with outside(f'{path} is damaged', cure):
+        description = json.loads(text)
     found = description.get('format', 1) if isinstance(description, dict) else None
     if found != FORMAT:
         raise UserError(
@@ -78,7 +80,7 @@ def _edits(found: Mapping[str, Any], wrote: Mapping[str, Any], most: int = 3) ->
 
 def _shown(fields: Mapping[str, Any], name: str) -> str:
     """A value as the file has it; a missing one is told from a null."""
-    return json.dumps(fields[name]) if name in fields else 'missing'
+    return json.dumps(fields[name], sort_keys=True) if name in fields else 'missing'
 
 
 def _seal(description: Mapping[str, Any]) -> str:

@@ -249,7 +249,10 @@ def _report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> R
     again = 'the run is complete: make room or give permission, and `resume` writes it again'
     with outside(f'{path} cannot be written', again):
         path.write_text(table + '\n')
-    curves = plot_curves(result.run_dir, behaviour)
+    try:
+        curves = plot_curves(result.run_dir, behaviour)
+    except UserError as error:
+        raise UserError(f'{error}; {again}') from None
     return dataclasses.replace(result, table=table, curves=curves)
 
 

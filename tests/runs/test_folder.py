@@ -75,14 +75,14 @@ def test_read_run__refuses_what_is_no_run(tmp_path):
             folder.read_run(nowhere)
     record(make_plan(Request(env=ENV)), tmp_path / 'run')
     (tmp_path / 'run' / 'config.json').write_text('{')
-    with pytest.raises(UserError, match=r'config\.json is damaged') as error:
+    with pytest.raises(UserError, match=r'config\.json is damaged: JSONDecodeError') as error:
         folder.read_run(tmp_path / 'run')
     assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ('description', 'found'),
-    [({'identity': {'config.alpha': 1.0}}, 1), ({'format': 3}, 3), ([], None)],
+    [({'identity': {'config.alpha': 1.0}}, 1), ({'format': 2}, 2), ([], None)],
 )
 def test_read_run__refuses_the_format_of_another_version_in_one_line(
     description, found, tmp_path, monkeypatch
@@ -92,7 +92,7 @@ def test_read_run__refuses_the_format_of_another_version_in_one_line(
     (tmp_path / 'old' / 'config.json').write_text(json.dumps(description))
     monkeypatch.chdir(tmp_path)
     message = (
-        f'old/config.json has format {found}, and this version of dtql_jax reads format 2 only: '
+        f'old/config.json has format {found}, and this version of dtql_jax reads format 3 only: '
         'train again, or use the version that made the run'
     )
     for read in (
@@ -106,10 +106,10 @@ def test_read_run__refuses_the_format_of_another_version_in_one_line(
 
 
 def test_create_run__makes_all_of_it_or_nothing(tmp_path):
-    folder.create_run(tmp_path / 'a' / 'run', {'format': 2})
-    assert folder.read_run(tmp_path / 'a' / 'run') == {'format': 2}
+    folder.create_run(tmp_path / 'a' / 'run', {'format': 3})
+    assert folder.read_run(tmp_path / 'a' / 'run') == {'format': 3}
     with pytest.raises(UserError, match='exists and is never overwritten: add `resume`'):
-        folder.create_run(tmp_path / 'a' / 'run', {'format': 2})
+        folder.create_run(tmp_path / 'a' / 'run', {'format': 3})
     with pytest.raises(UserError, match='cannot be made in'):
         folder.create_run(tmp_path / 'a' / 'run' / 'config.json' / 'x', {})
     assert [path.name for path in (tmp_path / 'a').iterdir()] == ['run']
