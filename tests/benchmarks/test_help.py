@@ -18,7 +18,16 @@ SCRIPTS = sorted(
 
 def test_scripts__are_found():
     names = {name.rpartition('/')[2].removesuffix('.py') for name in SCRIPTS}
-    benchmarks = {'speed', 'reference', 'limit', 'loading', 'accelerator', 'charts', 'everything'}
+    benchmarks = {
+        'speed',
+        'reference',
+        'limit',
+        'loading',
+        'saves',
+        'accelerator',
+        'charts',
+        'everything',
+    }
     assert names >= benchmarks | {'reference_worker', 'comparison', 'goal_handling'}
 
 

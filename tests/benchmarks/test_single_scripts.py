@@ -1,4 +1,4 @@
-"""`limit.py`, `loading.py`, `accelerator.py`, `reference.py` and `charts.py` run at tiny sizes."""
+"""The scripts that measure one thing each run at tiny sizes."""
 
 import json
 
@@ -22,6 +22,14 @@ def same_keys(report, name):
     before = json.loads((RESULTS / f'{name}_cpu.json').read_text())
     rows = before['results'][0].keys() == report['results'][0].keys()
     return before.keys() <= report.keys() and rows
+
+
+def test_saves__measures_every_part(tmp_path):
+    report = measured(tmp_path, 'saves', '--seeds=1', '--repeats=1', '--log_rows=10')
+    before = json.loads((RESULTS / 'saves.json').read_text())
+    assert before.keys() <= report.keys()
+    assert report['results'][0].keys() == before['results'][0].keys()
+    assert report['results'][0]['save_s'] > report['results'][0]['lock_s'] > 0
 
 
 @pytest.mark.slow
