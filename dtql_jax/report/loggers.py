@@ -83,22 +83,27 @@ class JsonlLog:
         """Writes all rows to the disk and returns the file's length, the offset to resume at.
 
         Raises:
-            UserError: the file was removed, replaced or changed in length by another program. One
-                that was removed is written again.
+            UserError: the file was removed, replaced or changed in length by another program. The
+                rows of one that was removed or replaced are written again.
         """
         with self._writing():
             os.fsync(self._file.fileno())
             ours = os.fstat(self._file.fileno())
             theirs = self.path.stat() if self.path.exists() else None
-            if theirs is None:
-                self._file.seek(0)
-                self.path.write_bytes(self._file.read())
         if theirs is None:
+            self._copy_to(self.path)
             raise UserError(
                 f'{self.path} was removed while the run wrote to it; all its rows are in a new '
                 'file now: see what removed it, and continue with `resume`'
             )
-        if not os.path.samestat(ours, theirs) or ours.st_size != self._size:
+        if not os.path.samestat(ours, theirs):  # an editor saves so
+            aside = self.path.with_name(f'{self.path.name}.saved')
+            self._copy_to(aside)
+            raise UserError(
+                f'{self.path} was replaced while the run wrote to it: its own rows are in {aside}; '
+                f'rename that to {self.path.name}, and continue with `resume`'
+            )
+        if ours.st_size != self._size:
             raise UserError(
                 f'{self.path} was changed by another program while the run wrote to it: restore '
                 'its rows, and continue with `resume` from the last checkpoint'
@@ -120,9 +125,15 @@ class JsonlLog:
     ) -> None:
         self.close()
 
+    def _copy_to(self, path: Path) -> None:
+        """Writes the rows of the open file, wherever it is, to a path."""
+        with self._writing():
+            self._file.seek(0)
+            path.write_bytes(self._file.read())
+
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         """Turns the errors of a full disk or a read-only folder into one line."""
-        cure = 'make room or give permission, and continue with `resume`'
+        cure = 'make room or give permission, and repeat the command (a training with `resume`)'
         return outside(f'{self.path} cannot be written', cure)
 
     def _kept(self, content: bytes, offset: int, digest: str | None) -> bytes:

@@ -45,7 +45,7 @@ def read_run(run_dir: pathlib.Path) -> dict[str, Any]:
     """
     path = run_dir / CONFIG
     cure = 'restore the file, or train again with another `out`'
-    with outside(f'{path} cannot be read', cure):
+    with outside(f'{path} cannot be read', 'give permission, or restore the file'):
         text = path.read_text() if path.exists() else None
     if text is None:
         raise UserError(f'{run_dir} is no run folder (no {CONFIG}): check the path')

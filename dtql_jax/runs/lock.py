@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
+from dtql_jax.runs.folder import CONFIG
 from dtql_jax.types import UserError, outside, why
 
 LOCK = '.lock'  # its text is for people; the lock is the kernel's, which ends with the process
@@ -52,14 +53,16 @@ def hold(run_dir: pathlib.Path, say: Callable[[str], None]) -> Iterator[Callable
 
 
 def _check(run_dir: pathlib.Path, ours: os.stat_result) -> None:
-    """Raises UserError where the lock in the folder is no longer the file that was locked."""
-    try:
-        if os.path.samestat(ours, (run_dir / LOCK).stat()):
-            return
-    except OSError:
-        pass
-    raise UserError(
-        f'{run_dir} or its lock was removed, moved or replaced while the run was under way, so '
-        'nothing more is saved: put the folder back, and continue with `resume` from its last '
-        'checkpoint'
-    )
+    """Raises UserError where the folder lost its lock or its `config.json`."""
+    for name in (LOCK, CONFIG):
+        try:
+            found = (run_dir / name).stat()
+            whole = name != LOCK or os.path.samestat(ours, found)
+        except OSError:
+            whole = False
+        if not whole:
+            raise UserError(
+                f'{run_dir / name} was removed, moved or replaced while the run was under way, so '
+                'nothing more is saved: put the folder back as it was, and continue with `resume` '
+                'from its last checkpoint'
+            )

@@ -78,7 +78,7 @@ def save(folder: pathlib.Path, tree: Any, meta: dict) -> int:
         return serial
 
     failed = f'{folder}: the checkpoint cannot be saved'
-    cure = 'mend that and continue with `resume`: the checkpoints before it are whole'
+    cure = 'make room or mend that, and continue with `resume`: the checkpoints before it are whole'
     # Not with its parents: a run folder that was removed must not come back without its files.
     with outside(failed, cure):
         folder.mkdir(exist_ok=True)

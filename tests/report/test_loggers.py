@@ -164,15 +164,25 @@ def test_flush__a_file_that_was_removed_comes_back_with_all_rows(path):
     assert read_jsonl(path) == [{'step': 1}, {'step': 2}]
 
 
-@pytest.mark.parametrize('how', ['appended', 'cut', 'replaced'])
+def test_flush__the_rows_of_a_file_that_was_replaced_are_kept_beside_it(path):
+    """As an editor or `sed -i` leaves it."""
+    with JsonlLog(path) as log:
+        log.write({'step': 1})
+        other = path.with_name('other')
+        other.write_bytes(b'edited\n')
+        other.rename(path)
+        log.write({'step': 2})
+        with pytest.raises(UserError, match=r'own rows are in .*metrics\.jsonl\.saved; rename'):
+            log.flush()
+    assert path.read_bytes() == b'edited\n'
+    assert read_jsonl(path.with_name('metrics.jsonl.saved')) == [{'step': 1}, {'step': 2}]
+
+
+@pytest.mark.parametrize('how', ['appended', 'cut'])
 def test_flush__refuses_a_file_that_another_program_changed(path, how):
     with JsonlLog(path) as log:
         log.write({'step': 1})
-        if how == 'replaced':
-            other = path.with_name('other')
-            other.write_bytes(path.read_bytes())
-            other.rename(path)
-        elif how == 'cut':
+        if how == 'cut':
             os.truncate(path, 3)
         else:
             with path.open('ab') as file:

@@ -32,6 +32,7 @@ def refused(folder):
 
 def test_hold__the_other_says_who_holds_it_and_since_when(tmp_path):
     with hold(tmp_path, pytest.fail) as check:
+        (tmp_path / 'config.json').touch()
         text = refused(tmp_path)  # of another thread or another run of this process too
         check()
     who = f'{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}, since '
@@ -59,18 +60,20 @@ def test_hold__the_lock_of_a_process_that_was_killed_is_taken_over(tmp_path):
         assert f'process {os.getpid()} ' in (tmp_path / '.lock').read_text()
 
 
-@pytest.mark.parametrize('how', ['folder', 'lock', 'replaced'])
+@pytest.mark.parametrize('how', ['folder', '.lock', 'config.json', 'replaced'])
 def test_check__a_folder_that_is_no_longer_ours(tmp_path, how):
     folder = tmp_path / 'run'
     folder.mkdir()
+    (folder / 'config.json').touch()
     with hold(folder, pytest.fail) as check:
         check()
         if how == 'folder':
             folder.rename(tmp_path / 'other')
-        else:
+        elif how == 'replaced':  # another process could take the lock now
             (folder / '.lock').unlink()
-        if how == 'replaced':  # another process could take the lock now
             (folder / '.lock').touch()
+        else:
+            (folder / how).unlink()
         with pytest.raises(UserError, match=r'removed, moved or replaced.*`resume`') as error:
             check()
     assert '\n' not in str(error.value)
@@ -82,6 +85,7 @@ def test_hold__without_locks_in_the_file_system_it_warns_and_goes_on(tmp_path, m
 
     monkeypatch.setattr(fcntl, 'flock', flock)
     warnings = []
+    (tmp_path / 'config.json').touch()
     with hold(tmp_path, warnings.append) as check:
         check()
     assert warnings == [

@@ -132,6 +132,21 @@ def test_save__one_that_cannot_be_read_back_ends_the_run_before_it_trains(
     assert trainer.cursor.step == 0
 
 
+@pytest.mark.usefixtures('often')
+def test_open__after_damage_to_the_newest_checkpoint_the_logs_are_cut_to_the_one_before(
+    engine, whole, tmp_path
+):
+    toy_run.stopped_at_each((13,), tmp_path, engine)
+    newest = max(tmp_path.glob('checkpoints/*'), key=lambda path: int(path.name))
+    for path in newest.rglob('*'):
+        if path.is_file():
+            path.write_bytes(b'')
+    trainer = toy_run.trainer(tmp_path, engine)
+    toy_run.assert_same_run(tmp_path, trainer, trainer.run(resume=True), whole)
+    assert len(trainer.report.warnings) == 1
+    assert f'checkpoint {newest.name} in ' in trainer.report.warnings[0]
+
+
 @pytest.mark.parametrize('path', ['run[1]', 'a\\b', '[x]/y'])
 def test_run__in_a_folder_with_brackets_ends_and_is_read_back(engine, whole, tmp_path, path):
     folder = tmp_path / path
