@@ -11,6 +11,7 @@ import numpy as np
 from dtql_jax.agents.base import Agent
 from dtql_jax.report.console import duration
 from dtql_jax.runs.plan import Plan
+from dtql_jax.training.compilation import own_numbers
 from dtql_jax.training.engine import Engine
 
 # The share of the machine's matrix-product rate that training reaches.
@@ -28,6 +29,7 @@ def evaluation_steps(agent: Agent) -> list[int]:
     return steps
 
 
+@own_numbers()
 def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
     """The plan of a run in words: lanes, devices, budget, evaluation, memory, time, folder."""
     config = plan.config

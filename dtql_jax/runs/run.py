@@ -32,7 +32,7 @@ from dtql_jax.runs.plan import Plan, Request, label, make_plan, make_request
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.task import Task
 from dtql_jax.training import checkpoint
-from dtql_jax.training.compilation import use_compilation_cache
+from dtql_jax.training.compilation import start_jax
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.loop import Trainer
 from dtql_jax.training.progress import CHECKPOINTS
@@ -116,7 +116,7 @@ def run(
     """
     check_not_importing()
     console = console or Console()
-    use_compilation_cache()
+    start_jax()
     plan, run_dir, recorded = _resolve(request, out, resume)
     check_sinks(plan.request.log_to)
     if not (resume or dry_run):
