@@ -37,7 +37,7 @@ from dtql_jax.training.engine import Engine
 from dtql_jax.training.loop import Trainer
 from dtql_jax.training.progress import CHECKPOINTS
 from dtql_jax.training.stop import StopFlag
-from dtql_jax.types import Lane, Spec, Stopped, Transition, UserError
+from dtql_jax.types import Lane, Spec, Stopped, Transition, UserError, user_path
 
 
 class Interrupted(Stopped):
@@ -150,8 +150,8 @@ def _resolve(
         plan = make_plan(make_request(request))
         out = out or plan.run_dir()
         if not resume:
-            return plan, pathlib.Path(out), None
-    run_dir = pathlib.Path(out)
+            return plan, user_path('out', out), None
+    run_dir = user_path('out', out)
     recorded = read_run(run_dir)
     asked = request_of_run(recorded, request)
     if asked.agent == recorded['request']['agent']:
@@ -231,7 +231,7 @@ def _report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> R
     table = score_table(plan.lanes, result.evals, behaviour, result.diverged)
     if plan.task.caveat:
         table += f'\nnote: {plan.task.caveat}'
-    (result.run_dir / 'table.txt').write_text(table + '\n')
+    (result.run_dir / 'table.txt').write_text(table + '\n', encoding='utf-8')
     curves = plot_curves(result.run_dir, behaviour)
     console.say(f'\n{plan.task.name}, {plan.config.steps:,} updates\n\n{table}\n')
     if result.failed:
