@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import traceback
@@ -43,14 +44,14 @@ def one_line(
         print('interrupted', file=sys.stderr)
         return 128 + signal.SIGINT
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and not reaches_reader():  # as in `dtql list | head`
+        if isinstance(error, BrokenPipeError) and reader_has_gone():  # as in `dtql list | head`
             return 128 + signal.SIGPIPE
         text = of_the_machine(error) or of_the_user(error)
         if text is None:
             raise
         return mistake(say(text))
     finally:
-        reaches_reader()
+        end_output()
 
 
 def mistake(text: str) -> int:
@@ -77,18 +78,21 @@ def open_streams() -> None:
         sys.stdout.reconfigure(errors='backslashreplace')
 
 
-def reaches_reader() -> bool:
-    """Whether stdout can be written; otherwise it becomes the null device.
+def reader_has_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    poll = select.poll()
+    with contextlib.suppress(OSError, ValueError):  # a stream without a number
+        poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(0))
 
-    Python would complain about it once more when the process ends.
-    """
+
+def end_output() -> None:
+    """Writes what stdout still holds, or drops it, so that Python does not complain at its end."""
     try:
         sys.stdout.flush()
     except OSError:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
 
 
 def of_the_user(error: BaseException) -> str | None:

@@ -2,7 +2,7 @@
 
 `config.json` holds: `format`, `request` (what the user asked for), `identity` (all that decides the
 numbers), `agent_file` and `agent_class` (where an agent of the user's own is defined), `spec`,
-`data` (the card of the dataset), `versions` and `devices`.
+`data` (the card of the dataset), `versions`, `devices` and `compiler` (settings of jax and XLA).
 """
 
 import json

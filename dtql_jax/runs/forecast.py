@@ -1,7 +1,9 @@
 """The description of a run before it starts: what it will do, and its memory and time."""
 
 import pathlib
+import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -57,6 +59,30 @@ def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
         'folder': str(run_dir),
     }
     return '\n'.join(['plan', *(f'  {name:<10} {text}' for name, text in rows.items())])
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """What may change the bits of a run that is resumed, in one line; None where nothing does.
+
+    Args:
+        then: the run's `config.json`.
+        now: the same as it would be written now.
+    """
+
+    def conditions(description: Mapping[str, Any]) -> dict[str, str]:
+        kinds = sorted({re.sub(r'[_:]?\d+$', '', device) for device in description['devices']})
+        kept = description['versions'] | description.get('compiler', {})
+        return {**kept, 'devices': ' '.join(kinds)}
+
+    before, after = conditions(then), conditions(now)
+    changed = [
+        f'{name} {before.get(name, "without")} then, {after.get(name, "without")} now'
+        for name in before | after
+        if before.get(name) != after.get(name)
+    ]
+    if not changed:
+        return None
+    return '; '.join(['its bits may differ from those of an undisturbed run', *changed])
 
 
 def tree_bytes(tree: Any) -> int:

@@ -27,12 +27,12 @@ from dtql_jax.runs.folder import (
     restore_agent,
     versions,
 )
-from dtql_jax.runs.forecast import describe, evaluation_steps
+from dtql_jax.runs.forecast import changes, describe, evaluation_steps
 from dtql_jax.runs.plan import Plan, Request, label, make_plan, make_request
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.task import Task
 from dtql_jax.training import checkpoint
-from dtql_jax.training.compilation import start_jax
+from dtql_jax.training.compilation import compiler_settings, start_jax
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.loop import Trainer
 from dtql_jax.training.progress import CHECKPOINTS
@@ -136,6 +136,8 @@ def run(
         create_run(run_dir, _description(plan, engine, dataset))
     elif checkpoint.any_in(run_dir / CHECKPOINTS):
         console.say(f'resuming {run_dir}')
+        if recorded and (changed := changes(recorded, _description(plan, engine, dataset))):
+            console.warn(changed)
     else:
         console.say(f'{run_dir} has no checkpoint yet: starting from the beginning')
     result = _train(plan, engine, task, run_dir, resume, console)
@@ -251,6 +253,7 @@ def _description(plan: Plan, engine: Engine, dataset: Dataset) -> dict[str, Any]
         'data': dataset.card,
         'versions': versions(),
         'devices': [str(device) for device in engine.devices],
+        'compiler': compiler_settings(),
     }
 
 
