@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import os
+import pathlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,6 +61,93 @@ def outside(what: str, cure: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise UserError(f'{what}: {why(error)}; {cure}') from error
+
+
+# errno -> what the user can do
+CURES = {
+    errno.ENOSPC: 'free space on that disk, or write to another one',
+    errno.EDQUOT: 'free space within your quota, or write to another disk',
+    errno.EACCES: 'change its permissions, or name another path',
+    errno.EPERM: 'change its permissions, or name another path',
+    errno.EROFS: 'name a path on a file system that can be written',
+    errno.EMFILE: 'raise the limit of open files: ulimit -n 65536',
+    errno.ENFILE: 'close other programs: the system has no more open files',
+    errno.EISDIR: 'it is a folder: name a file',
+    errno.ENOTDIR: 'a file stands where a folder should be: name another path',
+    errno.ENAMETOOLONG: 'shorten the name',
+    errno.ELOOP: 'its links lead in a circle: name another path',
+    errno.ENOENT: 'check the path',
+    errno.EAGAIN: 'raise the limit of processes and threads: ulimit -u 65536',
+    errno.ENOMEM: 'free memory, or ask for fewer processes',
+    errno.ESTALE: 'its file system went away: connect it again',
+    errno.EIO: 'the disk fails: use another one',
+}
+NO_MEMORY = (
+    'the {} is full ({}): ask for fewer seeds (`num_seeds`), a smaller `batch_size`, or '
+    'fewer data, or close other programs'
+)
+
+
+def of_the_machine(error: BaseException) -> str | None:
+    """An error that the machine is to blame for, in one line with a cure; None for any other.
+
+    Those are all errors of the file system and the system's limits, and a lack of memory, here or
+    on the device. What remains is a mistake in a program.
+    """
+    text = why(error)
+    if isinstance(error, MemoryError):
+        return NO_MEMORY.format("computer's memory", text)
+    if isinstance(error, OSError):
+        return f'{text}: {CURES.get(error.errno or 0, "mend that, and repeat the command")}'
+    if type(error).__name__ in ('JaxRuntimeError', 'XlaRuntimeError') and re.search(
+        'RESOURCE_EXHAUSTED|out of memory', text, re.IGNORECASE
+    ):
+        return NO_MEMORY.format("device's memory", text[:200])
+    if isinstance(error, RuntimeError) and "can't start new thread" in text:
+        return f'{text}: {CURES[errno.EAGAIN]}'
+    return None
+
+
+NO_TEXT = re.compile('[\x00-\x1f\x7f-\x9f\ud800-\udfff]')  # control characters, bytes not in UTF-8
+
+
+def check_text(name: str, text: str) -> None:
+    """Raises UserError where the text that a user gave as the argument `name` is surely a slip.
+
+    It is empty, has blanks at an end, or has characters that no name should have.
+    """
+    given = f'`{name}`={text!r}'
+    if not text:
+        raise UserError(f'{given} is empty: give a value, or leave it out')
+    if NO_TEXT.search(text):
+        raise UserError(f'{given} has a control character or a byte that is no text: remove it')
+    if text != text.strip():
+        raise UserError(f'{given} has blanks at an end: remove them')
+
+
+def user_path(name: str, path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path that a user gave as the argument `name`, with `~` replaced by the home folder.
+
+    Raises:
+        UserError: it is no path, there is no such home folder, or the system refuses to look there.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f'`{name}`={path!r}: not a path')
+    text = str(path)
+    check_text(name, text)
+    try:
+        found = pathlib.Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f'`{name}`={text!r}: the home folder is unknown: write the whole path, or set HOME'
+        ) from None
+    try:
+        os.stat(found)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise UserError(f'`{name}`={text!r}: {of_the_machine(error)}') from error
+    return found
 
 
 class Rare(NamedTuple):

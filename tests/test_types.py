@@ -1,8 +1,11 @@
 """Errors of the outside world become one line; mistakes of this package stay what they are."""
 
+from pathlib import Path
+
 import pytest
 
-from dtql_jax.types import Stopped, UserError, outside, why
+from dtql_jax.types import Stopped, UserError, of_the_machine, outside, user_path, why
+from tests.helpers.permissions import obeying_permissions
 
 
 def test_outside__says_what_failed_why_and_the_cure(tmp_path):
@@ -30,3 +33,50 @@ def test_why__is_one_line():
     assert why(ValueError('two\n  lines')) == 'ValueError: two lines'
     assert why(ZeroDivisionError()) == 'ZeroDivisionError'
     assert why(OSError(28, 'No space left on device')) == 'No space left on device'
+
+
+def test_user_path__replaces_the_home_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert user_path('out', '~/x') == tmp_path / 'x'
+    assert user_path('out', Path('~')) == tmp_path
+    assert user_path('out', 'runs/~x') == Path('runs/~x')
+
+
+@pytest.mark.parametrize(
+    ('path', 'text'),
+    [
+        (None, '`out`=None: not a path'),
+        (3, '`out`=3: not a path'),
+        ('', "`out`='' is empty: give a value, or leave it out"),
+        (' x', "`out`=' x' has blanks at an end: remove them"),
+        (
+            '~nobodyhere/x',
+            "`out`='~nobodyhere/x': the home folder is unknown: write the whole path",
+        ),
+        ('x' * 300, 'File name too long'),
+        ('a\0b', 'has a control character'),
+        ('a\udcffb', 'a byte that is no text'),
+    ],
+)
+def test_user_path__refuses_what_is_no_path(path, text):
+    with pytest.raises(UserError) as caught:
+        user_path('out', path)
+    assert text in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_user_path__a_folder_that_may_not_be_entered_is_one_line(tmp_path):
+    (tmp_path / 'locked').mkdir(mode=0o000)
+    with (
+        obeying_permissions(),
+        pytest.raises(UserError, match=r'Permission denied.*change its perm'),
+    ):
+        user_path('out', tmp_path / 'locked' / 'x')
+
+
+def test_of_the_machine__a_mistake_in_a_program_is_none():
+    assert of_the_machine(TypeError('x')) is None
+    assert of_the_machine(RuntimeError('x')) is None
+    assert of_the_machine(OSError(28, 'No space left on device', 'x')) == (
+        'No space left on device (x): free space on that disk, or write to another one'
+    )

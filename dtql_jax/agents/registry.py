@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -21,7 +22,7 @@ from dtql_jax.agents.idql import IDQL
 from dtql_jax.agents.iql import IQL
 from dtql_jax.agents.srpo import SRPO
 from dtql_jax.agents.tables import bc, diffusion_ql, dql_kl, dtql, idql, iql, srpo
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, user_path, why
 
 Table = Mapping[str, Mapping[str, Any]]
 
@@ -184,7 +185,7 @@ def _import(where: str, file: str | None) -> ModuleType:
 
 def _import_file(file: str) -> ModuleType:
     """Imports a file as a top-level module of its name. A file imported before is not run again."""
-    path = pathlib.Path(file).resolve()
+    path = user_path('agent', file).resolve()
     if not path.is_file():
         raise UserError(f'there is no file {path}, which should define the agent: restore the file')
     for module in list(sys.modules.values()):
@@ -208,4 +209,21 @@ def _import_from(folder: str, name: str) -> ModuleType:
     """Imports the module `name`, which may be in `folder`."""
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    return importlib.import_module(name)
+    try:
+        return importlib.import_module(name)
+    except (UserError, ModuleNotFoundError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f'{_place(error, name)}: {why(error)}: mend the module') from error
+
+
+def _place(error: BaseException, name: str) -> str:
+    """The file and line of the user's code that made the import of a module fail."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f'{error.filename}, line {error.lineno}'
+    frames = [
+        f'{frame.f_code.co_filename}, line {line}'
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get('__name__') == name
+    ]
+    return frames[-1] if frames else name

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, check_text
 
 NOUNS = {int: 'a whole number', float: 'a finite number', bool: 'true or false', str: 'text'}
 BOOLS = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False}
@@ -148,6 +148,8 @@ def parse(settings: type[Settings], name: str, value: Any, others: Iterable[str]
         raise UserError(f'unknown setting {name!r}; nearest: {nearest(name, [*types, *others])}')
     kind: Any
     kind, given = types[name], value
+    if kind is str and isinstance(value, str):
+        check_text(name, value)
     field = next(field for field in dataclasses.fields(settings) if field.name == name)
     if value is None and field.default is None:
         return None

@@ -10,14 +10,13 @@ run's task. A file holds the weights of a goal-reaching ant (docs/data.md).
 Ctrl-C and SIGTERM stop a collection. The same command continues it, also after a kill, and ends
 with the arrays of an undisturbed one, whatever the number of workers. No set is overwritten.
 
-Exit codes: 0 done; 2 a mistake in the flags, explained in one line; 130 stopped by Ctrl-C; 143
-stopped by SIGTERM.
+Exit codes: 0 done; 2 a mistake in a flag or an error of the machine, which one line explains; 130
+and 143 stopped by Ctrl-C and SIGTERM.
 """
 
 import contextlib
 import math
 import os
-import pathlib
 import signal
 import sys
 import time
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from dtql_jax.cli.flags import define_whole, run_command
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, user_path
 
 if TYPE_CHECKING:
     from dtql_jax.collect.base import Behaviour
@@ -130,9 +129,9 @@ def behaviour(asked: flags.FlagValues) -> 'Behaviour':
     from dtql_jax.tasks.registry import resolve
 
     task, _ = resolve(asked.env or 'pointmaze-umaze')
-    policy = pathlib.Path(asked.policy or '').expanduser()
     if asked.policy is None:
         return Wander(task, asked.noise or 0.0)
+    policy = user_path('policy', asked.policy)
     if not policy.exists():
         raise UserError(f'--policy={policy}: there is no such file or folder')
     if policy.is_file():

@@ -10,7 +10,8 @@ Training evaluates on the starts of --eval_seed=0, and chooses the best policies
 The command prints a table and appends a row for each seed to reeval.jsonl in the run folder. It
 changes nothing else there. The film shows the first episode of the first seed.
 
-Exit codes: 0 done; 2 a mistake in a flag, which one line explains; 130 stopped by Ctrl-C.
+Exit codes: 0 done; 2 a mistake in a flag or an error of the machine, which one line explains; 130
+stopped by Ctrl-C.
 """
 
 import os
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from dtql_jax.cli.flags import define_whole, run_command
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, user_path
 
 if TYPE_CHECKING:
     from dtql_jax.runs.policy import Run, Which
@@ -52,7 +53,7 @@ def evaluate(asked: flags.FlagValues) -> None:
     from dtql_jax.runs.policy import Run
 
     check(asked)
-    run = Run(asked.run)
+    run = Run(user_path('run', asked.run))
     acting = run.acting(asked.which)
     lanes = choose(run, asked.which, asked.variant, asked.seed)
     with open_player(
@@ -76,7 +77,7 @@ def evaluate(asked: flags.FlagValues) -> None:
         for row in rows:
             log.write(row)
     if asked.video:
-        film(run, lanes[0], asked.which, asked.eval_seed, pathlib.Path(asked.video))
+        film(run, lanes[0], asked.which, asked.eval_seed, user_path('video', asked.video))
 
 
 def check(asked: flags.FlagValues) -> None:

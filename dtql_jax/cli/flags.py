@@ -1,16 +1,14 @@
-"""What the commands share: flags from settings, the help page, one-line errors, exit codes.
+"""What the commands share: flags from settings, the help page, exit codes.
 
 A command keeps its flags in a `FlagValues` of its own, so that its help page lists them and nothing
-else. Exit codes: 0 done, 1 the work failed, 2 a mistake that the user can mend, and 128 + n after
-signal n, as a shell has it.
+else. Exit codes: 0 done, 1 the work failed, 2 a mistake that the user can mend, in the flags or on
+the machine, and 128 + n after signal n, as a shell has it.
 """
 
 import copy
 import dataclasses
 import difflib
-import os
 import re
-import signal
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +16,8 @@ from typing import Any
 
 from absl import flags, logging
 
-from dtql_jax.types import UserError
+from dtql_jax.cli.boundary import one_line
+from dtql_jax.types import UserError, check_text
 
 HELP = {'--help', '-help', '-h', '--helpfull', '--helpshort'}
 WIDTH = 100
@@ -122,32 +121,18 @@ def run_command(
         sections: groups of flags on the help page, by heading.
 
     Returns:
-        The exit code. A UserError becomes one line on stderr, which names flags.
+        The exit code. Errors become one line on stderr, which names flags; see `one_line`.
     """
     argv = list(sys.argv if argv is None else argv)
     logging.set_verbosity(logging.WARNING)  # Orbax reports each step of a save otherwise
-    try:
+
+    def work() -> int:
         if HELP & set(argv[1:]):
             print(help_page(doc, flag_values, sections))
-            code = 0
-        else:
-            code = main(parse(flag_values, argv)) or 0
-        sys.stdout.flush()
-        return code
-    except UserError as error:
-        return mistake(error, flag_values)
-    except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
-        return 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader has seen enough, as in `dtql list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+            return 0
+        return main(parse(flag_values, argv)) or 0
 
-
-def mistake(error: UserError, flag_values: flags.FlagValues) -> int:
-    """Prints one line about a mistake; returns its exit code."""
-    print('error: ' + as_flags(str(error), flag_values), file=sys.stderr)
-    return 2
+    return one_line(work, argv, lambda text: as_flags(text, flag_values))
 
 
 def as_flags(text: str, flag_values: flags.FlagValues) -> str:
@@ -175,16 +160,20 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagValue
         names = ', '.join(f'--{n}' for n in near)
         raise UserError(f'unknown flag --{name}; nearest: {names}') from None
     except flags.IllegalFlagValueError as error:
-        given = re.match(r'flag (--(\w+)=.*?): ', str(error), re.DOTALL)
-        if given is None:
+        found = re.match(r'flag (--(\w+)=.*?): ', str(error), re.DOTALL)
+        if found is None:
             raise UserError(f'{error}; see --help') from None
         kind = {'int': 'a whole number', 'bool': 'true or false', 'float': 'a number'}
-        wanted = kind[flag_values[given[2]].parser.flag_type()]
-        raise UserError(f'{given[1]}: not {wanted}') from None
+        wanted = kind[flag_values[found[2]].parser.flag_type()]
+        raise UserError(f'{found[1]}: not {wanted}') from None
     except (flags.Error, ValueError) as error:  # the latter for `--noresume=1`
         raise UserError(f'{error}; see --help') from None
     if rest:
         raise UserError(f'{rest[0]!r} is no flag: flags begin with --, see --help')
+    for name, value in given(parsed, list(parsed)).items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                check_text(name, text)
     return parsed
 
 

@@ -4,7 +4,7 @@
   dtql list --env=hopper-medium    # a task: its data, simulator, evaluation and settings
   dtql list --agent=idql           # the settings of an agent, with their meaning and defaults
 
-Exit codes: 0 done; 2 a mistake in a flag, which one line explains.
+Exit codes: 0 done; 2 a mistake in a flag or an error of the machine, which one line explains.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@
 
 A line is the mean score over seeds; its band is the range from the lowest seed to the highest.
 
-Exit codes: 0 done; 2 a mistake in a flag, which one line explains.
+Exit codes: 0 done; 2 a mistake in a flag or an error of the machine, which one line explains.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from dtql_jax.cli.flags import run_command
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, user_path
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_list('runs', [], 'folders of the runs, separated by commas', FLAGS)
@@ -33,4 +33,5 @@ def plot(asked: flags.FlagValues) -> None:
 
     if not asked.runs:
         raise UserError('no runs to draw: name their folders as --runs=DIR,DIR')
-    print(plot_runs(asked.runs, asked.out, asked.behaviour))
+    runs = [user_path('runs', run) for run in asked.runs]
+    print(plot_runs(runs, user_path('out', asked.out), asked.behaviour))

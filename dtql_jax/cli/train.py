@@ -14,18 +14,18 @@ A run writes a folder: config.json, metrics.jsonl, eval.jsonl, curves.png, table
 Ctrl-C and SIGTERM save a checkpoint. --resume continues from it, bit for bit, and takes from the
 run whatever is not given again.
 
-Exit codes: 0 done; 1 every seed diverged; 2 a mistake in a flag, which one line explains; 130 and
-143 stopped by Ctrl-C and SIGTERM.
+Exit codes: 0 done; 1 every seed diverged; 2 a mistake in a flag or an error of the machine (disk,
+memory, permission), which one line explains; 130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
-import pathlib
 import sys
 from collections.abc import Sequence
 
 from absl import flags
 
-from dtql_jax.cli.flags import define_settings, given, mistake, run_command
-from dtql_jax.types import UserError
+from dtql_jax.cli.boundary import one_line
+from dtql_jax.cli.flags import as_flags, define_settings, given, run_command
+from dtql_jax.types import UserError, check_text, user_path
 
 NO_REQUEST = ('out', 'resume', 'set', 'dry_run', 'list')
 
@@ -33,11 +33,12 @@ NO_REQUEST = ('out', 'resume', 'set', 'dry_run', 'list')
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains; returns the exit code."""
     argv = list(sys.argv if argv is None else argv)
-    try:
+
+    def work() -> int:
         flag_values, sections = define(agent_asked(argv))
-    except UserError as error:
-        return mistake(error, define_run())
-    return run_command(train, flag_values, __doc__ or '', argv, sections)
+        return run_command(train, flag_values, __doc__ or '', argv, sections)
+
+    return one_line(work, argv, lambda text: as_flags(text, define_run()))
 
 
 def agent_asked(argv: Sequence[str]) -> str:
@@ -53,8 +54,9 @@ def agent_asked(argv: Sequence[str]) -> str:
         asked(argv, known_only=True)
     except (flags.Error, ValueError):  # which the parsing of all flags will report
         return 'dtql'
+    check_text('agent', asked.agent)
     if asked.resume and asked.out:
-        recorded = read_run(pathlib.Path(asked.out))
+        recorded = read_run(user_path('out', asked.out))
         name = recorded['request']['agent']
         if not asked['agent'].present or asked.agent == name:
             restore_agent(recorded)

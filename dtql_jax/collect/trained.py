@@ -14,7 +14,7 @@ from dtql_jax.collect.base import Behaviour, evaluation_spec
 from dtql_jax.rollout.actor import Actor
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.spaces import flatten, leaf_paths
-from dtql_jax.training.compilation import use_compilation_cache
+from dtql_jax.training.compilation import start_jax
 from dtql_jax.types import Params
 
 
@@ -54,7 +54,7 @@ class _TrainedController:
     """Acts with a random key for each episode, folded with the step."""
 
     def __init__(self, behaviour: Trained, paths: list[tuple[str, ...]]):
-        use_compilation_cache()
+        start_jax()
         self._actor = Actor(behaviour.agent.precise(behaviour.agent.act), 1)
         self._acting = self._actor.to_device(behaviour.acting)
         self._paths = paths

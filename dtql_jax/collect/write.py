@@ -21,12 +21,12 @@ import minari
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from minari.dataset.minari_dataset import parse_dataset_id
-from minari.storage import get_dataset_path
 
 from dtql_jax.collect.base import Behaviour, Episode, evaluation_spec
 from dtql_jax.collect.minari_set import publish, write_set
 from dtql_jax.collect.shards import OnSteps, Shards, fill, shard_size
 from dtql_jax.collect.wander import Wander
+from dtql_jax.tasks.env import minari_root
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
@@ -167,7 +167,7 @@ def dataset_folder(dataset: str) -> Path:
     except (ValueError, TypeError) as error:
         raise UserError(f'{dataset!r} is no dataset id: write it like me/my-data-v0') from error
     with _writable(dataset):
-        return get_dataset_path(dataset)
+        return minari_root() / dataset
 
 
 class _Tally:

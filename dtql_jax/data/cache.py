@@ -91,7 +91,7 @@ def _entry(source: Path, task: Task) -> Path | None:
     root = os.environ.get(VARIABLE)
     if root == '':
         return None
-    folder = Path(root) if root else Path.home() / '.cache' / 'dtql_jax' / 'data'
+    folder = Path(root).expanduser() if root else Path.home() / '.cache' / 'dtql_jax' / 'data'
     layout = {k: v for k, v in dataclasses.asdict(task).items() if k not in NO_LAYOUT}
     key = json.dumps([str(source.resolve()), layout], sort_keys=True)
     return folder / hashlib.sha256(key.encode()).hexdigest()[:32]

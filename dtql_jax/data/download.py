@@ -11,7 +11,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, user_path
 
 # suffix -> (variable that names the folder, the default folder), as d4rl and ogbench have them
 FOLDERS = {
@@ -39,7 +39,7 @@ def local_file(url: str, *, download: bool = True) -> Path:
     if Path(name).suffix not in FOLDERS:
         raise UserError(f'{url}: only {" and ".join(FOLDERS)} files are fetched; name one')
     variable, default = FOLDERS[Path(name).suffix]
-    path = Path(os.environ.get(variable) or Path(default).expanduser(), name)
+    path = user_path(variable, os.environ.get(variable) or default) / name
     if path.is_file():
         return path
     reason = 'downloads are switched off'

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dtql_jax.training.compilation import own_numbers
 from dtql_jax.types import Params
 
 # The root of all action keys of evaluations. No key of training derives from it.
@@ -47,6 +48,7 @@ class Actor:
         """Copies the parameters `[S, ...]`, sharded over devices or not, to the actor's device."""
         return jax.device_put(params, self._device)
 
+    @own_numbers()
     def __call__(
         self,
         params: Params,

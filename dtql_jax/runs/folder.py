@@ -2,8 +2,9 @@
 
 `config.json` holds: `format`, `request` (what the user asked for), `identity` (all that decides the
 numbers), `agent_file` and `agent_class` (where an agent of the user's own is defined), `spec`,
-`data` (the card of the dataset), `versions` and `devices`. It is sealed: its `sha256` covers the
-rest, and each checkpoint repeats the rest, so that no edit changes a result unnoticed.
+`data` (the card of the dataset), `versions`, `devices` and `compiler` (settings of jax and XLA).
+It is sealed: its `sha256` covers the rest, and each checkpoint repeats the rest, so that no edit
+changes a result unnoticed.
 """
 
 import hashlib

@@ -1,7 +1,9 @@
 """The description of a run before it starts: what it will do, and its memory and time."""
 
 import pathlib
+import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ import numpy as np
 from dtql_jax.agents.base import Agent
 from dtql_jax.report.console import duration
 from dtql_jax.runs.plan import Plan
+from dtql_jax.training.compilation import own_numbers
 from dtql_jax.training.engine import Engine
 
 # The share of the machine's matrix-product rate that training reaches.
@@ -28,6 +31,7 @@ def evaluation_steps(agent: Agent) -> list[int]:
     return steps
 
 
+@own_numbers()
 def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
     """The plan of a run in words: lanes, devices, budget, evaluation, memory, time, folder."""
     config = plan.config
@@ -55,6 +59,30 @@ def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
         'folder': str(run_dir),
     }
     return '\n'.join(['plan', *(f'  {name:<10} {text}' for name, text in rows.items())])
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """What may change the bits of a run that is resumed, in one line; None where nothing does.
+
+    Args:
+        then: the run's `config.json`.
+        now: the same as it would be written now.
+    """
+
+    def conditions(description: Mapping[str, Any]) -> dict[str, str]:
+        kinds = sorted({re.sub(r'[_:]?\d+$', '', device) for device in description['devices']})
+        kept = description['versions'] | description.get('compiler', {})
+        return {**kept, 'devices': ' '.join(kinds)}
+
+    before, after = conditions(then), conditions(now)
+    changed = [
+        f'{name} {before.get(name, "without")} then, {after.get(name, "without")} now'
+        for name in before | after
+        if before.get(name) != after.get(name)
+    ]
+    if not changed:
+        return None
+    return '; '.join(['its bits may differ from those of an undisturbed run', *changed])
 
 
 def tree_bytes(tree: Any) -> int:

@@ -15,7 +15,7 @@ from dtql_jax.agents.base import Agent, Config
 from dtql_jax.agents.registry import find_agent, task_config
 from dtql_jax.agents.settings import Settings, setting
 from dtql_jax.tasks import registry, task
-from dtql_jax.types import Lane, UserError
+from dtql_jax.types import Lane, UserError, user_path
 
 FREE = ('settings', 'variants', 'log_to')  # fields of a request that are no plain values
 
@@ -60,10 +60,13 @@ class Request(Settings):
         object.__setattr__(self, 'log_to', tuple(self.log_to))
         # Absolute, since a resume or an evaluation may start in another folder.
         if self.dataset_path is not None:
-            object.__setattr__(self, 'dataset_path', _absolute(self.dataset_path))
+            path = user_path('dataset_path', self.dataset_path).resolve()
+            object.__setattr__(self, 'dataset_path', str(path))
+        object.__setattr__(self, 'env', registry.absolute(self.env))
         where, _, attribute = self.agent.rpartition(':')
         if where.endswith('.py'):
-            object.__setattr__(self, 'agent', f'{_absolute(where)}:{attribute}')
+            path = user_path('agent', where).resolve()
+            object.__setattr__(self, 'agent', f'{path}:{attribute}')
         if self.seed + self.num_seeds > 2**32:
             raise UserError(f'`seed`={self.seed}: the seeds must stay below 2^32')
 
@@ -158,11 +161,6 @@ def by_name(asked: Request | Mapping[str, Any]) -> dict[str, Any]:
         if name in values:
             raise UserError(f'`{name}` is given twice: in `settings` and beside it')
     return {**values, **changes}
-
-
-def _absolute(path: str) -> str:
-    """The absolute path of a file or folder."""
-    return str(pathlib.Path(path).expanduser().resolve())
 
 
 def _check_free(changes: Any, variants: Any = None, log_to: Any = ()) -> None:

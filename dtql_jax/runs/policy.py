@@ -14,10 +14,10 @@ from dtql_jax.collect.trained import Trained
 from dtql_jax.data.columns import one_row
 from dtql_jax.rollout.actor import Actor
 from dtql_jax.runs.folder import read_run, restore_agent, task_of_run
-from dtql_jax.training.compilation import use_compilation_cache
+from dtql_jax.training.compilation import own_numbers, start_jax
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.progress import restore_progress
-from dtql_jax.types import Lane, Params, Spec, UserError
+from dtql_jax.types import Lane, Params, Spec, UserError, user_path
 
 Which = Literal['last', 'best']
 
@@ -33,12 +33,12 @@ class Run:
     """
 
     def __init__(self, run_dir: str | pathlib.Path):
-        self.run_dir = pathlib.Path(run_dir)
+        self.run_dir = user_path('run_dir', run_dir)
         self.description: dict[str, Any] = read_run(self.run_dir)
         self.agent = self._agent()
         self.lanes = [Lane(**lane) for lane in self.description['identity']['lanes']]
         self.task = task_of_run(self.description)
-        use_compilation_cache()
+        start_jax()
         row = one_row(self.agent.spec, self.agent.columns)
         engine = Engine(self.agent, row, self.lanes, devices=jax.local_devices()[:1])
         self.progress, self.cursor = restore_progress(engine, self.run_dir, logging.warning)
@@ -53,6 +53,7 @@ class Run:
             raise UserError(f'{self.run_dir}: {error}') from None
         return find_agent(name).agent(Spec(**self.description['spec']), config)
 
+    @own_numbers()
     def acting(self, which: Which = 'last') -> Params:
         """The policies of all lanes, as `agent.act` reads them, `[S, ...]`.
 

@@ -28,17 +28,17 @@ from dtql_jax.runs.folder import (
     restore_agent,
     versions,
 )
-from dtql_jax.runs.forecast import describe, evaluation_steps
+from dtql_jax.runs.forecast import changes, describe, evaluation_steps
 from dtql_jax.runs.lock import hold
 from dtql_jax.runs.plan import Plan, Request, label, make_plan, make_request
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.task import Task
-from dtql_jax.training.compilation import use_compilation_cache
+from dtql_jax.training.compilation import compiler_settings, start_jax
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.loop import Trainer
 from dtql_jax.training.records import Records, begun
 from dtql_jax.training.stop import StopFlag
-from dtql_jax.types import Lane, Spec, Stopped, Transition, UserError, outside
+from dtql_jax.types import Lane, Spec, Stopped, Transition, UserError, outside, user_path
 
 
 class Interrupted(Stopped):
@@ -117,7 +117,7 @@ def run(
     """
     check_not_importing()
     console = console or Console()
-    use_compilation_cache()
+    start_jax()
     plan, run_dir, recorded = _resolve(request, out, resume)
     check_sinks(plan.request.log_to)
     if not (resume or dry_run):
@@ -142,8 +142,11 @@ def run(
         console.say(describe(plan, engine, run_dir))
         if dry_run:
             return None
+        now = _description(plan, engine, dataset)
+        if recorded and begun(run_dir) and (changed := changes(recorded, now)):
+            console.warn(changed)
         if not check:
-            create_run(run_dir, _description(plan, engine, dataset))
+            create_run(run_dir, now)
             check = stack.enter_context(hold(run_dir, console.warn))
         config = recorded or read_run(run_dir)
         sinks = make_sinks(plan.request.log_to, run_dir, plan.identity(), console.warn)
@@ -161,8 +164,8 @@ def _resolve(
         plan = make_plan(make_request(request))
         out = out or plan.run_dir()
         if not resume:
-            return plan, pathlib.Path(out), None
-    run_dir = pathlib.Path(out)
+            return plan, user_path('out', out), None
+    run_dir = user_path('out', out)
     recorded = read_run(run_dir)
     asked = request_of_run(recorded, request)
     if asked.agent == recorded['request']['agent']:
@@ -248,7 +251,7 @@ def _report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> R
     path = result.run_dir / 'table.txt'
     again = 'the run is complete: make room or give permission, and `resume` writes it again'
     with outside(f'{path} cannot be written', again):
-        path.write_text(table + '\n')
+        path.write_text(table + '\n', encoding='utf-8')
     try:
         curves = plot_curves(result.run_dir, behaviour)
     except UserError as error:
@@ -268,6 +271,7 @@ def _description(plan: Plan, engine: Engine, dataset: Dataset) -> dict[str, Any]
         'data': dataset.card,
         'versions': versions(),
         'devices': [str(device) for device in engine.devices],
+        'compiler': compiler_settings(),
     }
 
 

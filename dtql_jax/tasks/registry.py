@@ -7,15 +7,16 @@ Worker processes import this module, so it imports no jax.
 """
 
 import difflib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from dtql_jax.tasks.published import published
 from dtql_jax.tasks.task import SOURCES, Task
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, user_path
 
 FORMATS = {'.hdf5': 'd4rl', '.npz': 'ogbench'}  # suffix of a file -> source
+
+OWN = 'minari:'  # begins the name of a task of the user's own data
 
 TASKS: dict[str, Task] = {task.name: task for task in published()}
 
@@ -63,8 +64,8 @@ def resolve(
     """
     if source is not None and source not in SOURCES:
         raise UserError(f'`source`={source}: there are {", ".join(SOURCES)}')
-    if name.startswith('minari:'):
-        return _own_data(name, source), None
+    if name.startswith(OWN):
+        return _own_data(absolute(name), source), None
     registered = TASKS.get(name)
     same = [t for t in TASKS.values() if t.base == (registered.base if registered else name)]
     if not same:
@@ -78,10 +79,26 @@ def resolve(
     return task, _note(name, task) if registered and source == 'minari' else None
 
 
+def absolute(name: str) -> str:
+    """The name of a task, with the whole path where it is `minari:` and a folder.
+
+    So it means the same in another working directory.
+
+    Raises:
+        UserError: the folder cannot be looked at, or has an unknown home.
+    """
+    dataset = name.removeprefix(OWN)
+    if not name.startswith(OWN) or not dataset.strip():
+        return name
+    folder = user_path('env', dataset)
+    is_path = dataset.startswith(('~', '.', '/')) or (folder / 'data').is_dir()
+    return f'{OWN}{folder.resolve()}' if is_path else name
+
+
 def _own_data(name: str, source: str | None) -> Task:
     """The task of `minari:<dataset id or folder>`."""
-    dataset = name.removeprefix('minari:')
-    if not re.fullmatch(r'\S+', dataset) or source not in (None, 'minari'):
+    dataset = name.removeprefix(OWN)
+    if not dataset.strip() or source not in (None, 'minari'):
         raise UserError(f'{name!r} names no dataset: write minari:<dataset id>')
     return Task(name, (dataset,))
 

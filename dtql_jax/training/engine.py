@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from dtql_jax.agents.base import Agent, State
-from dtql_jax.training.compilation import compile_for
+from dtql_jax.training.compilation import compile_for, own_numbers
 from dtql_jax.training.lanes import (
     check_hparams,
     run_by_vmap,
@@ -93,6 +93,7 @@ class Engine:
 
     # Arrays.
 
+    @own_numbers()
     def init(self) -> State:
         """Fresh states of all lanes, stacked `[S, ...]`. A lane's depends on its seed alone."""
         seeds = np.array([lane.seed for lane in self.lanes], np.uint32)
@@ -126,6 +127,7 @@ class Engine:
         """Shapes and dtypes of `init`; tracing an agent takes a second or so."""
         return self.with_sharding(jax.eval_shape(self.init))
 
+    @own_numbers()
     def metrics(self, phase: Phase) -> Metrics:
         """Shapes and dtypes `[S]` of the phase's metrics."""
 
@@ -139,6 +141,7 @@ class Engine:
 
     # Programs.
 
+    @own_numbers()
     def compile(self, phase: Phase) -> jax.stages.Compiled:
         """The phase's program, compiled at the first call."""
         if phase.name not in self._programs:
@@ -175,6 +178,7 @@ class Engine:
 
     # Training.
 
+    @own_numbers()
     def enter(self, phase: Phase, state: State, alive: np.ndarray) -> State:
         """Applies `phase.enter` to the states of the lanes that are `alive` `[S]`."""
         if phase.enter is None:
@@ -183,6 +187,7 @@ class Engine:
         # A copy, since an entry that `enter` passes through must not be donated twice.
         return self._choose(alive, self._copy(enter(state)), state)
 
+    @own_numbers()
     def dispatch(
         self, phase: Phase, state: State, sums: Metrics, n: int
     ) -> tuple[State, Metrics, jax.Array]:

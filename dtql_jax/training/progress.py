@@ -11,6 +11,7 @@ from flax import struct
 
 from dtql_jax.agents.base import Agent, State
 from dtql_jax.training import checkpoint
+from dtql_jax.training.compilation import own_numbers
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.lanes import where_lane
 from dtql_jax.types import Metrics, Params
@@ -44,6 +45,7 @@ class Cursor:
     elapsed_s: float = 0.0
 
 
+@own_numbers()
 def fresh_progress(engine: Engine) -> Progress:
     """The progress of a run that has not begun."""
     state = engine.init()
@@ -78,6 +80,7 @@ def restore_progress(
     return progress, Cursor(**meta)
 
 
+@own_numbers()
 def policies(agent: Agent, state: State) -> Params:
     """A copy of what `act` reads, for all lanes: training donates the buffers of `state`."""
     return jax.tree.map(jnp.copy, jax.vmap(agent.acting)(state))

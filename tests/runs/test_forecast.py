@@ -7,7 +7,7 @@ import pytest
 
 from dtql_jax.agents.registry import AGENTS, task_config
 from dtql_jax.report.loggers import read_jsonl
-from dtql_jax.runs.forecast import evaluation_steps, flops, matmul_rate, tree_bytes
+from dtql_jax.runs.forecast import changes, evaluation_steps, flops, matmul_rate, tree_bytes
 from dtql_jax.types import Spec
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -24,6 +24,23 @@ def test_evaluation_steps__are_those_at_which_a_run_evaluates(trained):
 def test_evaluation_steps__count_the_updates_of_pretraining():
     config = task_config('dtql', '', {'steps': 5, 'eval_every': 5, 'pretrain_steps': 7})
     assert evaluation_steps(AGENTS['dtql'].agent(Spec(4, 1), config)) == [12]
+
+
+def test_changes__names_what_may_change_the_bits_of_a_resumed_run():
+    def description(jax='0.10', devices=('TFRT_CPU_0',), **compiler):
+        return {'versions': {'jax': jax}, 'devices': list(devices), 'compiler': compiler}
+
+    then = description()
+    assert changes(then, description()) is None
+    assert changes(then, description(devices=('TFRT_CPU_0', 'TFRT_CPU_1'))) is None
+    text = 'its bits may differ from those of an undisturbed run; '
+    assert changes(then, description('0.11')) == text + 'jax 0.10 then, 0.11 now'
+    now = description(devices=('cuda:0',), XLA_FLAGS='--a')
+    assert changes(then, now) == (
+        text + 'devices TFRT_CPU then, cuda now; XLA_FLAGS without then, --a now'
+    )
+    del then['compiler']  # of an earlier version
+    assert changes(then, description()) is None
 
 
 def test_tree_bytes__counts_keys_as_their_words():

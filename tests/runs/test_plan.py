@@ -83,6 +83,34 @@ def test_make_request__paths_are_absolute(tmp_path, monkeypatch):
     assert make_request({'dataset_path': '~/x'}).dataset_path == str(Path.home() / 'x')
 
 
+def test_make_request__the_folder_of_own_data_is_absolute_and_may_have_blanks(
+    tmp_path, monkeypatch
+):
+    (tmp_path / 'my sets' / 'x' / 'data').mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    whole = f'minari:{tmp_path}/my sets/x'
+    for name in ('my sets/x', './my sets/x', '~/my sets/x'):
+        asked = make_request({'env': f'minari:{name}'})
+        assert asked.env == whole
+        assert make_plan(asked).task.datasets == (f'{tmp_path}/my sets/x',)
+    monkeypatch.chdir('/')
+    assert make_plan(asked).task.datasets == (f'{tmp_path}/my sets/x',)
+    assert make_request({'env': 'minari:me/x-v0'}).env == 'minari:me/x-v0'
+
+
+@pytest.mark.parametrize('name', ['env', 'agent', 'dataset_path', 'source'])
+def test_make_request__a_slip_in_a_text_is_one_line(name):
+    assert refusal(**{name: ''}) == f"`{name}`='' is empty: give a value, or leave it out"
+    assert refusal(**{name: 'x '}) == f"`{name}`='x ' has blanks at an end: remove them"
+    assert 'control character' in refusal(**{name: 'a\0b'})
+
+
+@pytest.mark.parametrize('asked', [{'dataset_path': '~nobodyhere/x'}, {'agent': '~nobody9/a.py:A'}])
+def test_make_request__an_unknown_home_is_one_line(asked):
+    assert 'the home folder is unknown' in refusal(**asked)
+
+
 def test_by_name__of_a_request_only_what_differs_from_the_defaults_is_asked_for():
     assert by_name(Request()) == {}
     asked = Request(env=ENV, num_seeds=2, seed=3, settings={'alpha': 1.0})
