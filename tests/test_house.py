@@ -29,6 +29,7 @@ DYNAMIC = {
     'dtql_jax': 'public names are imported at first use',
     'dtql_jax.cli.main': 'a command is imported when it is called',
     'dtql_jax.agents.registry': "a user's own agents",
+    'dtql_jax.tasks.recorded': 'whether a module that a dataset names is installed',
     'dtql_jax.report.loggers': 'packages that are installed only where they are used',
 }
 LONGEST = 300  # lines of a file

@@ -30,6 +30,7 @@ from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.mazes import CELL
 from dtql_jax.tasks.spaces import action_bound
 from dtql_jax.tasks.task import Task
+from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import UserError
 
 NEEDED = ('observations', 'actions', 'rewards', 'terminals')
@@ -83,7 +84,7 @@ def _check_task(path: str, task: Task) -> None:
 
 def _arrays(path: str) -> dict[str, np.ndarray]:
     """The file's fields that this reader uses."""
-    with flat.explained(path), h5py.File(path, 'r') as file:
+    with explained(path), h5py.File(path, 'r') as file:
         there = {name for name in file if isinstance(file[name], h5py.Dataset)}
         flat.need(path, NEEDED, there)
         return {name: _array(file[name]) for name in (*NEEDED, *OPTIONAL) if name in there}

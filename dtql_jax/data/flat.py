@@ -1,9 +1,6 @@
 """Flat data, one row a step: what D4RL's hdf5, OGBench's npz and arrays have in common."""
 
-import contextlib
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +8,6 @@ import numpy as np
 from dtql_jax.data import memory, validate
 from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.types import UserError
-
-# What h5py, zipfile and numpy raise for files that are cut short or hold something else.
-DAMAGE = (OSError, KeyError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 LEAP = 1e-6  # a next observation that differs more from the next row begins another episode
 
@@ -130,18 +124,3 @@ def need(path: str, fields: Iterable[str], there: Iterable[str], cure: str = '')
             raise UserError(
                 f'{path}: the field {field} is missing (there is: {some or "nothing"}); {cure}'
             )
-
-
-@contextlib.contextmanager
-def explained(path: str) -> Iterator[None]:
-    """Turns what the storage layers raise for damaged files into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except DAMAGE as error:
-        what = ' '.join(str(error).split())
-        raise UserError(
-            f'{path}: cannot be read, the file is truncated or of another kind ({what}); '
-            'fetch or write it again'
-        ) from error

@@ -18,17 +18,22 @@ from typing import Any
 import h5py
 import minari
 import numpy as np
+from minari.dataset._storages import get_minari_storage, get_storage_keys
 from minari.dataset.minari_dataset import parse_dataset_id
-from minari.dataset.minari_storage import is_image_space
+from minari.dataset.minari_storage import MinariStorage, is_image_space
+from minari.serialization import deserialize_space
 
-from dtql_jax.data import memory, validate
+from dtql_jax.data import memory, success, validate
 from dtql_jax.data.digest import DIGEST_KEY, file_digest
 from dtql_jax.data.episodes import ROWS, Episodes
+from dtql_jax.data.success import SUCCESS
 from dtql_jax.data.validate import Field
-from dtql_jax.tasks.env import minari_folder
 from dtql_jax.tasks.mazes import REACHED
+from dtql_jax.tasks.minari_sets import damaged, minari_folder, read_metadata
+from dtql_jax.tasks.recorded import other_simulator, recover
 from dtql_jax.tasks.spaces import action_bound, leaf_paths, pick
 from dtql_jax.tasks.task import Task
+from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import UserError
 
 # Goal -> how many of the keys `achieved_goal` and `desired_goal` it needs.
@@ -41,42 +46,91 @@ def read(name: str, task: Task) -> Episodes:
     """Reads the Minari set `name` (id or folder) under the task's layout and goal.
 
     Raises:
-        UserError: the set is damaged, or its data fail a check.
+        UserError: the set cannot be read, or its data fail a check.
     """
+    storage = open_set(name)
+    folder = minari_folder(name)
+    total, steps = (_count(name, storage, field) for field in ('total_episodes', 'total_steps'))
+    bound = action_bound(storage.action_space, name)
+    with _named(name):
+        fields = _fields(storage, task)
+    if not total:
+        raise UserError(f'{name}: the dataset has no episodes; record it again')
+    _check_digest(storage, folder)
     length: list[int] = []  # of the episodes read so far
-    with _explained(name, length):
-        dataset = minari.MinariDataset(minari_folder(name) / 'data')
-        bound = action_bound(dataset.action_space, name)
-        fields = _fields(dataset, task)
-        if not dataset.total_episodes:
-            raise UserError(f'{name}: the dataset has no episodes; record it again')
-        _check_digest(dataset, minari_folder(name))
-        steps = (
-            _steps(validate.check_episode(f'{name}, episode {index}', episode, fields), task)
-            for index, episode in enumerate(_episodes(dataset, fields))
-        )
-        columns = _columns(name, dataset.total_steps, steps, length)
-        notes = _other_simulator(dataset, task)
+    parts = (
+        _steps(validate.check_episode(f'{name}, episode {index}', episode, fields), episode, task)
+        for index, episode in enumerate(_episodes(name, storage, fields, total))
+    )
+    columns = _columns(name, steps, parts, length)
     rows: dict[str, Any] = dict(zip(ROWS, columns, strict=True))
+    notes = (*_surplus(storage, total), *other_simulator(name, task))
     episodes = Episodes(name, bound, length=np.array(length), notes=notes, **rows)
     validate.check_values(episodes)
     return episodes
 
 
-def _other_simulator(dataset: minari.MinariDataset, task: Task) -> tuple[str, ...]:
-    """A note where the set was recorded in another simulator than the task is played in."""
-    recorded, played = dataset.env_spec, (task.env_id or '').rpartition(':')[2]
-    if recorded is None or not played or recorded.id == played:
-        return ()
-    return (
-        f'recorded in {recorded.id}, played in {played}: another simulator may be another task '
-        '(docs/data.md)',
-    )
+def open_set(name: str) -> MinariStorage:
+    """Opens a set with Minari, without the environments that it records.
+
+    Raises:
+        UserError: it cannot be read. The text says whether it is locked, forbidden, of another
+            version, damaged, or needs a package.
+    """
+    metadata, folder = read_metadata(name), minari_folder(name)
+    _check_version(name, metadata)
+    with explained(str(folder), damaged(name)):
+        spaces = [
+            deserialize_space(metadata[field]) if field in metadata else None
+            for field in ('observation_space', 'action_space')
+        ]
+        kind = get_minari_storage(metadata.get('data_format', 'hdf5'))
+    if None in spaces:  # sets of Minari 0.4 may leave them to the environment
+        with contextlib.closing(recover(Task(name, (name,)), {})) as env:
+            found = (env.observation_space, env.action_space)
+        spaces = [space or other for space, other in zip(spaces, found, strict=True)]
+    with explained(str(folder), damaged(name)):
+        return kind(folder / 'data', *spaces, jpeg_encoding=bool(metadata.get('jpeg_encoding', 1)))
 
 
-def _check_digest(dataset: minari.MinariDataset, folder: Path) -> None:
+def _check_version(name: str, metadata: dict[str, Any]) -> None:
+    """Raises UserError for a set that another version of Minari wrote than this one reads."""
+    version, kind = metadata.get('minari_version'), metadata.get('data_format', 'hdf5')
+    if version is not None and version not in minari.supported_dataset_versions:
+        raise UserError(
+            f'{name}: it was written by Minari {version}, which the installed Minari '
+            f'{minari.__version__} does not read; pip install --upgrade minari, or: '
+            f'pip install "minari=={version}"'
+        )
+    if kind not in get_storage_keys():
+        raise UserError(
+            f'{name}: it is stored as {kind}, the installed Minari {minari.__version__} reads '
+            f'{", ".join(get_storage_keys())}; pip install --upgrade minari'
+        )
+
+
+def _count(name: str, storage: MinariStorage, field: str) -> int:
+    """A number of `metadata.json`."""
+    count = storage.metadata.get(field)
+    if type(count) is not int or count < 0:
+        raise UserError(
+            f'{name}: metadata.json has {field}={count!r}, not a number of them; {damaged(name)}'
+        )
+    return count
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Puts the set's name before a message that lacks it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error) if name in str(error) else f'{name}: {error}') from error
+
+
+def _check_digest(storage: MinariStorage, folder: Path) -> None:
     """Raises UserError where the file differs from the seal that a set collected here has."""
-    expected, path = dataset.storage.metadata.get(DIGEST_KEY), folder / 'data' / FILE
+    expected, path = storage.metadata.get(DIGEST_KEY), folder / 'data' / FILE
     if expected is not None and file_digest(path) != expected:
         raise UserError(
             f'{path}: the contents differ from what was collected (their SHA-256 is not the '
@@ -109,33 +163,67 @@ def _columns(
     return columns
 
 
-def _episodes(dataset: minari.MinariDataset, fields: dict[str, Field]) -> Iterable[Any]:
+def _episodes(
+    name: str, storage: MinariStorage, fields: dict[str, Field], total: int
+) -> Iterator[Any]:
     """Episodes in order, with the attributes of Minari's.
 
-    An hdf5 file is read here, and only the parts that are needed: Minari would also read `infos`,
-    which may be larger than the rest. Minari reads sets with images, since it decodes them.
+    An hdf5 file is read here, and only the parts that are needed: Minari would also read all
+    `infos`, which may be larger than the rest. Minari reads sets with images, since it decodes
+    them, and other formats.
     """
     spaces = (
-        pick(dataset.observation_space, field.path) for field in fields.values() if field.path
+        pick(storage.observation_space, field.path) for field in fields.values() if field.path
     )
-    plain = not any(map(is_image_space, (dataset.observation_space, *spaces)))
-    if dataset.storage.FORMAT != 'hdf5' or not plain:
-        yield from dataset.iterate_episodes()
-        return
-    with h5py.File(dataset.storage.data_path / FILE, 'r') as file:
-        for index in dataset.episode_indices:
+    plain = not any(map(is_image_space, (storage.observation_space, *spaces)))
+    if storage.FORMAT == 'hdf5' and plain:
+        episodes = _stored(storage.data_path / FILE, {f.path for f in fields.values()}, total)
+    else:
+        episodes = (SimpleNamespace(**episode) for episode in storage.get_episodes(range(total)))
+    for index in range(total):
+        with explained(f'{name}, episode {index}', damaged(name)):
+            episode = next(episodes)
+        yield episode
+
+
+def _stored(path: Path, leaves: set[tuple[str, ...]], total: int) -> Iterator[SimpleNamespace]:
+    """Episodes of an hdf5 file: the arrays at `leaves`, and the successes of `infos`."""
+    with h5py.File(path, 'r') as file:
+        for index in range(total):
             group = file[f'episode_{index}']
-            yield SimpleNamespace(**{part: group[part] for part in PARTS})
+            parts = {part: _arrays(group[part], leaves) for part in PARTS}
+            told = {k: group.get(f'infos/{k}') for k in SUCCESS}
+            told = {k: v[()] for k, v in told.items() if isinstance(v, h5py.Dataset)}
+            yield SimpleNamespace(**parts, infos=told)
 
 
-def _fields(dataset: minari.MinariDataset, task: Task) -> dict[str, Field]:
+def _surplus(storage: MinariStorage, total: int) -> tuple[str, ...]:
+    """A note where the file holds more episodes than its metadata name."""
+    if storage.FORMAT != 'hdf5':
+        return ()
+    with explained(str(storage.data_path / FILE)), h5py.File(storage.data_path / FILE, 'r') as file:
+        there = sum(key.startswith('episode_') for key in file)
+    if there <= total:
+        return ()
+    return (f'{FILE} has {there:,} episodes, metadata.json names {total:,}: the rest is left out',)
+
+
+def _arrays(node: Any, leaves: set[tuple[str, ...]]) -> Any:
+    """A stored array, or those of a group that are among `leaves` by key; None for the others."""
+    if not isinstance(node, h5py.Group):
+        return node[()]
+    below = {key: {path[1:] for path in leaves if path[:1] == (key,)} for key in node}
+    return {key: _arrays(node[key], paths) if paths else None for key, paths in below.items()}
+
+
+def _fields(storage: MinariStorage, task: Task) -> dict[str, Field]:
     """The fields to read, by name: observations in flattening order, then the rest."""
     if task.goal == 'recorded':
         raise UserError(
             f"{task.name}: the episodes of a Minari set have a goal each, {task.name}'s rewards "
             'mean one for all: set `goal`=relabel or `goal`=observe'
         )
-    space = dataset.observation_space
+    space = storage.observation_space
     fields = {
         '/'.join(('observations', *path)): Field('observations', path, pick(space, path).shape)
         for path in leaf_paths(space, task.observed_keys)
@@ -143,13 +231,13 @@ def _fields(dataset: minari.MinariDataset, task: Task) -> dict[str, Field]:
     for key in ('achieved_goal', 'desired_goal')[: GOAL_KEYS[task.goal]]:
         (path,) = leaf_paths(space, (key,))
         fields[key] = Field('observations', path, space[key].shape)
-    fields['actions'] = Field('actions', (), dataset.action_space.shape)
+    fields['actions'] = Field('actions', (), storage.action_space.shape)
     return fields | {
         name: Field(name, (), ()) for name in ('rewards', 'terminations', 'truncations')
     }
 
 
-def _steps(arrays: dict[str, np.ndarray], task: Task) -> tuple[np.ndarray, ...]:
+def _steps(arrays: dict[str, np.ndarray], episode: Any, task: Task) -> tuple[np.ndarray, ...]:
     """The columns of an episode, in the order of `ROWS`."""
     leaves = [leaf for name, leaf in arrays.items() if name.startswith('observations')]
     with np.errstate(over='ignore'):  # `check_values` reports what float32 cannot hold
@@ -157,7 +245,9 @@ def _steps(arrays: dict[str, np.ndarray], task: Task) -> tuple[np.ndarray, ...]:
             [leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1, dtype=np.float32
         )
     reward = arrays['rewards'].astype(np.float64)
-    reached = np.zeros(len(reward), bool)
+    reached = np.zeros(len(reward), np.int8)
+    if task.scored == 'success':
+        reached = success.told(episode.infos or {}, len(reward))
     if task.goal != 'none':
         # The goal beside the next observation is the one that the step was rewarded for: a
         # simulator that draws a new goal on success shows it one step later.
@@ -167,21 +257,6 @@ def _steps(arrays: dict[str, np.ndarray], task: Task) -> tuple[np.ndarray, ...]:
         reward = reached.astype(np.float64)
     ends = (arrays['terminations'].astype(bool), arrays['truncations'].astype(bool))
     return obs[:-1], arrays['actions'].astype(np.float32), reward, obs[1:], *ends, reached
-
-
-@contextlib.contextmanager
-def _explained(name: str, length: list[int]) -> Iterator[None]:
-    """Turns what the storage layers raise for damaged files into one line."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(str(error) if name in str(error) else f'{name}: {error}') from error
-    except (OSError, KeyError, ValueError, AssertionError) as error:
-        what = ' '.join(str(error).split())
-        raise UserError(
-            f'{name}, episode {len(length)}: cannot be read, a file is truncated or a field is '
-            f'missing ({what}); remove {minari_folder(name)} and fetch or record it again'
-        ) from error
 
 
 def fetch(name: str, download: bool) -> None:

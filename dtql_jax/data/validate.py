@@ -49,7 +49,7 @@ def check_episode(where: str, data: Any, fields: dict[str, Field]) -> dict[str, 
         UserError: a field is missing or of a wrong shape or holds no numbers, or the episode is
             empty.
     """
-    steps = len(data.rewards)
+    steps = np.size(data.rewards)
     if not steps:
         raise UserError(f'{where}: the episode is empty; remove it from the dataset')
     arrays = {}

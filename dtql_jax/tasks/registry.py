@@ -7,10 +7,10 @@ Worker processes import this module, so it imports no jax.
 """
 
 import difflib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from dtql_jax.tasks.minari_sets import own_folder
 from dtql_jax.tasks.published import published
 from dtql_jax.tasks.task import SOURCES, Task
 from dtql_jax.types import UserError
@@ -80,10 +80,10 @@ def resolve(
 
 def _own_data(name: str, source: str | None) -> Task:
     """The task of `minari:<dataset id or folder>`."""
-    dataset = name.removeprefix('minari:')
-    if not re.fullmatch(r'\S+', dataset) or source not in (None, 'minari'):
-        raise UserError(f'{name!r} names no dataset: write minari:<dataset id>')
-    return Task(name, (dataset,))
+    if source not in (None, 'minari'):
+        raise UserError(f'{name!r} names no dataset of {source}: leave out `source`')
+    dataset = own_folder(name.removeprefix('minari:'))
+    return Task(f'minari:{dataset}', (dataset,))
 
 
 def _unknown(name: str) -> UserError:

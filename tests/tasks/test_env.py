@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from minari.data_collector import EpisodeBuffer
 
-from dtql_jax.tasks.env import make_env, minari_folder
+from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.minari_sets import minari_folder
 from dtql_jax.tasks.registry import TASKS, resolve
 from dtql_jax.tasks.task import Task, adjust
 from dtql_jax.types import UserError
