@@ -12,34 +12,27 @@ import urllib.request
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import h5py
 import minari
 import numpy as np
-from minari.dataset._storages import get_minari_storage, get_storage_keys
 from minari.dataset.minari_dataset import parse_dataset_id
-from minari.dataset.minari_storage import MinariStorage, is_image_space
-from minari.serialization import deserialize_space
+from minari.dataset.minari_storage import MinariStorage
 
 from dtql_jax.data import memory, success, validate
+from dtql_jax.data import minari_files as files
 from dtql_jax.data.digest import DIGEST_KEY, file_digest
 from dtql_jax.data.episodes import ROWS, Episodes
-from dtql_jax.data.success import SUCCESS
 from dtql_jax.data.validate import Field
 from dtql_jax.tasks.mazes import REACHED
-from dtql_jax.tasks.minari_sets import damaged, minari_folder, read_metadata
-from dtql_jax.tasks.recorded import other_simulator, recover
+from dtql_jax.tasks.minari_sets import minari_folder
+from dtql_jax.tasks.recorded import other_simulator
 from dtql_jax.tasks.spaces import action_bound, leaf_paths, pick
 from dtql_jax.tasks.task import Task
-from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import UserError
 
 # Goal -> how many of the keys `achieved_goal` and `desired_goal` it needs.
 GOAL_KEYS = {'none': 0, 'relabel': 1, 'observe': 2}
-FILE = 'main_data.hdf5'
-PARTS = ('observations', 'actions', 'rewards', 'terminations', 'truncations')
 
 
 def read(name: str, task: Task) -> Episodes:
@@ -48,9 +41,11 @@ def read(name: str, task: Task) -> Episodes:
     Raises:
         UserError: the set cannot be read, or its data fail a check.
     """
-    storage = open_set(name)
+    storage = files.open_set(name)
     folder = minari_folder(name)
-    total, steps = (_count(name, storage, field) for field in ('total_episodes', 'total_steps'))
+    total, steps = (
+        files.count(name, storage, field) for field in ('total_episodes', 'total_steps')
+    )
     bound = action_bound(storage.action_space, name)
     with _named(name):
         fields = _fields(storage, task)
@@ -60,63 +55,14 @@ def read(name: str, task: Task) -> Episodes:
     length: list[int] = []  # of the episodes read so far
     parts = (
         _steps(validate.check_episode(f'{name}, episode {index}', episode, fields), episode, task)
-        for index, episode in enumerate(_episodes(name, storage, fields, total))
+        for index, episode in enumerate(files.episodes(name, storage, fields, total))
     )
     columns = _columns(name, steps, parts, length)
     rows: dict[str, Any] = dict(zip(ROWS, columns, strict=True))
-    notes = (*_surplus(storage, total), *other_simulator(name, task))
+    notes = (*files.surplus(storage, total), *other_simulator(name, task))
     episodes = Episodes(name, bound, length=np.array(length), notes=notes, **rows)
     validate.check_values(episodes)
     return episodes
-
-
-def open_set(name: str) -> MinariStorage:
-    """Opens a set with Minari, without the environments that it records.
-
-    Raises:
-        UserError: it cannot be read. The text says whether it is locked, forbidden, of another
-            version, damaged, or needs a package.
-    """
-    metadata, folder = read_metadata(name), minari_folder(name)
-    _check_version(name, metadata)
-    with explained(str(folder), damaged(name)):
-        spaces = [
-            deserialize_space(metadata[field]) if field in metadata else None
-            for field in ('observation_space', 'action_space')
-        ]
-        kind = get_minari_storage(metadata.get('data_format', 'hdf5'))
-    if None in spaces:  # sets of Minari 0.4 may leave them to the environment
-        with contextlib.closing(recover(Task(name, (name,)), {})) as env:
-            found = (env.observation_space, env.action_space)
-        spaces = [space or other for space, other in zip(spaces, found, strict=True)]
-    with explained(str(folder), damaged(name)):
-        return kind(folder / 'data', *spaces, jpeg_encoding=bool(metadata.get('jpeg_encoding', 1)))
-
-
-def _check_version(name: str, metadata: dict[str, Any]) -> None:
-    """Raises UserError for a set that another version of Minari wrote than this one reads."""
-    version, kind = metadata.get('minari_version'), metadata.get('data_format', 'hdf5')
-    if version is not None and version not in minari.supported_dataset_versions:
-        raise UserError(
-            f'{name}: it was written by Minari {version}, which the installed Minari '
-            f'{minari.__version__} does not read; pip install --upgrade minari, or: '
-            f'pip install "minari=={version}"'
-        )
-    if kind not in get_storage_keys():
-        raise UserError(
-            f'{name}: it is stored as {kind}, the installed Minari {minari.__version__} reads '
-            f'{", ".join(get_storage_keys())}; pip install --upgrade minari'
-        )
-
-
-def _count(name: str, storage: MinariStorage, field: str) -> int:
-    """A number of `metadata.json`."""
-    count = storage.metadata.get(field)
-    if type(count) is not int or count < 0:
-        raise UserError(
-            f'{name}: metadata.json has {field}={count!r}, not a number of them; {damaged(name)}'
-        )
-    return count
 
 
 @contextlib.contextmanager
@@ -130,7 +76,7 @@ def _named(name: str) -> Iterator[None]:
 
 def _check_digest(storage: MinariStorage, folder: Path) -> None:
     """Raises UserError where the file differs from the seal that a set collected here has."""
-    expected, path = storage.metadata.get(DIGEST_KEY), folder / 'data' / FILE
+    expected, path = storage.metadata.get(DIGEST_KEY), folder / 'data' / files.FILE
     if expected is not None and file_digest(path) != expected:
         raise UserError(
             f'{path}: the contents differ from what was collected (their SHA-256 is not the '
@@ -161,59 +107,6 @@ def _columns(
             f'have {start:,}; the set is incomplete, fetch or record it again'
         )
     return columns
-
-
-def _episodes(
-    name: str, storage: MinariStorage, fields: dict[str, Field], total: int
-) -> Iterator[Any]:
-    """Episodes in order, with the attributes of Minari's.
-
-    An hdf5 file is read here, and only the parts that are needed: Minari would also read all
-    `infos`, which may be larger than the rest. Minari reads sets with images, since it decodes
-    them, and other formats.
-    """
-    spaces = (
-        pick(storage.observation_space, field.path) for field in fields.values() if field.path
-    )
-    plain = not any(map(is_image_space, (storage.observation_space, *spaces)))
-    if storage.FORMAT == 'hdf5' and plain:
-        episodes = _stored(storage.data_path / FILE, {f.path for f in fields.values()}, total)
-    else:
-        episodes = (SimpleNamespace(**episode) for episode in storage.get_episodes(range(total)))
-    for index in range(total):
-        with explained(f'{name}, episode {index}', damaged(name)):
-            episode = next(episodes)
-        yield episode
-
-
-def _stored(path: Path, leaves: set[tuple[str, ...]], total: int) -> Iterator[SimpleNamespace]:
-    """Episodes of an hdf5 file: the arrays at `leaves`, and the successes of `infos`."""
-    with h5py.File(path, 'r') as file:
-        for index in range(total):
-            group = file[f'episode_{index}']
-            parts = {part: _arrays(group[part], leaves) for part in PARTS}
-            told = {k: group.get(f'infos/{k}') for k in SUCCESS}
-            told = {k: v[()] for k, v in told.items() if isinstance(v, h5py.Dataset)}
-            yield SimpleNamespace(**parts, infos=told)
-
-
-def _surplus(storage: MinariStorage, total: int) -> tuple[str, ...]:
-    """A note where the file holds more episodes than its metadata name."""
-    if storage.FORMAT != 'hdf5':
-        return ()
-    with explained(str(storage.data_path / FILE)), h5py.File(storage.data_path / FILE, 'r') as file:
-        there = sum(key.startswith('episode_') for key in file)
-    if there <= total:
-        return ()
-    return (f'{FILE} has {there:,} episodes, metadata.json names {total:,}: the rest is left out',)
-
-
-def _arrays(node: Any, leaves: set[tuple[str, ...]]) -> Any:
-    """A stored array, or those of a group that are among `leaves` by key; None for the others."""
-    if not isinstance(node, h5py.Group):
-        return node[()]
-    below = {key: {path[1:] for path in leaves if path[:1] == (key,)} for key in node}
-    return {key: _arrays(node[key], paths) if paths else None for key, paths in below.items()}
 
 
 def _fields(storage: MinariStorage, task: Task) -> dict[str, Field]:

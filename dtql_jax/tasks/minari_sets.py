@@ -78,8 +78,8 @@ def unmet_requirements(requirements: Any) -> list[str]:
     unmet = []
     for text in requirements if isinstance(requirements, list) else []:
         try:
-            requirement = Requirement(str(text))
-        except InvalidRequirement:
+            requirement = Requirement(text)
+        except (InvalidRequirement, TypeError):
             continue
         try:
             installed = importlib.metadata.version(requirement.name)

@@ -35,6 +35,7 @@ from dtql_jax.tasks.repeats import check_repeats
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError, outside
 
+NAMED = 'name one: register_task(Task(..., env_id=...))'
 NAME_ONE = 'name another one: register_task(Task(..., env_id=...))'
 SHIPPED = ('gymnasium', 'minari', 'stable_baselines3')  # whose wrappers the sets below name
 WATCHERS = {
@@ -146,12 +147,11 @@ def _recorded(task: Task) -> Recorded:
     """What the task's first dataset records. Raises UserError where that cannot be used."""
     if not task.datasets or task.source == 'arrays':
         raise UserError(
-            f'{task.name}: it has no environment, and no dataset that records one; name one: '
-            'register_task(Task(..., env_id=...))'
+            f'{task.name}: it has no environment, and no dataset that records one; {NAMED}'
         )
     name = task.datasets[0]
     if Path(name).is_file() or '://' in name:
-        raise UserError(f'{task.name}: {name} records no environment; {NAME_ONE}')
+        raise UserError(f'{task.name}: {name} records no environment; {NAMED}')
     if not _has_set(task):
         raise UserError(
             f'{task.name}: {minari_folder(name)} is absent; run: minari download {name}'
@@ -164,7 +164,7 @@ def _recorded(task: Task) -> Recorded:
         if metadata.get(field) not in (None, '', 'null')
     ]
     if not specs:
-        raise UserError(f'{owner} records no environment; {NAME_ONE}')
+        raise UserError(f'{owner} records no environment; {NAMED}')
     played, collected = specs[-1], specs[0]
     for wrapper in played.wrappers:
         _check_wrapper(owner, wrapper)

@@ -29,7 +29,7 @@ WORDS = {
     ),
     'superblock version': (
         'it was written in a newer version of HDF5',
-        'pip install --upgrade h5py (or fetch it again, if that does not help)',
+        'pip install -U h5py (or fetch it again, if that does not help)',
     ),
     'required filter': (
         'it is compressed by a filter of HDF5 that is not installed',
@@ -97,4 +97,4 @@ def _reason(error: Exception, damaged: str) -> tuple[str, str]:
         return 'it does not fit into the memory', 'use a part of it, or a larger machine'
     if number is not None:
         return 'the system cannot read it', 'try again, or copy the file to another disk'
-    return 'it is truncated, or holds something else than its name says', damaged
+    return 'the file is truncated or of another kind', damaged
