@@ -107,6 +107,8 @@ def notes(task: Task) -> tuple[str, ...]:
     if task.env_id is not None or not _has_set(task):
         return ()
     try:
+        if not _specs(task):
+            return ()
         left_out = _recorded(task).left_out
     except UserError as error:
         return (f'cannot be evaluated: {error}',)
@@ -156,13 +158,7 @@ def _recorded(task: Task) -> Recorded:
         raise UserError(
             f'{task.name}: {minari_folder(name)} is absent; run: minari download {name}'
         )
-    metadata = read_metadata(name)
-    owner = f'{task.name}: {name}'
-    specs = [
-        _parsed(f'{owner}, field {field} of metadata.json', metadata[field])
-        for field in ('env_spec', 'eval_env_spec')
-        if metadata.get(field) not in (None, '', 'null')
-    ]
+    specs, owner = _specs(task), f'{task.name}: {name}'
     if not specs:
         raise UserError(f'{owner} records no environment; {NAMED}')
     played, collected = specs[-1], specs[0]
@@ -175,6 +171,17 @@ def _recorded(task: Task) -> Recorded:
             f'(eval_env_spec): the policy would meet other observations or actions; {NAME_ONE}'
         )
     return played
+
+
+def _specs(task: Task) -> list[Recorded]:
+    """The environments that the task's first dataset records, the one to be played in last."""
+    name = task.datasets[0]
+    metadata = read_metadata(name)
+    return [
+        _parsed(f'{task.name}: {name}, field {field} of metadata.json', metadata[field])
+        for field in ('env_spec', 'eval_env_spec')
+        if metadata.get(field) not in (None, '', 'null')
+    ]
 
 
 def _parsed(where: str, text: Any) -> Recorded:
