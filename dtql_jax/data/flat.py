@@ -13,12 +13,12 @@ LEAP = 1e-6  # a next observation that differs more from the next row begins ano
 
 
 class Ends(NamedTuple):
-    """What ends in which row, each `[N]` bool."""
+    """What ends in which row, each `[N]`, bool unless it says more."""
 
     terminal: np.ndarray  # the return
     timeout: np.ndarray  # an episode, but not its return
     episode: np.ndarray  # an episode, for either reason or because the rows end
-    reached: np.ndarray  # the way to the goal
+    reached: np.ndarray  # the way to the goal; bool or int8, see `Episodes`
 
 
 def assemble(name: str, max_action: float, arrays: dict[str, np.ndarray], ends: Ends) -> Episodes:
@@ -52,10 +52,19 @@ def assemble(name: str, max_action: float, arrays: dict[str, np.ndarray], ends: 
         next_obs,
         ends.terminal,
         ends.timeout,
-        ends.reached,
+        _carried(ends.reached, ~keep, ends.episode),
         length=np.zeros(0, int),
     )
     return cut(rows, ends.episode, keep)
+
+
+def _carried(reached: np.ndarray, lost: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """`reached` with what `lost` rows tell of success moved to the row before, in its episode."""
+    before = np.flatnonzero(lost[1:] & ~end[:-1])
+    here, later = reached[before], reached[before + 1]
+    moved = reached.copy()
+    moved[before] = np.where((here != 1) & (later != 0), later, here)
+    return moved
 
 
 def next_rows(obs: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from dtql_jax.types import UserError
+
 SUCCESS = ('success', 'is_success')
 UNKNOWN = -1
 
@@ -43,6 +45,20 @@ def _rows(values: np.ndarray, steps: int) -> np.ndarray:
     known = ~np.isnan(values) if values.dtype.kind == 'f' else np.ones(steps, bool)
     column[known] = values[known] != 0
     return column
+
+
+def column(called: str, values: np.ndarray, steps: int) -> np.ndarray:
+    """A field of successes that the user gives, as `told` returns it.
+
+    Raises:
+        UserError: it is not one number a step.
+    """
+    if values.dtype.kind not in 'biuf' or values.shape not in ((steps,), (steps, 1)):
+        raise UserError(
+            f'{called} has type {values.dtype} and shape {values.shape}; give 1, 0 or NaN for each '
+            f'of the {steps:,} rows'
+        )
+    return _rows(values, steps)
 
 
 def of_episode(reached: np.ndarray) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dtql_jax.agents.registry import agent_file
 from dtql_jax.collect.write import collect_missing
-from dtql_jax.data.card import format_card
+from dtql_jax.data.card import behaviour, format_card
 from dtql_jax.data.columns import add_columns
 from dtql_jax.data.load import Dataset, load, with_dataset
 from dtql_jax.report.console import Console
@@ -227,12 +227,11 @@ def _train(
 
 def _report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> Result:
     """Draws the curves, and writes and prints the table."""
-    behaviour = dataset.card['score']
-    table = score_table(plan.lanes, result.evals, behaviour, result.diverged)
+    table = score_table(plan.lanes, result.evals, behaviour(dataset.card), result.diverged)
     if plan.task.caveat:
         table += f'\nnote: {plan.task.caveat}'
     (result.run_dir / 'table.txt').write_text(table + '\n')
-    curves = plot_curves(result.run_dir, behaviour)
+    curves = plot_curves(result.run_dir, dataset.card['score'])
     console.say(f'\n{plan.task.name}, {plan.config.steps:,} updates\n\n{table}\n')
     if result.failed:
         console.warn('every seed diverged: try a smaller learning rate')
