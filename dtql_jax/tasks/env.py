@@ -36,7 +36,8 @@ def make_env(
         task: the task.
         flat: whether observations are laid out as in transitions, float32 `[O]`. Otherwise they are
             those of the simulator, as a dataset of the task holds them.
-        spec: made in place of `task.env_id`, which this process may not know.
+        spec: the registry's entry, which this process may not know; of `task.env_id`, if there is
+            one.
         **kwargs: arguments of `gymnasium.make`, such as `render_mode='rgb_array'`.
 
     Raises:
@@ -74,7 +75,7 @@ class EnvMaker:
 
 def env_maker(task: Task) -> EnvMaker:
     """The maker of the task's evaluation environment, for an `EnvPool`."""
-    return EnvMaker(task, gym.registry.get(task.env_id or ''))
+    return EnvMaker(task, gym.registry.get(task.env_id or recorded.played_id(task)))
 
 
 class _TaskEnv(gym.Wrapper):
@@ -116,7 +117,7 @@ def _build(task: Task, spec: EnvSpec | None, kwargs: dict[str, Any]) -> gym.Env:
     if task.horizon is not None:
         kwargs['max_episode_steps'] = task.horizon
     if task.env_id is None:
-        env = recorded.recover(task, kwargs)
+        env = recorded.recover(task, kwargs, spec)
     else:
         cure = 'mend env_id and env_kwargs of the task, or the environment'
         with outside(f'{task.name}: cannot make its environment', cure), _installed(task):

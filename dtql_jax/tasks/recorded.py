@@ -2,7 +2,7 @@
 
 A set is other people's: what it records is read with these rules, and `left_out` tells the rest.
 
-* `render_mode`, and arguments that open windows, are left out: an evaluation shows nothing.
+* `render_mode`, and arguments that open windows or make many simulators at once, are left out.
 * Wrappers that only watch (`WATCHERS`) and `NormalizeReward` are left out: observations and actions
   stay as they are.
 * `NormalizeObservation` is refused: its numbers depend on all that it has seen, and are not in the
@@ -26,6 +26,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 
 from dtql_jax.tasks.minari_sets import (
+    ID,
     is_folder,
     minari_folder,
     read_metadata,
@@ -52,6 +53,7 @@ KEPT = {
     'FrameStackObservation', 'TimeAwareObservation', 'DelayObservation', 'MaxAndSkipObservation',
     'AddRenderObservation', 'TimeLimit', 'OrderEnforcing',
 }  # fmt: skip
+VECTORS = ('num_envs', 'vectorization_mode', 'vector_kwargs')  # gymnasium.make_vec leaves them
 WINDOWS = ('render', 'renders', 'gui', 'use_gui', 'has_renderer', 'visualize', 'show_gui')
 
 
@@ -63,12 +65,18 @@ class Recorded(NamedTuple):
     left_out: tuple[str, ...]  # what is not taken over
 
 
-def recover(task: Task, kwargs: dict[str, Any]) -> gym.Env:
+def played_id(task: Task) -> str:
+    """The id of the environment that the task's first dataset records."""
+    return _recorded(task).spec.id
+
+
+def recover(task: Task, kwargs: dict[str, Any], entry: EnvSpec | None = None) -> gym.Env:
     """Makes the evaluation environment that the task's first dataset records.
 
     Args:
         task: names the set.
         kwargs: arguments of `gymnasium.make`, which take the place of those recorded.
+        entry: the registry's of the environment, which this process may not know.
 
     Raises:
         UserError: the set records none, or none that can be made again by this module's rules.
@@ -81,7 +89,7 @@ def recover(task: Task, kwargs: dict[str, Any]) -> gym.Env:
         creator = spec.entry_point
         if isinstance(creator, str):
             creator = load_env_creator(creator)
-    registered = gym.registry.get(spec.id)
+    registered = entry or gym.registry.get(spec.id)
     known = registered is not None and registered.entry_point == spec.entry_point
     if not known and not (isinstance(creator, type) and issubclass(creator, gym.Env)):
         raise UserError(
@@ -107,12 +115,14 @@ def notes(task: Task) -> tuple[str, ...]:
     if task.env_id is not None or not _has_set(task):
         return ()
     try:
-        if not _specs(task):
+        if not (specs := _specs(task)):
             return ()
         left_out = _recorded(task).left_out
     except UserError as error:
         return (f'cannot be evaluated: {error}',)
     found = []
+    if specs[0].spec.id != specs[-1].spec.id:
+        found.append(f'recorded in {specs[0].spec.id}, played in {specs[-1].spec.id}')
     if left_out:
         found.append(f'played without {", ".join(left_out)}, which the data were recorded with')
     if any(text.startswith('NormalizeReward') for text in left_out):
@@ -140,9 +150,10 @@ def other_simulator(name: str, task: Task) -> tuple[str, ...]:
 
 def _has_set(task: Task) -> bool:
     """Whether the task's first dataset is a Minari set that is there."""
-    if not task.datasets or task.source == 'arrays' or '://' in task.datasets[0]:
+    name = task.datasets[0] if task.datasets and task.source != 'arrays' else '.npz'
+    if '://' in name or name.endswith(('.hdf5', '.npz')):
         return False
-    return is_folder(minari_folder(task.datasets[0]) / 'data')
+    return is_folder(minari_folder(name) / 'data')
 
 
 def _recorded(task: Task) -> Recorded:
@@ -155,9 +166,8 @@ def _recorded(task: Task) -> Recorded:
     if Path(name).is_file() or '://' in name:
         raise UserError(f'{task.name}: {name} records no environment; {NAMED}')
     if not _has_set(task):
-        raise UserError(
-            f'{task.name}: {minari_folder(name)} is absent; run: minari download {name}'
-        )
+        cure = f'run: minari download {name}' if ID.fullmatch(name) else 'mend the path'
+        raise UserError(f'{task.name}: {minari_folder(name)} is absent; {cure}')
     specs, owner = _specs(task), f'{task.name}: {name}'
     if not specs:
         raise UserError(f'{owner} records no environment; {NAMED}')
@@ -202,6 +212,7 @@ def _parsed(where: str, text: Any) -> Recorded:
     mode = kwargs.pop('render_mode', None)
     if mode is not None:
         left_out.append(f'render_mode={mode!r}')
+    left_out += [f'{key}={kwargs.pop(key)}' for key in VECTORS if key in kwargs]
     for key in WINDOWS:
         if kwargs.get(key) is True:
             kwargs[key] = False

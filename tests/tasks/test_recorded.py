@@ -9,7 +9,7 @@ import pytest
 from gymnasium import wrappers as W
 
 from dtql_jax.data.load import load
-from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.env import env_maker, make_env
 from dtql_jax.tasks.registry import resolve
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
@@ -248,6 +248,44 @@ def test_recover__the_evaluation_environment_counts_unless_it_lacks_a_wrapper(ro
     record(name='me/other-v0')
     mend_spec('me/other-v0', 'eval_env_spec', max_episode_steps=7)
     assert make_env(Task('own', ('me/other-v0',))).spec.max_episode_steps == 7
+
+
+def test_recover__what_make_vec_records_is_left_out(root):
+    record()
+    mend_spec(kwargs={'num_envs': 4, 'vectorization_mode': 'sync'})
+    assert make_env(TASK).reset(seed=0)[0].shape == (3,)
+    assert 'played without num_envs=4, vectorization_mode=sync' in load(TASK).card['notes'][0]
+
+
+def test_recover__a_wrapper_for_many_simulators_is_refused(root):
+    record()
+    for name, expected in (('RescaleAction', 'which it is not'), ('NormalizeObservation', 'whose')):
+        point = f'gymnasium.wrappers.vector:{name}'
+        mend_spec(additional_wrappers=[{'name': name, 'entry_point': point, 'kwargs': {}}])
+        assert expected in refused()
+
+
+def test_notes__another_environment_for_the_evaluation(root):
+    record()
+    mend_spec(field='eval_env_spec', id='Pendulum9-v1')
+    assert load(TASK).card['notes'] == ['recorded in Pendulum-v1, played in Pendulum9-v1']
+
+
+def make_line(**kwargs):
+    """A maker of environments, which is no class."""
+    return sets.Line(**kwargs)
+
+
+def test_recover__a_maker_that_is_registered_also_where_workers_lack_it(root):
+    point = 'tests.tasks.test_recorded:make_line'
+    record()
+    mend_spec(id='Made-v0', entry_point=point)
+    assert "neither a class of gymnasium's nor registered; import what registers it" in refused()
+    gym.register('Made-v0', point)
+    maker = env_maker(TASK)
+    assert isinstance(make_env(TASK).unwrapped, sets.Line)
+    del gym.registry['Made-v0']
+    assert isinstance(maker().unwrapped, sets.Line)
 
 
 def test_recover__a_folder_by_a_relative_path_after_a_change_of_directory(root, monkeypatch):
