@@ -29,7 +29,7 @@ from dtql_jax.tasks.minari_sets import minari_folder
 from dtql_jax.tasks.recorded import other_simulator
 from dtql_jax.tasks.spaces import action_bound, leaf_paths, pick
 from dtql_jax.tasks.task import Task
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, outside
 
 # Goal -> how many of the keys `achieved_goal` and `desired_goal` it needs.
 GOAL_KEYS = {'none': 0, 'relabel': 1, 'observe': 2}
@@ -94,7 +94,9 @@ def _columns(
     columns: list[np.ndarray] = []
     start = 0
     for episode in steps:
-        columns = columns or [memory.empty((total, *x.shape[1:]), x.dtype) for x in episode]
+        if not columns:
+            with outside(f'{name}: {total:,} steps have no room', 'use a part of the set'):
+                columns = [memory.empty((total, *x.shape[1:]), x.dtype) for x in episode]
         length.append(len(episode[0]))
         start += length[-1]
         if start > total:

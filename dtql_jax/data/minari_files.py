@@ -54,7 +54,7 @@ def open_set(name: str) -> MinariStorage:
 def _check_version(name: str, metadata: dict[str, Any]) -> None:
     """Raises UserError for a set that another version of Minari wrote than this one reads."""
     version, kind = metadata.get('minari_version'), metadata.get('data_format', 'hdf5')
-    if version is not None and version not in minari.supported_dataset_versions:
+    if version is not None and str(version) not in minari.supported_dataset_versions:
         raise UserError(
             f'{name}: it was written by Minari {version}, which the installed Minari '
             f'{minari.__version__} does not read; pip install -U minari, or: '

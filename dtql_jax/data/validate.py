@@ -64,7 +64,7 @@ def _leaf(where: str, name: str, data: Any, field: Field) -> np.ndarray:
     root = getattr(data, field.part)
     try:
         return np.asarray(pick(root, field.path))
-    except (KeyError, IndexError, TypeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         there = ', '.join(sorted(root)) if isinstance(root, Mapping) else type(root).__name__
         raise UserError(
             f'{where}: the field {name} is missing (there is: {there}); record it, or choose other '

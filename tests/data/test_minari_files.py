@@ -66,6 +66,8 @@ def test_open_set__a_set_that_one_may_not_read(own, part):
 
 
 def test_open_set__a_set_of_another_version_of_minari(own):
+    mend(own, minari_version=['9'])
+    assert 'it was written by Minari' in refused()
     mend(own, minari_version='9.1.0')
     text = refused()
     assert text.startswith('me/own-v0: it was written by Minari 9.1.0, which the installed Minari')
@@ -94,10 +96,15 @@ def test_open_set__a_space_that_this_minari_does_not_know(own):
 
 
 @pytest.mark.parametrize('field', ['total_episodes', 'total_steps'])
-@pytest.mark.parametrize('value', [None, -1, 'many', 2.5, True])
+@pytest.mark.parametrize('value', [None, -1, 'many', 2.5, True, [3]])
 def test_count__metadata_without_a_number(own, field, value):
     mend(own, **{field: value})
     assert f'me/own-v0: metadata.json has {field}={value!r}, not a number of them' in refused()
+
+
+def test_read__more_steps_promised_than_the_memory_holds(own):
+    mend(own, total_steps=10**17)
+    assert 'me/own-v0: 100,000,000,000,000,000 steps have no room: ' in refused()
 
 
 def test_open_set__metadata_that_need_not_be_there(own):
