@@ -81,6 +81,8 @@ def unmet_requirements(requirements: Any) -> list[str]:
             requirement = Requirement(text)
         except (InvalidRequirement, TypeError):
             continue
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue  # it is meant for other systems
         try:
             installed = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:

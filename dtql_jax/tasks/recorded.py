@@ -125,6 +125,9 @@ def notes(task: Task) -> tuple[str, ...]:
         found.append(f'recorded in {specs[0].spec.id}, played in {specs[-1].spec.id}')
     if left_out:
         found.append(f'played without {", ".join(left_out)}, which the data were recorded with')
+    unmet = unmet_requirements(read_metadata(task.datasets[0]).get('requirements'))
+    if unmet:
+        found.append(f'the set asks for {", ".join(unmet)}, which is not what is installed')
     if any(text.startswith('NormalizeReward') for text in left_out):
         found.append("an evaluation's returns are the simulator's own, the data's are normalised")
     return tuple(found)

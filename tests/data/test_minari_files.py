@@ -1,9 +1,11 @@
 """Minari sets that are healthy but cannot be read now, and what metadata and files disagree on."""
 
+import dataclasses
 import fcntl
 import json
 import sys
 
+import gymnasium as gym
 import h5py
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from dtql_jax.data.load import load
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
-from tests.helpers.minari_sets import OWN, episode, write
+from tests.helpers.minari_sets import ACTIONS, BOX, OWN, episode, write
 from tests.helpers.permissions import obeying_permissions
 
 
@@ -159,3 +161,46 @@ def test_damaged__only_a_download_may_be_removed(own):
         load(OWN)
     (own / 'data/metadata.json').write_bytes(whole)
     assert load(OWN).card['episodes'] == 4
+
+
+BOTH = gym.spaces.Dict({'left': ACTIONS, 'right': ACTIONS})
+SPACES = {
+    'discrete observations': ('observations', gym.spaces.Discrete(5), np.zeros(4, int), 'Discrete'),
+    'several discrete': (
+        'observations', gym.spaces.MultiDiscrete([2, 3]), np.zeros((4, 2), int), 'MultiDiscrete',
+    ),
+    'a tuple': (
+        'observations', gym.spaces.Tuple([BOX, BOX]), (np.zeros((4, 3)),) * 2, 'Tuple',
+    ),
+    'a dict with words': (
+        'observations',
+        gym.spaces.Dict({'a': BOX, 'b': gym.spaces.Text(3)}),
+        {'a': np.zeros((4, 3)), 'b': ['x'] * 4},
+        'Text',
+    ),
+    'several discrete actions': (
+        'actions', gym.spaces.MultiDiscrete([2, 3]), np.zeros((3, 2), int), 'MultiDiscrete',
+    ),
+    'a dict of actions': (
+        'actions', BOTH, {side: np.zeros((3, 2), np.float32) for side in BOTH}, 'Dict',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('case', list(SPACES))
+def test_read__spaces_that_agents_cannot_use(root, case):
+    part, space, values, kind = SPACES[case]
+    spaces = (space, ACTIONS) if part == 'observations' else (BOX, space)
+    write('me/own-v0', [episode(0, 3, **{part: values})], *spaces)
+    text = refused()
+    assert text.startswith('me/own-v0: ')
+    assert f'{part} of type {kind}' in text
+
+
+def test_read__images_and_unused_words_are_no_hindrance(root):
+    images = gym.spaces.Box(0, 255, (32, 32), np.uint8)
+    space = gym.spaces.Dict({'a': images, 'b': gym.spaces.Text(3), 'c': BOX})
+    seen = {'a': np.zeros((4, 32, 32), np.uint8), 'b': ['x'] * 4, 'c': np.zeros((4, 3))}
+    write('me/own-v0', [episode(0, 3, observations=seen)], space)
+    assert load(dataclasses.replace(OWN, obs_keys=('c',))).spec.obs_dim == 3
+    assert load(dataclasses.replace(OWN, obs_keys=('a', 'c'))).spec.obs_dim == 32 * 32 + 3

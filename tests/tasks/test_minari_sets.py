@@ -75,4 +75,5 @@ def test_damaged__removal_is_proposed_for_downloads_alone(root):
 def test_unmet_requirements__names_what_is_lacking():
     asked = ['numpy', 'numpy<1', 'no-such-dist[x]>=2', 'bad !!', None, 'x; rm -rf /']
     assert unmet_requirements(asked) == ['"numpy<1"', '"no-such-dist[x]>=2"']
+    assert unmet_requirements(['no-such-dist; python_version < "3"']) == []
     assert unmet_requirements('numpy') == unmet_requirements(None) == []

@@ -265,6 +265,14 @@ def test_recover__a_wrapper_for_many_simulators_is_refused(root):
         assert expected in refused()
 
 
+def test_notes__other_packages_than_the_set_asks_for(root):
+    record()
+    mend(requirements=['gymnasium<0.1', 'numpy'])
+    assert load(TASK).card['notes'] == [
+        'the set asks for "gymnasium<0.1", which is not what is installed'
+    ]
+
+
 def test_notes__another_environment_for_the_evaluation(root):
     record()
     mend_spec(field='eval_env_spec', id='Pendulum9-v1')
