@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def evaluate(asked: flags.FlagValues) -> None:
     """Evaluates, prints the table and keeps the rows."""
     # Here and not above: --help needs none of it.
+    from dtql_jax.data.card import behaviour
     from dtql_jax.report.loggers import JsonlLog
     from dtql_jax.report.tables import evaluation_table
     from dtql_jax.rollout.player import open_player
@@ -72,7 +73,7 @@ def evaluate(asked: flags.FlagValues) -> None:
         for i in lanes
     ]
     print(f'{run.task.name}, {asked.which} policies, {asked.episodes} episodes of each seed\n')
-    print(evaluation_table(rows, run.description['data']['score']), flush=True)
+    print(evaluation_table(rows, behaviour(run.description['data'])), flush=True)
     with JsonlLog(run.run_dir / 'reeval.jsonl') as log:
         for row in rows:
             log.write(row)

@@ -63,12 +63,13 @@ class Behaviour(abc.ABC):
 
 
 def evaluation_spec(task: Task) -> EnvSpec:
-    """The spec of the task's evaluation environment, with its horizon."""
+    """The spec of the task's evaluation environment, with its horizon and its wrappers."""
     with contextlib.closing(make_env(task)) as env:
         spec = copy.deepcopy(env.unwrapped.spec)
         assert spec is not None  # gymnasium.make has set both
         assert env.spec is not None
         spec.max_episode_steps = env.spec.max_episode_steps
+        spec.additional_wrappers = env.spec.additional_wrappers[:-1]  # the last is `make_env`'s
     return spec
 
 

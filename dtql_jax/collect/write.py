@@ -26,7 +26,7 @@ from dtql_jax.collect.base import Behaviour, Episode, evaluation_spec
 from dtql_jax.collect.minari_set import publish, write_set
 from dtql_jax.collect.shards import OnSteps, Shards, fill, shard_size
 from dtql_jax.collect.wander import Wander
-from dtql_jax.tasks.env import minari_root
+from dtql_jax.tasks.minari_sets import minari_root
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 

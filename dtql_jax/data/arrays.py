@@ -12,6 +12,7 @@ The values are NumPy arrays, jax arrays or lists. They are copied.
 | `terminal` | `terminals` | `[N]` | 1 - mask; give one of the two |
 | `next_obs` | `next_observations` | `[N, O]` | may be left out where there are time-outs |
 | `timeout` | `timeouts` | `[N]` | 1 where the episode ends and the return does not |
+| `success` | `is_success` | `[N]` | 1 where the task succeeds; NaN where that is not known |
 
 A `Transition` has the five columns that share its names.
 
@@ -19,8 +20,9 @@ Episodes end at a terminal and at a time-out. Without `timeout` they also end wh
 not the next row. Without `next_obs` the successor is the next row, and a row that ends an episode
 without being terminal is dropped, as `dtql_jax.data.d4rl` does.
 
-The task needs an environment (`env_id`) and no `datasets`. Where it is scored by success, a row of
-mask 0 is a success. Mazes with a goal are refused, since arrays do not tell the goals.
+The task needs an environment (`env_id`) and no `datasets`. Where it is scored by success, and no
+field tells it, a row of mask 0 is a success; without such a row the success is not known. Mazes
+with a goal are refused, since arrays do not tell the goals.
 """
 
 import contextlib
@@ -30,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from dtql_jax.data import flat, validate
+from dtql_jax.data import flat, success, validate
 from dtql_jax.data.episodes import Episodes
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.spaces import action_bound
@@ -45,6 +47,7 @@ NAMES = {  # ours -> D4RL's
     'terminal': 'terminals',
     'next_obs': 'next_observations',
     'timeout': 'timeouts',
+    'success': 'is_success',
 }
 CURES = validate.Cures(
     numbers='convert it to numbers',
@@ -72,13 +75,18 @@ def read_arrays(data: Transition | Mapping[str, Any], task: Task) -> Episodes:
     given = _fields(data)
     spelled = _spellings(given)
     arrays = {name: _array(given[called], called) for name, called in spelled.items()}
+    told = arrays.pop('is_success', None)
     arrays = validate.check_flat('data', arrays, spelled, CURES)
+    if told is not None:
+        told = success.column(
+            f'data: the field {spelled["is_success"]}', told, len(arrays['rewards'])
+        )
     for name in ('observations', 'actions', 'next_observations'):
         if name in arrays:
             arrays[name] = flat.copy_float32(arrays[name])
     with contextlib.closing(make_env(task)) as env:
         bound = action_bound(env.action_space, task.name)
-    return flat.assemble('data', bound, arrays, _ends(arrays, task))
+    return flat.assemble('data', bound, arrays, _ends(arrays, task, told))
 
 
 def _check_task(task: Task) -> None:
@@ -157,8 +165,8 @@ def _array(values: Any, called: str) -> np.ndarray:
         ) from error
 
 
-def _ends(arrays: Mapping[str, np.ndarray], task: Task) -> flat.Ends:
-    """Where the return and the episodes end."""
+def _ends(arrays: Mapping[str, np.ndarray], task: Task, told: np.ndarray | None) -> flat.Ends:
+    """Where the return and the episodes end, and the successes, as `told` or as found."""
     terminal = arrays['terminals'] if 'terminals' in arrays else ~arrays['masks']
     if 'timeouts' in arrays:
         timeout = arrays['timeouts']
@@ -167,4 +175,8 @@ def _ends(arrays: Mapping[str, np.ndarray], task: Task) -> flat.Ends:
         timeout = leaps & ~terminal
     end = terminal | timeout
     end[-1] = True
-    return flat.Ends(terminal, timeout, end, reached=terminal & (task.scored == 'success'))
+    if told is None and task.scored == 'success' and not terminal.any():
+        told = np.full(len(terminal), success.UNKNOWN, np.int8)
+    if told is None:
+        told = terminal & (task.scored == 'success')
+    return flat.Ends(terminal, timeout, end, reached=told)

@@ -33,7 +33,7 @@ from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.tasks.task import Task
 
 VARIABLE = 'DTQL_DATA_CACHE'
-VERSION = 2  # add one when a reader's result changes
+VERSION = 3  # add one when a reader's result changes
 INDEX = 'entry.json'
 # Fields of a task that no reader uses except in messages.
 NO_LAYOUT = (

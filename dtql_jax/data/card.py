@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from dtql_jax.data.episodes import Episodes
+from dtql_jax.data.success import SUCCESS, UNKNOWN, of_episode
+from dtql_jax.tasks import recorded
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import Transition
 
+NOT_KNOWN = 'not known'
 FEW = 8  # up to this number of distinct rewards each is counted
 
 
@@ -27,9 +31,12 @@ def make_card(
         transitions: the data after it.
         reward: the name of the transform.
     """
-    returns, success = _outcomes(task, episodes, np.asarray(transitions.mask))
+    returns, outcomes = _outcomes(task, episodes, np.asarray(transitions.mask))
+    told = outcomes != UNKNOWN
+    success = outcomes[told].mean() if told.any() else None  # of the episodes that tell
     values, counts = np.unique(episodes.reward, return_counts=True)
-    score = task.score(returns.mean(), success.mean())
+    unknown = task.scored == 'success' and success is None
+    score = None if unknown else task.score(returns.mean(), success)
     return {
         'task': task.name,
         'datasets': list(task.datasets),
@@ -45,7 +52,8 @@ def make_card(
         'max_action': episodes.max_action,
         'return': _moments(returns),
         'score': None if score is None else float(score),
-        'success_rate': float(success.mean()) if task.tells_success else None,
+        'tells_success': task.tells_success,
+        'success_rate': float(success) if task.tells_success and success is not None else None,
         'reward': _moments(episodes.reward),
         'reward_counts': {f'{value:g}': int(n) for value, n in zip(values, counts, strict=True)}
         if len(values) <= FEW
@@ -55,14 +63,34 @@ def make_card(
         'timeouts': int(episodes.truncated.sum()),
         'obs_range': _range(transitions.obs),
         'action_range': _range(transitions.action),
-        'notes': [*episodes.notes, *([task.caveat] if task.caveat else [])],
+        'notes': [*episodes.notes, *_notes(task, told)],
         'fingerprint': _fingerprint(task, transitions),
     }
 
 
+def _notes(task: Task, told: np.ndarray) -> list[str]:
+    """What the user should know besides what the readers noted; `told` `[E]`: of success."""
+    notes = list(recorded.notes(task))
+    if task.tells_success and not told.all():
+        notes.append(
+            f'success is told in {told.sum():,} of {len(told):,} episodes '
+            f'(infos, {" or ".join(SUCCESS)})'
+        )
+    return notes + ([task.caveat] if task.caveat else [])
+
+
+def behaviour(card: Mapping[str, Any]) -> float | str | None:
+    """The score of the data's policy for tables; None without one, 'not known' where data fail."""
+    unknown = card.get('tells_success') and card['success_rate'] is None
+    return NOT_KNOWN if unknown and card['score'] is None else card['score']
+
+
 def _outcomes(task: Task, episodes: Episodes, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return and success of each episode `[E]`, as if it had been an evaluation episode."""
-    returns, success = np.zeros(len(episodes.length)), np.zeros(len(episodes.length), bool)
+    """Return and success of each episode `[E]`, as if it had been an evaluation episode.
+
+    A success is 1, 0 or `UNKNOWN`.
+    """
+    returns, success = np.zeros(len(episodes.length)), np.zeros(len(episodes.length), int)
     stops = np.cumsum(episodes.length)
     for index, (length, stop) in enumerate(zip(episodes.length, stops, strict=True)):
         start = stop - length
@@ -70,7 +98,7 @@ def _outcomes(task: Task, episodes: Episodes, mask: np.ndarray) -> tuple[np.ndar
         ended = np.flatnonzero(mask[rows] == 0)
         last = ended[0] + 1 if ended.size else None
         returns[index] = episodes.reward[rows][:last].sum()
-        success[index] = episodes.reached[rows].any()
+        success[index] = of_episode(episodes.reached[rows])
     return returns, success
 
 
@@ -121,12 +149,18 @@ def _rows(card: dict[str, Any]) -> dict[str, str | None]:
         f'in ±{card["max_action"]:g}',
         'return': spread(**card['return']),
         'score': None if card['score'] is None else f'{card["score"]:.1f} (behaviour)',
-        'success': None
-        if card['success_rate'] is None
-        else f'{card["success_rate"]:.2f} of episodes (behaviour), goal: {card["goal"]}',
+        'success': _success(card),
         'rewards': f'{rewards} (transform: {card["reward_transform"]})',
         'ends': f'{card["ends"]:,} ends of return, {card["timeouts"]:,} time-outs',
         'ranges': f'observations {span(**card["obs_range"])}, '
         f'actions {span(**card["action_range"])}',
         'sha256': card['fingerprint'][:16],
     }
+
+
+def _success(card: dict[str, Any]) -> str | None:
+    """The text of the line on success."""
+    rate = card['success_rate']
+    if rate is None:
+        return f'{NOT_KNOWN} (behaviour)' if card['tells_success'] else None
+    return f'{rate:.2f} of episodes (behaviour), goal: {card["goal"]}'

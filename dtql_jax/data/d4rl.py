@@ -24,12 +24,13 @@ import contextlib
 import h5py
 import numpy as np
 
-from dtql_jax.data import flat, memory, validate
+from dtql_jax.data import flat, memory, success, validate
 from dtql_jax.data.episodes import Episodes
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.mazes import CELL
 from dtql_jax.tasks.spaces import action_bound
 from dtql_jax.tasks.task import Task
+from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import UserError
 
 NEEDED = ('observations', 'actions', 'rewards', 'terminals')
@@ -44,7 +45,8 @@ def read(path: str, task: Task) -> Episodes:
             names file, field and cure.
     """
     _check_task(path, task)
-    arrays = validate.check_flat(path, _arrays(path))
+    arrays, told = _arrays(path)
+    arrays = validate.check_flat(path, arrays)
     with contextlib.closing(make_env(task)) as env:
         bound, spec = action_bound(env.action_space, task.name), env.spec
     assert spec is not None
@@ -56,6 +58,8 @@ def read(path: str, task: Task) -> Episodes:
         end = timeout | (terminal & ~np.append(terminal[1:], False))
     end[-1] = True
     reached = terminal & (task.goal != 'none')
+    if task.goal == 'none' and task.scored == 'success':
+        reached = success.told(told, len(terminal))
     episodes = flat.assemble(path, bound, arrays, flat.Ends(terminal, timeout, end, reached))
     if task.family != 'd4rl-antmaze':
         return episodes
@@ -81,12 +85,16 @@ def _check_task(path: str, task: Task) -> None:
         )
 
 
-def _arrays(path: str) -> dict[str, np.ndarray]:
-    """The file's fields that this reader uses."""
-    with flat.explained(path), h5py.File(path, 'r') as file:
+def _arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The file's fields that this reader uses, and what its `infos` tell of success."""
+    with explained(path), h5py.File(path, 'r') as file:
         there = {name for name in file if isinstance(file[name], h5py.Dataset)}
         flat.need(path, NEEDED, there)
-        return {name: _array(file[name]) for name in (*NEEDED, *OPTIONAL) if name in there}
+        told = {key: file.get(f'infos/{key}', file.get(key)) for key in success.SUCCESS}
+        return (
+            {name: _array(file[name]) for name in (*NEEDED, *OPTIONAL) if name in there},
+            {key: told[key][()] for key in told if isinstance(told[key], h5py.Dataset)},
+        )
 
 
 def _array(stored: h5py.Dataset) -> np.ndarray:

@@ -23,6 +23,6 @@ class Episodes(NamedTuple):
     next_obs: np.ndarray  # [N, O]
     terminated: np.ndarray  # [N] bool, as recorded
     truncated: np.ndarray  # [N] bool, as recorded
-    reached: np.ndarray  # [N] bool, this step reaches the goal; False without a goal
+    reached: np.ndarray  # [N] bool or int8, the step is a success: 1, 0 or `success.UNKNOWN`
     length: np.ndarray  # [E] int, rows of each episode
     notes: tuple[str, ...] = ()  # what the user should know of how the set was read

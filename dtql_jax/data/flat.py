@@ -1,9 +1,6 @@
 """Flat data, one row a step: what D4RL's hdf5, OGBench's npz and arrays have in common."""
 
-import contextlib
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,19 +9,16 @@ from dtql_jax.data import memory, validate
 from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.types import UserError
 
-# What h5py, zipfile and numpy raise for files that are cut short or hold something else.
-DAMAGE = (OSError, KeyError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
-
 LEAP = 1e-6  # a next observation that differs more from the next row begins another episode
 
 
 class Ends(NamedTuple):
-    """What ends in which row, each `[N]` bool."""
+    """What ends in which row, each `[N]`, bool unless it says more."""
 
     terminal: np.ndarray  # the return
     timeout: np.ndarray  # an episode, but not its return
     episode: np.ndarray  # an episode, for either reason or because the rows end
-    reached: np.ndarray  # the way to the goal
+    reached: np.ndarray  # the way to the goal; bool or int8, see `Episodes`
 
 
 def assemble(name: str, max_action: float, arrays: dict[str, np.ndarray], ends: Ends) -> Episodes:
@@ -58,10 +52,19 @@ def assemble(name: str, max_action: float, arrays: dict[str, np.ndarray], ends: 
         next_obs,
         ends.terminal,
         ends.timeout,
-        ends.reached,
+        _carried(ends.reached, ~keep, ends.episode),
         length=np.zeros(0, int),
     )
     return cut(rows, ends.episode, keep)
+
+
+def _carried(reached: np.ndarray, lost: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """`reached` with what `lost` rows tell of success moved to the row before, in its episode."""
+    before = np.flatnonzero(lost[1:] & ~end[:-1])
+    here, later = reached[before], reached[before + 1]
+    moved = reached.copy()
+    moved[before] = np.where((here != 1) & (later != 0), later, here)
+    return moved
 
 
 def next_rows(obs: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -130,18 +133,3 @@ def need(path: str, fields: Iterable[str], there: Iterable[str], cure: str = '')
             raise UserError(
                 f'{path}: the field {field} is missing (there is: {some or "nothing"}); {cure}'
             )
-
-
-@contextlib.contextmanager
-def explained(path: str) -> Iterator[None]:
-    """Turns what the storage layers raise for damaged files into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except DAMAGE as error:
-        what = ' '.join(str(error).split())
-        raise UserError(
-            f'{path}: cannot be read, the file is truncated or of another kind ({what}); '
-            'fetch or write it again'
-        ) from error

@@ -28,8 +28,9 @@ from dtql_jax.data.arrays import read_arrays
 from dtql_jax.data.card import make_card
 from dtql_jax.data.download import local_file
 from dtql_jax.data.episodes import ROWS, Episodes
-from dtql_jax.tasks.env import minari_folder
+from dtql_jax.tasks.minari_sets import is_folder, minari_folder
 from dtql_jax.tasks.task import Task
+from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import Spec, Transition, UserError
 
 # Suffix -> reader of one file. A name without one of these suffixes is a Minari set.
@@ -118,7 +119,8 @@ def with_dataset(task: Task, path: str | Path) -> Task:
         UserError: `path` is no Minari folder, no D4RL hdf5 and no OGBench npz file.
     """
     path = Path(path)
-    readable = path.is_file() if path.suffix in FILES else (path / 'data').is_dir()
+    with explained(str(path)):
+        readable = path.is_file() if path.suffix in FILES else (path / 'data').is_dir()
     if not readable:
         raise UserError(
             f'{path} is no Minari dataset: give the folder that contains data/, or a file of '
@@ -153,7 +155,7 @@ def _read(name: str, task: Task, collect: Collect | None, download: bool) -> Epi
         name = str(local_file(name, download=download))
     if reader := FILES.get(Path(name).suffix):
         return cache.cached(name, Path(name), task, reader)
-    absent = not (minari_folder(name) / 'data').is_dir()
+    absent = not is_folder(minari_folder(name) / 'data')
     if absent and not (collect and collect(task, name)):
         minari_reader.fetch(name, download)
     return cache.cached(name, minari_folder(name) / 'data', task, minari_reader.read)
@@ -168,7 +170,7 @@ def _join(parts: list[Episodes]) -> Episodes:
     for field in (*ROWS, 'length'):
         arrays = [getattr(part, field) for part in parts]
         shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
-        columns[field] = np.concatenate(arrays, out=memory.empty(shape, arrays[0].dtype))
+        columns[field] = np.concatenate(arrays, out=memory.empty(shape, np.result_type(*arrays)))
     notes = tuple(f'{part.name}: {note}' for part in parts for note in part.notes)
     name = ' + '.join(part.name for part in parts)
     return parts[0]._replace(name=name, notes=notes, **columns)
@@ -198,4 +200,4 @@ def _ends(episodes: Episodes, task: Task) -> np.ndarray:
     """
     if task.goal == 'none':
         return episodes.terminated
-    return episodes.reached & task.success_ends
+    return (episodes.reached == 1) & task.success_ends

@@ -12,71 +12,71 @@ import urllib.request
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import h5py
 import minari
 import numpy as np
 from minari.dataset.minari_dataset import parse_dataset_id
-from minari.dataset.minari_storage import is_image_space
+from minari.dataset.minari_storage import MinariStorage
 
-from dtql_jax.data import memory, validate
+from dtql_jax.data import memory, success, validate
+from dtql_jax.data import minari_files as files
 from dtql_jax.data.digest import DIGEST_KEY, file_digest
 from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.data.validate import Field
-from dtql_jax.tasks.env import minari_folder
 from dtql_jax.tasks.mazes import REACHED
+from dtql_jax.tasks.minari_sets import minari_folder
+from dtql_jax.tasks.recorded import other_simulator
 from dtql_jax.tasks.spaces import action_bound, leaf_paths, pick
 from dtql_jax.tasks.task import Task
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, outside
 
 # Goal -> how many of the keys `achieved_goal` and `desired_goal` it needs.
 GOAL_KEYS = {'none': 0, 'relabel': 1, 'observe': 2}
-FILE = 'main_data.hdf5'
-PARTS = ('observations', 'actions', 'rewards', 'terminations', 'truncations')
 
 
 def read(name: str, task: Task) -> Episodes:
     """Reads the Minari set `name` (id or folder) under the task's layout and goal.
 
     Raises:
-        UserError: the set is damaged, or its data fail a check.
+        UserError: the set cannot be read, or its data fail a check.
     """
+    storage = files.open_set(name)
+    folder = minari_folder(name)
+    total, steps = (
+        files.count(name, storage, field) for field in ('total_episodes', 'total_steps')
+    )
+    bound = action_bound(storage.action_space, name)
+    with _named(name):
+        fields = _fields(storage, task)
+    if not total:
+        raise UserError(f'{name}: the dataset has no episodes; record it again')
+    _check_digest(storage, folder)
     length: list[int] = []  # of the episodes read so far
-    with _explained(name, length):
-        dataset = minari.MinariDataset(minari_folder(name) / 'data')
-        bound = action_bound(dataset.action_space, name)
-        fields = _fields(dataset, task)
-        if not dataset.total_episodes:
-            raise UserError(f'{name}: the dataset has no episodes; record it again')
-        _check_digest(dataset, minari_folder(name))
-        steps = (
-            _steps(validate.check_episode(f'{name}, episode {index}', episode, fields), task)
-            for index, episode in enumerate(_episodes(dataset, fields))
-        )
-        columns = _columns(name, dataset.total_steps, steps, length)
-        notes = _other_simulator(dataset, task)
+    parts = (
+        _steps(validate.check_episode(f'{name}, episode {index}', episode, fields), episode, task)
+        for index, episode in enumerate(files.episodes(name, storage, fields, total))
+    )
+    columns = _columns(name, steps, parts, length)
     rows: dict[str, Any] = dict(zip(ROWS, columns, strict=True))
+    notes = (*files.surplus(storage, total), *other_simulator(name, task))
     episodes = Episodes(name, bound, length=np.array(length), notes=notes, **rows)
     validate.check_values(episodes)
     return episodes
 
 
-def _other_simulator(dataset: minari.MinariDataset, task: Task) -> tuple[str, ...]:
-    """A note where the set was recorded in another simulator than the task is played in."""
-    recorded, played = dataset.env_spec, (task.env_id or '').rpartition(':')[2]
-    if recorded is None or not played or recorded.id == played:
-        return ()
-    return (
-        f'recorded in {recorded.id}, played in {played}: another simulator may be another task '
-        '(docs/data.md)',
-    )
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Puts the set's name before a message that lacks it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error) if name in str(error) else f'{name}: {error}') from error
 
 
-def _check_digest(dataset: minari.MinariDataset, folder: Path) -> None:
+def _check_digest(storage: MinariStorage, folder: Path) -> None:
     """Raises UserError where the file differs from the seal that a set collected here has."""
-    expected, path = dataset.storage.metadata.get(DIGEST_KEY), folder / 'data' / FILE
+    expected, path = storage.metadata.get(DIGEST_KEY), folder / 'data' / files.FILE
     if expected is not None and file_digest(path) != expected:
         raise UserError(
             f'{path}: the contents differ from what was collected (their SHA-256 is not the '
@@ -94,7 +94,9 @@ def _columns(
     columns: list[np.ndarray] = []
     start = 0
     for episode in steps:
-        columns = columns or [memory.empty((total, *x.shape[1:]), x.dtype) for x in episode]
+        if not columns:
+            with outside(f'{name}: {total:,} steps have no room', 'use a part of the set'):
+                columns = [memory.empty((total, *x.shape[1:]), x.dtype) for x in episode]
         length.append(len(episode[0]))
         start += length[-1]
         if start > total:
@@ -109,33 +111,14 @@ def _columns(
     return columns
 
 
-def _episodes(dataset: minari.MinariDataset, fields: dict[str, Field]) -> Iterable[Any]:
-    """Episodes in order, with the attributes of Minari's.
-
-    An hdf5 file is read here, and only the parts that are needed: Minari would also read `infos`,
-    which may be larger than the rest. Minari reads sets with images, since it decodes them.
-    """
-    spaces = (
-        pick(dataset.observation_space, field.path) for field in fields.values() if field.path
-    )
-    plain = not any(map(is_image_space, (dataset.observation_space, *spaces)))
-    if dataset.storage.FORMAT != 'hdf5' or not plain:
-        yield from dataset.iterate_episodes()
-        return
-    with h5py.File(dataset.storage.data_path / FILE, 'r') as file:
-        for index in dataset.episode_indices:
-            group = file[f'episode_{index}']
-            yield SimpleNamespace(**{part: group[part] for part in PARTS})
-
-
-def _fields(dataset: minari.MinariDataset, task: Task) -> dict[str, Field]:
+def _fields(storage: MinariStorage, task: Task) -> dict[str, Field]:
     """The fields to read, by name: observations in flattening order, then the rest."""
     if task.goal == 'recorded':
         raise UserError(
             f"{task.name}: the episodes of a Minari set have a goal each, {task.name}'s rewards "
             'mean one for all: set `goal`=relabel or `goal`=observe'
         )
-    space = dataset.observation_space
+    space = storage.observation_space
     fields = {
         '/'.join(('observations', *path)): Field('observations', path, pick(space, path).shape)
         for path in leaf_paths(space, task.observed_keys)
@@ -143,13 +126,13 @@ def _fields(dataset: minari.MinariDataset, task: Task) -> dict[str, Field]:
     for key in ('achieved_goal', 'desired_goal')[: GOAL_KEYS[task.goal]]:
         (path,) = leaf_paths(space, (key,))
         fields[key] = Field('observations', path, space[key].shape)
-    fields['actions'] = Field('actions', (), dataset.action_space.shape)
+    fields['actions'] = Field('actions', (), storage.action_space.shape)
     return fields | {
         name: Field(name, (), ()) for name in ('rewards', 'terminations', 'truncations')
     }
 
 
-def _steps(arrays: dict[str, np.ndarray], task: Task) -> tuple[np.ndarray, ...]:
+def _steps(arrays: dict[str, np.ndarray], episode: Any, task: Task) -> tuple[np.ndarray, ...]:
     """The columns of an episode, in the order of `ROWS`."""
     leaves = [leaf for name, leaf in arrays.items() if name.startswith('observations')]
     with np.errstate(over='ignore'):  # `check_values` reports what float32 cannot hold
@@ -157,7 +140,9 @@ def _steps(arrays: dict[str, np.ndarray], task: Task) -> tuple[np.ndarray, ...]:
             [leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1, dtype=np.float32
         )
     reward = arrays['rewards'].astype(np.float64)
-    reached = np.zeros(len(reward), bool)
+    reached = np.zeros(len(reward), np.int8)
+    if task.scored == 'success':
+        reached = success.told(episode.infos or {}, len(reward))
     if task.goal != 'none':
         # The goal beside the next observation is the one that the step was rewarded for: a
         # simulator that draws a new goal on success shows it one step later.
@@ -167,21 +152,6 @@ def _steps(arrays: dict[str, np.ndarray], task: Task) -> tuple[np.ndarray, ...]:
         reward = reached.astype(np.float64)
     ends = (arrays['terminations'].astype(bool), arrays['truncations'].astype(bool))
     return obs[:-1], arrays['actions'].astype(np.float32), reward, obs[1:], *ends, reached
-
-
-@contextlib.contextmanager
-def _explained(name: str, length: list[int]) -> Iterator[None]:
-    """Turns what the storage layers raise for damaged files into one line."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(str(error) if name in str(error) else f'{name}: {error}') from error
-    except (OSError, KeyError, ValueError, AssertionError) as error:
-        what = ' '.join(str(error).split())
-        raise UserError(
-            f'{name}, episode {len(length)}: cannot be read, a file is truncated or a field is '
-            f'missing ({what}); remove {minari_folder(name)} and fetch or record it again'
-        ) from error
 
 
 def fetch(name: str, download: bool) -> None:

@@ -21,6 +21,7 @@ from dtql_jax.data.episodes import Episodes
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.spaces import action_bound
 from dtql_jax.tasks.task import Task
+from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import UserError
 
 NEEDED = ('observations', 'actions', 'terminals')
@@ -66,7 +67,7 @@ def read(path: str, task: Task) -> Episodes:
 def _arrays(path: str) -> dict[str, np.ndarray]:
     """The file's fields that this reader uses."""
     arrays = {}
-    with flat.explained(path), open(path, 'rb') as stream:
+    with explained(path), open(path, 'rb') as stream:
         if stream.read(2) != b'PK':  # numpy would take it for a single array, or a pickle
             raise UserError(f'{path}: this is no npz archive; fetch or write it again')
         stream.seek(0)
@@ -109,6 +110,6 @@ def _rewards(
     from ogbench.relabel_utils import relabel_dataset  # it is installed: it made env
 
     env.reset(seed=0)  # seeds the reset in `relabel_dataset`
-    with flat.explained(path):
+    with explained(path):
         relabel_dataset(name, env, arrays)
     return arrays['rewards'].astype(np.float64), arrays['masks'] == 0

@@ -49,7 +49,7 @@ def check_episode(where: str, data: Any, fields: dict[str, Field]) -> dict[str, 
         UserError: a field is missing or of a wrong shape or holds no numbers, or the episode is
             empty.
     """
-    steps = len(data.rewards)
+    steps = np.size(data.rewards)
     if not steps:
         raise UserError(f'{where}: the episode is empty; remove it from the dataset')
     arrays = {}
@@ -64,7 +64,7 @@ def _leaf(where: str, name: str, data: Any, field: Field) -> np.ndarray:
     root = getattr(data, field.part)
     try:
         return np.asarray(pick(root, field.path))
-    except (KeyError, IndexError, TypeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         there = ', '.join(sorted(root)) if isinstance(root, Mapping) else type(root).__name__
         raise UserError(
             f'{where}: the field {name} is missing (there is: {there}); record it, or choose other '

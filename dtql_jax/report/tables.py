@@ -29,7 +29,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def score_table(
     lanes: Sequence[Lane],
     evals: Sequence[dict[str, Any]],
-    behaviour: float | None,
+    behaviour: float | str | None,
     diverged: dict[int, int],
 ) -> str:
     """Shows the last and the best score of every variant over its seeds.
@@ -40,7 +40,7 @@ def score_table(
     Args:
         lanes: all lanes of the run.
         evals: the rows of `eval.jsonl`.
-        behaviour: the score of the data's policy; None leaves its row out.
+        behaviour: the score of the data's policy, or why it has none; None leaves its row out.
         diverged: the update at which a lane diverged, by the lane's index.
     """
     heading = (
@@ -56,12 +56,12 @@ def score_table(
     return text
 
 
-def evaluation_table(rows: Sequence[dict[str, Any]], behaviour: float | None) -> str:
+def evaluation_table(rows: Sequence[dict[str, Any]], behaviour: float | str | None) -> str:
     """Shows the scores of one evaluation, over seeds as `score_table` does.
 
     Args:
         rows: one row for each variant and seed, as in `eval.jsonl`.
-        behaviour: the score of the data's policy; None leaves its row out.
+        behaviour: the score of the data's policy, or why it has none; None leaves its row out.
     """
     extra = [name for name in ('return', 'length', 'success') if f'eval/{name}' in rows[0]]
     heading = ('', 'seeds', 'score: each seed or IQM [95 %]', 'mean', *extra)
@@ -105,11 +105,12 @@ def _score_row(
     )
 
 
-def _behaviour_row(behaviour: float | None, columns: int) -> list[tuple[str, ...]]:
-    """The row of the data's policy, with its score in the fourth column, if the score is known."""
+def _behaviour_row(behaviour: float | str | None, columns: int) -> list[tuple[str, ...]]:
+    """The row of the data's policy, with its score or a text in the fourth column, if any."""
     if behaviour is None:
         return []
-    return [('behaviour (data)', '', '', f'{behaviour:.1f}', *[''] * (columns - 4))]
+    score = behaviour if isinstance(behaviour, str) else f'{behaviour:.1f}'
+    return [('behaviour (data)', '', '', score, *[''] * (columns - 4))]
 
 
 def _variants(names: Iterable[str]) -> list[str]:

@@ -200,7 +200,8 @@ def make_plan(request: Request) -> Plan:
     }
     # The request records values of the right type, in whatever form they were given.
     typed = {**of_task, **{name: getattr(config, name) for name in changes}}
-    request = dataclasses.replace(request, settings=typed, variants=variants)
+    env = found.name if request.env.startswith('minari:') else request.env  # the folder in full
+    request = dataclasses.replace(request, env=env, settings=typed, variants=variants)
     return Plan(
         request=request,
         task=found,

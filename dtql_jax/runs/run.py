@@ -8,7 +8,7 @@ from typing import Any
 
 from dtql_jax.agents.registry import agent_file
 from dtql_jax.collect.write import collect_missing
-from dtql_jax.data.card import format_card
+from dtql_jax.data.card import behaviour, format_card
 from dtql_jax.data.columns import add_columns
 from dtql_jax.data.load import Dataset, load, with_dataset
 from dtql_jax.report.console import Console
@@ -241,8 +241,7 @@ def _report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> R
     Raises:
         UserError: a file cannot be written. The run is complete all the same.
     """
-    behaviour = dataset.card['score']
-    table = score_table(plan.lanes, result.evals, behaviour, result.diverged)
+    table = score_table(plan.lanes, result.evals, behaviour(dataset.card), result.diverged)
     if plan.task.caveat:
         table += f'\nnote: {plan.task.caveat}'
     console.say(f'\n{plan.task.name}, {plan.config.steps:,} updates\n\n{table}\n')
@@ -253,7 +252,7 @@ def _report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> R
     with outside(f'{path} cannot be written', again):
         path.write_text(table + '\n', encoding='utf-8')
     try:
-        curves = plot_curves(result.run_dir, behaviour)
+        curves = plot_curves(result.run_dir, dataset.card['score'])
     except UserError as error:
         raise UserError(f'{error}; {again}') from None
     return dataclasses.replace(result, table=table, curves=curves)

@@ -6,7 +6,6 @@ Worker processes import this module, so it imports no jax.
 import contextlib
 import dataclasses
 import io
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -17,33 +16,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from dtql_jax.tasks import recorded
 from dtql_jax.tasks.mazes import REACHED
+from dtql_jax.tasks.repeats import check_running
 from dtql_jax.tasks.spaces import action_bound, flatten, leaf_paths
 from dtql_jax.tasks.task import Task
-from dtql_jax.types import UserError, user_path
-
-MINARI_ROOT = 'MINARI_DATASETS_PATH'
-
-
-def minari_folder(name: str) -> Path:
-    """The folder of a Minari dataset, given its id or the folder itself. It may not exist."""
-    if Path(name, 'data').is_dir():
-        return Path(name)
-    return minari_root() / name
-
-
-def minari_root() -> Path:
-    """The folder of Minari's datasets. It may not exist.
-
-    Minari reads the variable too, and would take `~` for the name of a folder.
-
-    Raises:
-        UserError: the home folder is unknown, or the folder cannot be looked at.
-    """
-    root = user_path(MINARI_ROOT, os.environ.get(MINARI_ROOT, '~/.minari/datasets'))
-    if MINARI_ROOT in os.environ:
-        os.environ[MINARI_ROOT] = str(root)
-    return root
+from dtql_jax.types import UserError, outside, why
 
 
 def make_env(
@@ -58,20 +36,24 @@ def make_env(
         task: the task.
         flat: whether observations are laid out as in transitions, float32 `[O]`. Otherwise they are
             those of the simulator, as a dataset of the task holds them.
-        spec: made in place of `task.env_id`, which this process may not know.
+        spec: the registry's entry, which this process may not know; of `task.env_id`, if there is
+            one.
         **kwargs: arguments of `gymnasium.make`, such as `render_mode='rgb_array'`.
 
     Raises:
         UserError: a package is missing, the environment is unknown or has no horizon, or agents
             cannot use its spaces.
     """
-    with _explained(task):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # "a newer version exists": the data's version counts
         env = _build(task, spec, kwargs)
     if env.spec is not None and env.spec.max_episode_steps is None:
+        named = f'datasets={task.datasets}' if task.env_id is None else f'env_id={env.spec.id!r}'
         raise UserError(
             f'{task.name}: its environment never ends; set a horizon: '
-            f'register_task(Task(..., env_id={env.spec.id!r}, horizon=1000))'
+            f'register_task(Task(..., {named}, horizon=1000))'
         )
+    check_running(env, task.name)
     action_bound(env.action_space, task.name)
     return _TaskEnv(env, task, flat)
 
@@ -93,7 +75,7 @@ class EnvMaker:
 
 def env_maker(task: Task) -> EnvMaker:
     """The maker of the task's evaluation environment, for an `EnvPool`."""
-    return EnvMaker(task, gym.registry.get(task.env_id or ''))
+    return EnvMaker(task, gym.registry.get(task.env_id or recorded.played_id(task)))
 
 
 class _TaskEnv(gym.Wrapper):
@@ -130,61 +112,41 @@ class _TaskEnv(gym.Wrapper):
         return self._seen(obs), float(reward), terminated, truncated, info
 
 
-@contextlib.contextmanager
-def _explained(task: Task) -> Iterator[None]:
-    """Turns what gymnasium raises into UserError, and hides its warnings."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # "a newer version exists": the data's version counts
-            yield
-    except (ImportError, gym.error.DependencyNotInstalled) as error:
-        raise UserError(f'{task.name}: {error}; {_cure(task)}') from error
-    except gym.error.Error as error:
-        raise UserError(f'{task.name}: cannot make its environment: {error}') from error
-
-
 def _build(task: Task, spec: EnvSpec | None, kwargs: dict[str, Any]) -> gym.Env:
     kwargs = {'disable_env_checker': True, **kwargs}
     if task.horizon is not None:
         kwargs['max_episode_steps'] = task.horizon
     if task.env_id is None:
-        return _recover(task, kwargs)
-    if spec is None and ':' not in task.env_id and task.env_id not in gym.registry:
-        with contextlib.redirect_stderr(io.StringIO()):  # its import prints a note on other tasks
-            import gymnasium_robotics
-        gym.register_envs(gymnasium_robotics)
-    env = gym.make(spec or task.env_id, **task.env_kwargs, **kwargs)
+        env = recorded.recover(task, kwargs, spec)
+    else:
+        cure = 'mend env_id and env_kwargs of the task, or the environment'
+        with outside(f'{task.name}: cannot make its environment', cure), _installed(task):
+            env = _make(task, spec, kwargs)
     for attribute in ('tmp_xml_file_path', 'fullpath'):
         # Each maze writes its model to a temporary file, which nothing reads again.
-        model = Path(getattr(env.unwrapped, attribute, ''))
+        model = Path(str(getattr(env.unwrapped, attribute, '')))
         if model.parent == Path(tempfile.gettempdir()):
             model.unlink(missing_ok=True)
     return env
 
 
-def _cure(task: Task) -> str:
-    """The command that installs the package of the task's simulator."""
-    if task.source == 'ogbench':
-        return "OGBench is an extra: pip install -e '.[ogbench]'"
-    return 'try: pip install gymnasium-robotics "gymnasium[mujoco]"'
+def _make(task: Task, spec: EnvSpec | None, kwargs: dict[str, Any]) -> gym.Env:
+    """The environment `task.env_id`, or that of `spec`."""
+    name = str(task.env_id)
+    if spec is None and ':' not in name and name not in gym.registry:
+        with contextlib.redirect_stderr(io.StringIO()):  # its import prints a note on other tasks
+            import gymnasium_robotics
+        gym.register_envs(gymnasium_robotics)
+    return gym.make(spec or name, **task.env_kwargs, **kwargs)
 
 
-def _recover(task: Task, kwargs: dict[str, Any]) -> gym.Env:
-    """The evaluation environment that the task's first dataset records."""
-    from minari import MinariDataset
-
-    if not task.datasets or task.source == 'arrays':
-        raise UserError(
-            f'{task.name}: it has no environment, and no dataset that records one; name one: '
-            'register_task(Task(..., env_id=...))'
-        )
-    name, data = task.datasets[0], minari_folder(task.datasets[0]) / 'data'
-    if not (data.is_dir() or Path(name).is_file()):
-        raise UserError(f'{task.name}: {data.parent} is absent; run: minari download {name}')
-    dataset = MinariDataset(data) if data.is_dir() else None
-    if dataset is None or dataset.env_spec is None:
-        raise UserError(
-            f'{task.name}: {name} records no environment; name one: '
-            'register_task(Task(..., env_id=...))'
-        )
-    return dataset.recover_environment(eval_env=True, **kwargs)
+@contextlib.contextmanager
+def _installed(task: Task) -> Iterator[None]:
+    """Turns the lack of a package into a UserError with the command that installs it."""
+    try:
+        yield
+    except (ImportError, gym.error.DependencyNotInstalled) as error:
+        cure = 'try: pip install gymnasium-robotics "gymnasium[mujoco]"'
+        if task.source == 'ogbench':
+            cure = "OGBench is an extra: pip install -e '.[ogbench]'"
+        raise UserError(f'{task.name}: {why(error)}; {cure}') from error

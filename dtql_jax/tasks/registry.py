@@ -10,9 +10,10 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from dtql_jax.tasks.minari_sets import own_folder
 from dtql_jax.tasks.published import published
 from dtql_jax.tasks.task import SOURCES, Task
-from dtql_jax.types import UserError, user_path
+from dtql_jax.types import UserError
 
 FORMATS = {'.hdf5': 'd4rl', '.npz': 'ogbench'}  # suffix of a file -> source
 
@@ -85,22 +86,16 @@ def absolute(name: str) -> str:
     So it means the same in another working directory.
 
     Raises:
-        UserError: the folder cannot be looked at, or has an unknown home.
+        UserError: it names nothing, or the folder cannot be looked at, or has an unknown home.
     """
-    dataset = name.removeprefix(OWN)
-    if not name.startswith(OWN) or not dataset.strip():
-        return name
-    folder = user_path('env', dataset)
-    is_path = dataset.startswith(('~', '.', '/')) or (folder / 'data').is_dir()
-    return f'{OWN}{folder.resolve()}' if is_path else name
+    return OWN + own_folder(name.removeprefix(OWN)) if name.startswith(OWN) else name
 
 
 def _own_data(name: str, source: str | None) -> Task:
     """The task of `minari:<dataset id or folder>`."""
-    dataset = name.removeprefix(OWN)
-    if not dataset.strip() or source not in (None, 'minari'):
-        raise UserError(f'{name!r} names no dataset: write minari:<dataset id>')
-    return Task(name, (dataset,))
+    if source not in (None, 'minari'):
+        raise UserError(f'{name!r} names no dataset of {source}: leave out `source`')
+    return Task(name, (name.removeprefix(OWN),))
 
 
 def _unknown(name: str) -> UserError:

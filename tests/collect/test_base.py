@@ -1,11 +1,14 @@
 """Behaviours and `record`: episodes that are functions of two numbers, cut, noisy, finite."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import wrappers
 
 from dtql_jax.collect.base import evaluation_spec, record, without_marks
 from dtql_jax.tasks.registry import TASKS
-from tests.helpers import fake_env
+from dtql_jax.tasks.task import Task
+from tests.helpers import fake_env, recorded_sets
 from tests.helpers.drifting import HORIZON, Drift, Fixed
 
 
@@ -32,6 +35,15 @@ def test_evaluation_spec__has_the_tasks_horizon_and_maze():
     spec = evaluation_spec(TASKS['pointmaze-umaze'])
     assert spec.max_episode_steps == 300
     assert spec.kwargs['maze_map'] == TASKS['pointmaze-umaze'].env_kwargs['maze_map']
+
+
+def test_evaluation_spec__has_the_wrappers_of_a_recorded_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path))
+    recorded_sets.record(wrappers.NormalizeReward, wrappers.TimeAwareObservation)
+    spec = evaluation_spec(Task('own', (recorded_sets.NAME,)))
+    assert [wrapper.name for wrapper in spec.additional_wrappers] == ['TimeAwareObservation']
+    assert gym.make(spec).observation_space.shape == (4,)
+    assert evaluation_spec(TASKS['pointmaze-umaze']).additional_wrappers == ()
 
 
 def test_without_marks__leaves_walls_and_free_cells():

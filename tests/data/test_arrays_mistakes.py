@@ -47,7 +47,7 @@ MISTAKES = {
     'strange': (
         {'infos/qpos': ROW},
         "data: unknown field 'infos/qpos', there are obs, action, reward, mask, terminal, "
-        'next_obs, timeout; rename it or leave it out',
+        'next_obs, timeout, success; rename it or leave it out',
     ),
     'twice': (
         {'observations': table(ROW)},

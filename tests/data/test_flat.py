@@ -100,13 +100,3 @@ def test_need__names_the_first_missing_field():
     )
     with pytest.raises(UserError, match=r'the field c is missing \(there is: a, b\); add it'):
         flat.need('x', ('a', 'c'), ('b', 'a'), 'add it')
-
-
-def test_explained__one_line_for_damage_and_none_for_user_errors():
-    with (
-        pytest.raises(UserError, match=r'^x: cannot be read, .* \(a b\); fetch'),
-        flat.explained('x'),
-    ):
-        raise OSError('a\nb')
-    with pytest.raises(UserError, match=r'^mine$'), flat.explained('x'):
-        raise UserError('mine')

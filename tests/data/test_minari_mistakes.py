@@ -29,7 +29,7 @@ def test_read__a_missing_field(root):
     text = message()
     assert text.startswith('me/own-v0, episode 1: cannot be read')
     assert "'rewards' doesn't exist" in text
-    assert text.endswith('and fetch or record it again')
+    assert text.endswith('from where it came, or record the set again under another name')
 
 
 def test_read__a_maze_without_goals(root):
@@ -68,7 +68,7 @@ def test_read__damaged_files_and_a_good_run_afterwards(root, damage):
     else:
         (folder / name).write_bytes(whole[: len(whole) // 2])
     text = message(OWN, download=False)
-    assert text.startswith('me/own-v0, episode 0: cannot be read')
+    assert 'cannot be read, ' in text
     assert str(root / 'me/own-v0') in text
     (folder / name).write_bytes(whole)
     assert load(OWN).card['episodes'] == 40

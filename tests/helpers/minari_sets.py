@@ -9,7 +9,7 @@ import pytest
 from minari.data_collector import EpisodeBuffer
 
 from dtql_jax.data.load import load
-from dtql_jax.tasks.env import minari_folder
+from dtql_jax.tasks.minari_sets import minari_folder
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 

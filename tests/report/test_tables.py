@@ -86,3 +86,15 @@ def test_evaluation_table__a_seed_that_is_missing_is_a_dash():
         for seed, score in enumerate([1.0, np.nan])
     ]
     assert cells(evaluation_table(rows, None), 'dtql') == ['dtql', '2', '1.0 -', '1.0']
+
+
+@pytest.mark.parametrize('make', ['score', 'evaluation'])
+def test_score_table__a_behaviour_that_is_not_known_is_said(make):
+    lanes = [Lane('dtql', 0)]
+    rows = evals_of(lanes, [[1.0]], **{'eval/return': 1.0})
+    text = (
+        score_table(lanes, rows, 'not known', {})
+        if make == 'score'
+        else evaluation_table(rows, 'not known')
+    )
+    assert cells(text, 'behaviour (data)') == ['behaviour (data)', 'not known']

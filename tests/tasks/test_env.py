@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from minari.data_collector import EpisodeBuffer
 
-from dtql_jax.tasks.env import make_env, minari_folder
+from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.registry import TASKS, resolve
 from dtql_jax.tasks.task import Task, adjust
 from dtql_jax.types import UserError
@@ -185,10 +185,3 @@ def test_make_env__a_task_without_an_environment_and_a_dataset_says_so():
     for task in (Task('own'), Task('own', ('arrays',), source='arrays')):
         with pytest.raises(UserError, match=r'own: it has no environment, .*Task\(\.\.\., env_id='):
             make_env(task)
-
-
-def test_minari_folder__takes_an_id_or_the_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path))
-    assert minari_folder('me/own-v0') == tmp_path / 'me' / 'own-v0'
-    (tmp_path / 'here' / 'data').mkdir(parents=True)
-    assert minari_folder(str(tmp_path / 'here')) == tmp_path / 'here'

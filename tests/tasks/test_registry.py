@@ -55,7 +55,7 @@ def test_resolve__unknown_names_get_the_nearest():
         resolve('hopper-medium-v0')
     with pytest.raises(UserError, match=r'nearest: pointmaze-umaze, .*dtql list shows all'):
         resolve('zzz')
-    for name, source in (('minari:', None), ('minari:me/own-v0', 'd4rl')):
+    for name, source in (('minari:', None), ('minari:  ', None), ('minari:me/own-v0', 'd4rl')):
         with pytest.raises(UserError, match='names no dataset'):
             resolve(name, source)
 

@@ -1,0 +1,68 @@
+"""What data tell of success: 1, 0, or that they do not tell.
+
+Simulators report success at each step in `info`, under one of two keys. A column of successes is
+`Episodes.reached`; int8, so that it can say `UNKNOWN`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dtql_jax.types import UserError
+
+SUCCESS = ('success', 'is_success')
+UNKNOWN = -1
+
+
+def told(infos: Mapping[str, Any], steps: int) -> np.ndarray:
+    """Whether each of `steps` steps is a success, int8 `[T]`; `UNKNOWN` where that is not told.
+
+    Args:
+        infos: values by key, each `[T]`, `[T, 1]`, with one row more for the reset, or one for the
+            whole episode. A NaN tells nothing.
+        steps: T.
+    """
+    column = np.full(steps, UNKNOWN, np.int8)
+    for key in SUCCESS:
+        if key in infos:
+            column = np.maximum(column, _rows(np.asarray(infos[key]), steps))
+    return column
+
+
+def _rows(values: np.ndarray, steps: int) -> np.ndarray:
+    """The values of a key, one a step."""
+    column = np.full(steps, UNKNOWN, np.int8)
+    if values.dtype.kind not in 'biuf':
+        return column
+    if values.size == 1:  # of the whole episode: its last step tells
+        values = np.append(np.zeros(steps - 1), values.ravel())
+    elif values.size == steps + 1 == len(values):
+        values = values.ravel()[1:]
+    if values.size != steps:
+        return column
+    values = values.ravel()
+    known = ~np.isnan(values) if values.dtype.kind == 'f' else np.ones(steps, bool)
+    column[known] = values[known] != 0
+    return column
+
+
+def column(called: str, values: np.ndarray, steps: int) -> np.ndarray:
+    """A field of successes that the user gives, as `told` returns it.
+
+    Raises:
+        UserError: it is not one number a step.
+    """
+    if values.dtype.kind not in 'biuf' or values.shape not in ((steps,), (steps, 1)):
+        raise UserError(
+            f'{called} has type {values.dtype} and shape {values.shape}; give 1, 0 or NaN for each '
+            f'of the {steps:,} rows'
+        )
+    return _rows(values, steps)
+
+
+def of_episode(reached: np.ndarray) -> int:
+    """Whether an episode succeeded, from its steps: 1, 0 or `UNKNOWN`."""
+    if (reached == 1).any():
+        return 1
+    return UNKNOWN if (reached == UNKNOWN).any() else 0
