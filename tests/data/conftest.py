@@ -6,7 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
+from dtql_jax.data import load as load_module
+from dtql_jax.data import minari as minari_reader
+from dtql_jax.data.load import load
 from tests.helpers.flat_files import ROW, flags, table
+from tests.helpers.minari_sets import OWN, episode, write
 
 SHARED = Path(__file__).parents[3] / 'shared' / 'data' / 'minari'
 
@@ -62,3 +66,31 @@ def d4rl_file(tmp_path):
         return path
 
     return write_file
+
+
+@pytest.fixture
+def folder(tmp_path_factory, monkeypatch):
+    """A cache of the test's own."""
+    path = tmp_path_factory.mktemp('cache')
+    monkeypatch.setenv('DTQL_DATA_CACHE', str(path))
+    return path
+
+
+@pytest.fixture
+def own(root, folder):
+    """A Minari set of two episodes, read once; returns what was read."""
+    write('me/own-v0', [episode(0, 30), episode(100, 20, end='terminated')])
+    return load(OWN)
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """From now on no source can be read; call it to allow that again."""
+
+    def fail(*args):
+        raise AssertionError('the source was read')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(minari_reader, 'read', fail)
+        patch.setattr(load_module, 'FILES', dict.fromkeys(load_module.FILES, fail))
+        yield patch.undo
