@@ -31,9 +31,9 @@ from typing import Any
 import numpy as np
 
 from dtql_jax.data import flat, validate
+from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
 from dtql_jax.tasks.env import make_env
-from dtql_jax.tasks.spaces import action_bound
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import Transition, UserError
 
@@ -77,7 +77,7 @@ def read_arrays(data: Transition | Mapping[str, Any], task: Task) -> Episodes:
         if name in arrays:
             arrays[name] = flat.copy_float32(arrays[name])
     with contextlib.closing(make_env(task)) as env:
-        bound = action_bound(env.action_space, task.name)
+        bound = flat_bound(task, env)
     return flat.assemble('data', bound, arrays, _ends(arrays, task))
 
 

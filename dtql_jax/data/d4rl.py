@@ -25,10 +25,10 @@ import h5py
 import numpy as np
 
 from dtql_jax.data import flat, memory, validate
+from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.mazes import CELL
-from dtql_jax.tasks.spaces import action_bound
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
@@ -46,7 +46,7 @@ def read(path: str, task: Task) -> Episodes:
     _check_task(path, task)
     arrays = validate.check_flat(path, _arrays(path))
     with contextlib.closing(make_env(task)) as env:
-        bound, spec = action_bound(env.action_space, task.name), env.spec
+        bound, spec = flat_bound(task, env), env.spec
     assert spec is not None
     assert spec.max_episode_steps is not None, 'make_env refuses an environment without a limit'
     horizon = spec.max_episode_steps

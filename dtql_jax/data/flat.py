@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dtql_jax.data import memory, validate
+from dtql_jax.data.boxes import narrow
 from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.types import UserError
 
@@ -104,7 +105,7 @@ def cut(rows: Episodes, end: np.ndarray, keep: np.ndarray) -> Episodes:
         note = f'{dropped:,} rows at the end of episodes left out: what follows them is not known'
         kept = kept._replace(notes=(*kept.notes, note))
     validate.check_values(kept)
-    return kept
+    return kept._replace(notes=(*kept.notes, *narrow(kept.action, kept.max_action)))
 
 
 def float32(array: np.ndarray) -> np.ndarray:

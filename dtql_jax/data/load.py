@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from dtql_jax.data import cache, memory, validate
+from dtql_jax.data import boxes, cache, memory, validate
 from dtql_jax.data import d4rl as d4rl_reader
 from dtql_jax.data import minari as minari_reader
 from dtql_jax.data import ogbench as ogbench_reader
@@ -101,10 +101,11 @@ def load(
     """
     transform = _transform(reward)
     if arrays is not None:
-        episodes = read_arrays(arrays, task)
+        episodes = boxes.to_simulator(read_arrays(arrays, task), task)
         task = dataclasses.replace(task, datasets=('arrays',), source='arrays')
     else:
-        episodes = _join([_read(name, task, collect, download) for name in _datasets(task)])
+        parts = [_read(name, task, collect, download) for name in _datasets(task)]
+        episodes = _join([boxes.to_simulator(part, task) for part in parts])
     transitions = _transitions(episodes, task, transform)
     spec = Spec(episodes.obs.shape[1], episodes.action.shape[1], episodes.max_action)
     card = make_card(task, episodes, transitions, reward)

@@ -10,7 +10,8 @@ import socket
 import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +23,13 @@ from minari.dataset.minari_dataset import parse_dataset_id
 from minari.dataset.minari_storage import is_image_space
 
 from dtql_jax.data import memory, validate
+from dtql_jax.data.boxes import recorded_bound, to_bound
 from dtql_jax.data.digest import DIGEST_KEY, file_digest
 from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.data.validate import Field
 from dtql_jax.tasks.env import minari_folder
 from dtql_jax.tasks.mazes import REACHED
-from dtql_jax.tasks.spaces import action_bound, leaf_paths, pick
+from dtql_jax.tasks.spaces import leaf_paths, pick
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
@@ -46,13 +48,14 @@ def read(name: str, task: Task) -> Episodes:
     length: list[int] = []  # of the episodes read so far
     with _explained(name, length):
         dataset = minari.MinariDataset(minari_folder(name) / 'data')
-        bound = action_bound(dataset.action_space, name)
+        bound = recorded_bound(dataset.action_space, name, task)
+        scale = partial(to_bound, space=dataset.action_space, bound=bound)
         fields = _fields(dataset, task)
         if not dataset.total_episodes:
             raise UserError(f'{name}: the dataset has no episodes; record it again')
         _check_digest(dataset, minari_folder(name))
         steps = (
-            _steps(validate.check_episode(f'{name}, episode {index}', episode, fields), task)
+            _steps(validate.check_episode(f'{name}, episode {index}', episode, fields), task, scale)
             for index, episode in enumerate(_episodes(dataset, fields))
         )
         columns = _columns(name, dataset.total_steps, steps, length)
@@ -149,7 +152,9 @@ def _fields(dataset: minari.MinariDataset, task: Task) -> dict[str, Field]:
     }
 
 
-def _steps(arrays: dict[str, np.ndarray], task: Task) -> tuple[np.ndarray, ...]:
+def _steps(
+    arrays: dict[str, np.ndarray], task: Task, scale: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, ...]:
     """The columns of an episode, in the order of `ROWS`."""
     leaves = [leaf for name, leaf in arrays.items() if name.startswith('observations')]
     with np.errstate(over='ignore'):  # `check_values` reports what float32 cannot hold
@@ -166,7 +171,7 @@ def _steps(arrays: dict[str, np.ndarray], task: Task) -> tuple[np.ndarray, ...]:
     if task.goal == 'relabel':
         reward = reached.astype(np.float64)
     ends = (arrays['terminations'].astype(bool), arrays['truncations'].astype(bool))
-    return obs[:-1], arrays['actions'].astype(np.float32), reward, obs[1:], *ends, reached
+    return obs[:-1], scale(arrays['actions']), reward, obs[1:], *ends, reached
 
 
 @contextlib.contextmanager

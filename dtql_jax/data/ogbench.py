@@ -17,9 +17,9 @@ import gymnasium as gym
 import numpy as np
 
 from dtql_jax.data import flat, validate
+from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
 from dtql_jax.tasks.env import make_env
-from dtql_jax.tasks.spaces import action_bound
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
@@ -42,7 +42,7 @@ def read(path: str, task: Task) -> Episodes:
         )
     arrays = validate.check_flat(path, _arrays(path))
     with contextlib.closing(make_env(task)) as env:
-        bound = action_bound(env.action_space, task.name)
+        bound = flat_bound(task, env)
         reward, terminated = _rewards(path, arrays, env)
     end = arrays['terminals'].copy()
     # Each field is removed as it is converted: a large file would not fit twice.

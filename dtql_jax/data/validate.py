@@ -9,7 +9,7 @@ from dtql_jax.data.episodes import Episodes
 from dtql_jax.tasks.spaces import pick
 from dtql_jax.types import UserError
 
-TOLERANCE = 1e-6  # float rounding of actions at the edge of the box
+TOLERANCE = 1e-6  # float rounding of actions at the edge of the box, whose share it is above 1
 # Flat fields of shape [rows, size]; all others are [rows].
 TABLES = ('observations', 'next_observations', 'actions', 'qpos', 'button_states')
 FLAGS = ('terminals', 'timeouts', 'masks')  # flat fields that hold 0 or 1
@@ -161,7 +161,8 @@ def check_values(episodes: Episodes) -> None:
     for field, array in named.items():
         _finite(array, field, lambda row: _where(episodes, row), 'remove those episodes')
     excess = np.maximum(episodes.action.max(1), -episodes.action.min(1))  # |a| as a whole is large
-    rows = np.flatnonzero(excess > episodes.max_action + TOLERANCE)
+    allowed = episodes.max_action + TOLERANCE * max(1.0, episodes.max_action)
+    rows = np.flatnonzero(excess > allowed)
     if len(rows):
         worst = rows[np.argmax(excess[rows])]
         raise UserError(

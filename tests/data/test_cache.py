@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 
+import gymnasium as gym
 import h5py
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from dtql_jax.data import cache
 from dtql_jax.data.load import load, with_dataset
 from dtql_jax.tasks.registry import TASKS
-from dtql_jax.tasks.task import adjust
+from dtql_jax.tasks.task import Task, adjust
 from dtql_jax.types import UserError
 from tests.helpers.cache import entries, equal
 from tests.helpers.flat_files import load_file, table
@@ -224,3 +225,17 @@ def test_cached__a_layout_that_json_cannot_hold_is_not_cached(own, folder):
     strange = dataclasses.replace(OWN, env_kwargs={'reward': object()})
     load(strange)
     assert len(entries(folder)) == 1
+
+
+def test_cached__another_simulator_under_the_same_name_has_its_own_entry(folder, tmp_path):
+    path = d4rl_file(tmp_path / 'own.hdf5')
+    with h5py.File(path, 'a') as file:
+        del file['timeouts']
+    task = Task('own', ('none',), env_id='own-hopper-v0')
+    found = {}
+    for limit in (2, 3, 2):
+        gym.register('own-hopper-v0', gym.spec('Hopper-v5').entry_point, max_episode_steps=limit)
+        found[limit] = load_file(path, task).card['timeouts']
+        del gym.registry['own-hopper-v0']
+    assert found == {2: 2, 3: 1}
+    assert len(entries(folder)) == 2
