@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from dtql_jax.data import memory
@@ -105,8 +106,12 @@ def _folder() -> Path | None:
 
 
 def _key(source: Path, task: Task) -> str:
-    """What an entry belongs to: a source under the task's layout, as JSON."""
+    """What an entry belongs to, as JSON: a source under the layout of the task and its simulator."""
     layout = {k: v for k, v in dataclasses.asdict(task).items() if k not in NO_LAYOUT}
+    spec = gym.registry.get(task.env_id or '')  # another one may be registered under this name
+    if spec is not None:
+        layout['limit'] = spec.max_episode_steps
+        layout['arguments'] = json.dumps(spec.kwargs, default=lambda value: type(value).__name__)
     return json.dumps([str(source.resolve()), layout], sort_keys=True)
 
 
