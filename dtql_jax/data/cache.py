@@ -106,10 +106,11 @@ def _folder() -> Path | None:
 
 
 def _key(source: Path, task: Task) -> str:
-    """What an entry belongs to, as JSON: a source under the layout of the task and its simulator."""
+    """What an entry belongs to, as JSON: a source, the layout of the task, and its simulator."""
     layout = {k: v for k, v in dataclasses.asdict(task).items() if k not in NO_LAYOUT}
-    spec = gym.registry.get(task.env_id or '')  # another one may be registered under this name
-    if spec is not None:
+    # Another simulator may be registered under this name, but for packages that register late.
+    spec = gym.registry.get(task.env_id or '')
+    if spec is not None and not str(spec.entry_point).startswith(('gymnasium_robotics', 'ogbench')):
         layout['limit'] = spec.max_episode_steps
         layout['arguments'] = json.dumps(spec.kwargs, default=lambda value: type(value).__name__)
     return json.dumps([str(source.resolve()), layout], sort_keys=True)
