@@ -15,9 +15,10 @@ The values are NumPy arrays, jax arrays or lists. They are copied.
 
 A `Transition` has the five columns that share its names.
 
-Episodes end at a terminal and at a time-out. Without `timeout` they also end where `next_obs` is
-not the next row. Without `next_obs` the successor is the next row, and a row that ends an episode
-without being terminal is dropped, as `dtql_jax.data.d4rl` does.
+Episodes end at a terminal and at a time-out. Where no row is a time-out they also end where
+`next_obs` is not the next row or, without `next_obs`, at the limit of the task's environment.
+Without `next_obs` the successor is the next row, and a row that ends an episode without being
+terminal is dropped, as `dtql_jax.data.d4rl` does.
 
 The task needs an environment (`env_id`) and no `datasets`. Where it is scored by success, a row of
 mask 0 is a success. Mazes with a goal are refused, since arrays do not tell the goals.
@@ -33,6 +34,7 @@ import numpy as np
 from dtql_jax.data import flat, validate
 from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
+from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import Transition, UserError
@@ -73,12 +75,16 @@ def read_arrays(data: Transition | Mapping[str, Any], task: Task) -> Episodes:
     spelled = _spellings(given)
     arrays = {name: _array(given[called], called) for name, called in spelled.items()}
     arrays = validate.check_flat('data', arrays, spelled, CURES)
+    rounding = Rounding()
+    rounding.fields(arrays)
     for name in ('observations', 'actions', 'next_observations'):
         if name in arrays:
             arrays[name] = flat.copy_float32(arrays[name])
     with contextlib.closing(make_env(task)) as env:
-        bound = flat_bound(task, env)
-    return flat.assemble('data', bound, arrays, _ends(arrays, task))
+        bound, limit = flat_bound(task, env), env.spec.max_episode_steps if env.spec else None
+    ends, notes = _ends(arrays, task, limit)
+    episodes = flat.assemble('data', bound, arrays, ends)
+    return episodes._replace(notes=(*notes, *episodes.notes, *rounding.notes(spelled)))
 
 
 def _check_task(task: Task) -> None:
@@ -157,14 +163,12 @@ def _array(values: Any, called: str) -> np.ndarray:
         ) from error
 
 
-def _ends(arrays: Mapping[str, np.ndarray], task: Task) -> flat.Ends:
-    """Where the return and the episodes end."""
+def _ends(
+    arrays: dict[str, np.ndarray], task: Task, limit: int | None
+) -> tuple[flat.Ends, tuple[str, ...]]:
+    """Where the return and the episodes end, and notes."""
     terminal = arrays['terminals'] if 'terminals' in arrays else ~arrays['masks']
-    if 'timeouts' in arrays:
-        timeout = arrays['timeouts']
-    else:
-        leaps = flat.leaps(arrays['observations'], arrays['next_observations'])
-        timeout = leaps & ~terminal
+    timeout, notes = flat.timeouts(arrays, terminal, limit)
     end = terminal | timeout
     end[-1] = True
-    return flat.Ends(terminal, timeout, end, reached=terminal & (task.scored == 'success'))
+    return flat.Ends(terminal, timeout, end, reached=terminal & (task.scored == 'success')), notes

@@ -38,13 +38,19 @@ def recorded_bound(space: gym.Space, name: str, task: Task) -> float:
     """
     low, high = action_box(space, name)
     if not np.isfinite([low, high]).all():
-        return simulator_bound(task)
+        try:
+            return simulator_bound(task)
+        except UserError as error:
+            raise UserError(
+                f'{name}: the action box {space} has no bounds, and those of the simulator are not '
+                f'known ({error})'
+            ) from error
     if np.all(high == high[0]) and np.all(low == -high[0]):
         return float(high[0])
     if task.rescale_actions:
         return UNIT
     raise UserError(
-        f'{name}: the recorded action box {space} is not the same [-m, m] in each dimension; name '
+        f'{name}: the action box {space} is not the same [-m, m] in each dimension; name '
         'an environment within gymnasium.wrappers.RescaleAction(env, -1, 1), and let the data '
         'follow: register_task(Task(..., env_id=..., rescale_actions=True))'
     )

@@ -8,9 +8,9 @@ How rows become transitions:
   episode that a time-out ended, and the last row of the file unless it is terminal.
   (`d4rl.qlearning_dataset` ignores `next_observations` and always drops those rows; this reader
   keeps one more per episode at most.)
-* Without `timeouts` an episode ends at a terminal, and where `next_observations` differ from the
-  next row by more than 1e-6 in any entry, as IQL's code finds it. Without both it ends at a
-  terminal and at the task's horizon, as D4RL counts.
+* Without `timeouts`, or where they mark no row, an episode ends at a terminal, and where
+  `next_observations` differ from the next row by more than 1e-6 in any entry, as IQL's code finds
+  it. Without both it ends at a terminal and at the task's horizon, as D4RL counts; a note says so.
 
 Antmazes keep the recorded rewards and terminals (`goal='recorded'`): D4RL wrote them against the
 goal of its evaluation, and the file lacks what another treatment of the goal needs. The ant walks
@@ -27,6 +27,7 @@ import numpy as np
 from dtql_jax.data import flat, memory, validate
 from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
+from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.mazes import CELL
 from dtql_jax.tasks.task import Task
@@ -50,16 +51,18 @@ def read(path: str, task: Task) -> Episodes:
     assert spec is not None
     assert spec.max_episode_steps is not None, 'make_env refuses an environment without a limit'
     horizon = spec.max_episode_steps
-    terminal, timeout = arrays['terminals'], _timeouts(arrays, horizon)
+    terminal, rounding = arrays['terminals'], Rounding()
+    timeout, notes = flat.timeouts(arrays, terminal, horizon)
+    rounding.fields(arrays)
     end = timeout | terminal
     if task.goal != 'none':
         end = timeout | (terminal & ~np.append(terminal[1:], False))
     end[-1] = True
     reached = terminal & (task.goal != 'none')
     episodes = flat.assemble(path, bound, arrays, flat.Ends(terminal, timeout, end, reached))
-    if task.family != 'd4rl-antmaze':
-        return episodes
-    return episodes._replace(notes=(*_leap_notes(episodes), *episodes.notes))
+    if task.family == 'd4rl-antmaze':
+        notes = (*_leap_notes(episodes), *notes)
+    return episodes._replace(notes=(*notes, *episodes.notes, *rounding.notes()))
 
 
 def _check_task(path: str, task: Task) -> None:
@@ -96,18 +99,6 @@ def _array(stored: h5py.Dataset) -> np.ndarray:
     array = memory.empty(stored.shape, stored.dtype)
     stored.read_direct(array)
     return array
-
-
-def _timeouts(arrays: dict[str, np.ndarray], horizon: int) -> np.ndarray:
-    """Whether an episode ends without a terminal, as recorded or as found; `[N]` bool."""
-    if 'timeouts' in arrays:
-        return arrays['timeouts']
-    terminal = arrays['terminals']
-    if 'next_observations' in arrays:
-        return flat.leaps(arrays['observations'], arrays['next_observations']) & ~terminal
-    row = np.arange(len(terminal))
-    start = np.maximum.accumulate(np.where(np.append(True, terminal[:-1]), row, 0))
-    return ((row - start + 1) % horizon == 0) & ~terminal
 
 
 def _leap_notes(episodes: Episodes) -> tuple[str, ...]:

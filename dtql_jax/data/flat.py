@@ -11,6 +11,7 @@ import numpy as np
 from dtql_jax.data import memory, validate
 from dtql_jax.data.boxes import narrow
 from dtql_jax.data.episodes import ROWS, Episodes
+from dtql_jax.data.jumps import jump_notes
 from dtql_jax.types import UserError
 
 # What h5py, zipfile and numpy raise for files that are cut short or hold something else.
@@ -45,11 +46,13 @@ def assemble(name: str, max_action: float, arrays: dict[str, np.ndarray], ends: 
         UserError: no row has a successor, a number exceeds float32, or an action exceeds the box.
     """
     obs, action = (float32(arrays.pop(field)) for field in ('observations', 'actions'))
+    notes: tuple[str, ...] = ()
     if 'next_observations' in arrays:
         next_obs = float32(arrays.pop('next_observations'))
         keep = np.ones(len(obs), bool)
     else:
         next_obs, keep = next_rows(obs, ends.episode), ends.terminal | ~ends.episode
+        notes = jump_notes(obs, next_obs, keep)
     rows = Episodes(
         name,
         max_action,
@@ -61,6 +64,7 @@ def assemble(name: str, max_action: float, arrays: dict[str, np.ndarray], ends: 
         ends.timeout,
         ends.reached,
         length=np.zeros(0, int),
+        notes=notes,
     )
     return cut(rows, ends.episode, keep)
 
@@ -71,6 +75,32 @@ def next_rows(obs: np.ndarray, end: np.ndarray) -> np.ndarray:
     after[:-1], after[-1] = obs[1:], obs[-1]
     after[end] = obs[end]
     return after
+
+
+def timeouts(
+    arrays: dict[str, np.ndarray], terminal: np.ndarray, limit: int | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Whether an episode ends without a terminal, `[N]` bool, and notes.
+
+    It is as recorded, if a row is. Else it is as found: where the next observation is not the next
+    row's or, where those are not recorded, at the limit of the simulator.
+    """
+    recorded = arrays.get('timeouts')
+    if recorded is not None and recorded.any():
+        return recorded, ()
+    if 'next_observations' in arrays:
+        return leaps(arrays['observations'], arrays['next_observations']) & ~terminal, ()
+    if limit is None:
+        return np.zeros(len(terminal), bool), ()
+    row = np.arange(len(terminal))
+    start = np.maximum.accumulate(np.where(np.append(True, terminal[:-1]), row, 0))
+    found = ((row - start + 1) % limit == 0) & ~terminal
+    if not (count := int(found.sum())):
+        return found, ()
+    return found, (
+        f'no row is marked as a time-out: {count:,} episodes are cut after {limit:,} steps, the '
+        "limit of the task's environment",
+    )
 
 
 def leaps(obs: np.ndarray, next_obs: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import socket
 import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +26,7 @@ from dtql_jax.data import memory, validate
 from dtql_jax.data.boxes import recorded_bound, to_bound
 from dtql_jax.data.digest import DIGEST_KEY, file_digest
 from dtql_jax.data.episodes import ROWS, Episodes
+from dtql_jax.data.rounding import Rounding
 from dtql_jax.data.validate import Field
 from dtql_jax.tasks.env import minari_folder
 from dtql_jax.tasks.mazes import REACHED
@@ -54,12 +55,14 @@ def read(name: str, task: Task) -> Episodes:
         if not dataset.total_episodes:
             raise UserError(f'{name}: the dataset has no episodes; record it again')
         _check_digest(dataset, minari_folder(name))
-        steps = (
-            _steps(validate.check_episode(f'{name}, episode {index}', episode, fields), task, scale)
+        rounding = Rounding()
+        checked = (
+            rounding.fields(validate.check_episode(f'{name}, episode {index}', episode, fields))
             for index, episode in enumerate(_episodes(dataset, fields))
         )
+        steps = (_steps(arrays, task, scale) for arrays in checked)
         columns = _columns(name, dataset.total_steps, steps, length)
-        notes = _other_simulator(dataset, task)
+        notes = (*_other_simulator(dataset, task), *rounding.notes())
     rows: dict[str, Any] = dict(zip(ROWS, columns, strict=True))
     episodes = Episodes(name, bound, length=np.array(length), notes=notes, **rows)
     validate.check_values(episodes)
@@ -153,7 +156,7 @@ def _fields(dataset: minari.MinariDataset, task: Task) -> dict[str, Field]:
 
 
 def _steps(
-    arrays: dict[str, np.ndarray], task: Task, scale: Callable[[np.ndarray], np.ndarray]
+    arrays: Mapping[str, np.ndarray], task: Task, scale: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[np.ndarray, ...]:
     """The columns of an episode, in the order of `ROWS`."""
     leaves = [leaf for name, leaf in arrays.items() if name.startswith('observations')]

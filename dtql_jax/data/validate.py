@@ -12,7 +12,7 @@ from dtql_jax.types import UserError
 TOLERANCE = 1e-6  # float rounding of actions at the edge of the box, whose share it is above 1
 # Flat fields of shape [rows, size]; all others are [rows].
 TABLES = ('observations', 'next_observations', 'actions', 'qpos', 'button_states')
-FLAGS = ('terminals', 'timeouts', 'masks')  # flat fields that hold 0 or 1
+FLAGS = ('terminals', 'timeouts', 'masks', 'valids')  # flat fields that hold 0 or 1
 
 
 class Field(NamedTuple):
@@ -170,6 +170,16 @@ def check_values(episodes: Episodes) -> None:
             f'the box [-{episodes.max_action:g}, {episodes.max_action:g}], the worst of '
             f'{len(rows)} rows; clip the actions or correct the action space'
         )
+
+
+def check_rewards(episodes: Episodes, reward: np.ndarray, transform: str) -> None:
+    """Raises UserError where a reward is no finite number once it is float32."""
+    _finite(
+        reward,
+        f'rewards (float32, transform {transform!r})',
+        lambda row: _where(episodes, row),
+        f'float32 ends at {np.finfo(np.float32).max:.2g}: scale the rewards down',
+    )
 
 
 def _finite(array: np.ndarray, field: str, where: Callable[[int], str], cure: str) -> None:

@@ -85,7 +85,7 @@ def test_to_bound__an_asymmetric_box_needs_the_setting(root):
     actions = low + (ACTIONS + 1) / 2 * (high - low)
     write('me/own-v0', [episode(0, 3, actions=actions)], actions=box(low, high))
     text = refused(TASK)
-    assert text.startswith('me/own-v0: the recorded action box Box(')
+    assert text.startswith('me/own-v0: the action box Box(')
     assert 'RescaleAction(env, -1, 1), and let the data follow: register_task(Task(' in text
     unit = dataclasses.replace(STRETCHED, env_kwargs={'bound': 1.0})
     assert load(unit).transitions.action.tolist() == ACTIONS.tolist()
