@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from dtql_jax.data import flat, validate
+from dtql_jax.data import flat, memory, validate
 from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
 from dtql_jax.data.rounding import Rounding
@@ -77,9 +77,10 @@ def read_arrays(data: Transition | Mapping[str, Any], task: Task) -> Episodes:
     arrays = validate.check_flat('data', arrays, spelled, CURES)
     rounding = Rounding()
     rounding.fields(arrays)
-    for name in ('observations', 'actions', 'next_observations'):
-        if name in arrays:
-            arrays[name] = flat.copy_float32(arrays[name])
+    copied = [name for name in ('observations', 'actions', 'next_observations') if name in arrays]
+    memory.need('data', sum(arrays[name].size * 4 for name in copied))  # as float32
+    for name in copied:
+        arrays[name] = flat.copy_float32(arrays[name])
     with contextlib.closing(make_env(task)) as env:
         bound, limit = flat_bound(task, env), env.spec.max_episode_steps if env.spec else None
     ends, notes = _ends(arrays, task, limit)

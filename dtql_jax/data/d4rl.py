@@ -20,6 +20,7 @@ counts the transitions that leap through the maze. The v2 files are mended.
 """
 
 import contextlib
+import math
 
 import h5py
 import numpy as np
@@ -87,9 +88,11 @@ def _check_task(path: str, task: Task) -> None:
 def _arrays(path: str) -> dict[str, np.ndarray]:
     """The file's fields that this reader uses."""
     with flat.explained(path), h5py.File(path, 'r') as file:
-        there = {name for name in file if isinstance(file[name], h5py.Dataset)}
-        flat.need(path, NEEDED, there)
-        return {name: _array(file[name]) for name in (*NEEDED, *OPTIONAL) if name in there}
+        used = [name for name in (*NEEDED, *OPTIONAL) if name in file]
+        stored = {name: file[name] for name in used if isinstance(file[name], h5py.Dataset)}
+        flat.need(path, NEEDED, (*stored, *(name for name in file if name not in used)))
+        memory.need(path, sum(math.prod(x.shape or ()) * x.dtype.itemsize for x in stored.values()))
+        return {name: _array(array) for name, array in stored.items()}
 
 
 def _array(stored: h5py.Dataset) -> np.ndarray:

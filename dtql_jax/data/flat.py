@@ -1,8 +1,6 @@
 """Flat data, one row a step: what D4RL's hdf5, OGBench's npz and arrays have in common."""
 
 import contextlib
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,9 +11,6 @@ from dtql_jax.data.boxes import narrow
 from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.data.jumps import jump_notes
 from dtql_jax.types import UserError
-
-# What h5py, zipfile and numpy raise for files that are cut short or hold something else.
-DAMAGE = (OSError, KeyError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 LEAP = 1e-6  # a next observation that differs more from the next row begins another episode
 
@@ -168,11 +163,24 @@ def explained(path: str) -> Iterator[None]:
     """Turns what the storage layers raise for damaged files into one line."""
     try:
         yield
-    except UserError:
+    except (UserError, MemoryError):
         raise
-    except DAMAGE as error:
+    except Exception as error:
         what = ' '.join(str(error).split())
-        raise UserError(
-            f'{path}: cannot be read, the file is truncated or of another kind ({what}); '
-            'fetch or write it again'
-        ) from error
+        raise UserError(f'{path}: {_reason(error, what)}') from error
+
+
+def _reason(error: Exception, what: str) -> str:
+    """Why a file cannot be read, and what to do; only a damaged one is to be fetched again."""
+    if isinstance(error, PermissionError):
+        return f'this user may not read it ({what}); give the right to, or read a copy'
+    if isinstance(error, BlockingIOError):
+        return f'another process holds it open for writing ({what}); wait until it is done'
+    if isinstance(error, FileNotFoundError):
+        return f'it is absent, or a file that it links to ({what}); say where it lies'
+    if 'filter' in what:
+        return f'it is compressed in a way that needs a plugin ({what}); pip install hdf5plugin'
+    return (
+        f'cannot be read, the file is truncated or of another kind ({what}); '
+        'fetch or write it again'
+    )

@@ -101,16 +101,17 @@ def load(
             field and cure.
     """
     transform = _transform(reward)
-    if arrays is not None:
-        episodes = boxes.to_simulator(read_arrays(arrays, task), task)
-        task = dataclasses.replace(task, datasets=('arrays',), source='arrays')
-    else:
-        parts = [_read(name, task, collect, download) for name in _datasets(task)]
-        episodes = _join([boxes.to_simulator(part, task) for part in parts])
-    episodes, rewards = _rewards(episodes, transform, reward)
-    transitions = _transitions(episodes, task, rewards)
-    spec = Spec(episodes.obs.shape[1], episodes.action.shape[1], episodes.max_action)
-    card = make_card(task, episodes, transitions, reward)
+    with memory.enough(task.name):
+        if arrays is not None:
+            episodes = boxes.to_simulator(read_arrays(arrays, task), task)
+            task = dataclasses.replace(task, datasets=('arrays',), source='arrays')
+        else:
+            parts = [_read(name, task, collect, download) for name in _datasets(task)]
+            episodes = _join([boxes.to_simulator(part, task) for part in parts])
+        episodes, rewards = _rewards(episodes, transform, reward)
+        transitions = _transitions(episodes, task, rewards)
+        spec = Spec(episodes.obs.shape[1], episodes.action.shape[1], episodes.max_action)
+        card = make_card(task, episodes, transitions, reward)
     return Dataset(transitions, spec, card, task, episodes.length)
 
 

@@ -100,7 +100,9 @@ def _columns(
     columns: list[np.ndarray] = []
     start = 0
     for episode in steps:
-        columns = columns or [memory.empty((total, *x.shape[1:]), x.dtype) for x in episode]
+        if not columns:
+            memory.need(name, total * sum(x[:1].nbytes for x in episode))
+            columns = [memory.empty((total, *x.shape[1:]), x.dtype) for x in episode]
         length.append(len(episode[0]))
         start += length[-1]
         if start > total:

@@ -14,11 +14,13 @@ tasks, which has the robot, the coordinates and the goal of the data. Pickled ar
 """
 
 import contextlib
+import math
+import zipfile
 
 import gymnasium as gym
 import numpy as np
 
-from dtql_jax.data import flat, validate
+from dtql_jax.data import flat, memory, validate
 from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
 from dtql_jax.data.jumps import jump_notes
@@ -29,6 +31,7 @@ from dtql_jax.types import UserError
 
 NEEDED = ('observations', 'actions', 'terminals')
 OPTIONAL = ('rewards', 'masks', 'next_observations', 'valids', 'qpos', 'button_states')
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 OWN_TASK = '`env`=antmaze-large-navigate-singletask-task1-v0'
 
 
@@ -100,10 +103,28 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
         stream.seek(0)
         with np.load(stream, allow_pickle=False) as file:
             flat.need(path, NEEDED, file.files)
-            for name in (*NEEDED, *OPTIONAL):
-                if name in file.files:
-                    arrays[name] = _array(path, name, file)
+            used = [name for name in (*NEEDED, *OPTIONAL) if name in file.files]
+            memory.need(path, sum(_size(path, name, file.zip) for name in used))
+            for name in used:
+                arrays[name] = _array(path, name, file)
     return arrays
+
+
+def _size(path: str, name: str, archive: zipfile.ZipFile) -> int:
+    """The bytes of a field, which must be as many as its shape promises."""
+    with archive.open(f'{name}.npy') as member:
+        version = np.lib.format.read_magic(member)
+        if version not in HEADERS:
+            return 0
+        shape, _, dtype = HEADERS[version](member)
+        holds = archive.getinfo(f'{name}.npy').file_size - member.tell()
+    size = math.prod(shape) * dtype.itemsize
+    if size != holds and not dtype.hasobject:
+        raise UserError(
+            f'{path}: the field {name} has shape {shape}, which takes {size:,} bytes, and holds '
+            f'{holds:,}; fetch or write it again'
+        )
+    return size
 
 
 def _array(path: str, name: str, file: np.lib.npyio.NpzFile) -> np.ndarray:

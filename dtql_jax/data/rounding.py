@@ -3,6 +3,7 @@
 A column of time stamps near 1.7e9 is a constant in float32, whose neighbours lie 128 apart there.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -24,7 +25,7 @@ class Rounding:
         """Counts the consecutive rows of `array` `[N, ...]`."""
         if np.can_cast(array.dtype, np.float32):  # it holds all of them
             return
-        rows = array.reshape(len(array), -1)
+        rows = array.reshape(len(array), math.prod(array.shape[1:]))
         if field not in self._changed:
             for counts in (self._changed, self._lost, self._largest):
                 counts[field] = np.zeros(rows.shape[1])
