@@ -32,7 +32,7 @@ from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.mazes import CELL
 from dtql_jax.tasks.task import Task
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, outside
 
 NEEDED = ('observations', 'actions', 'rewards', 'terminals')
 OPTIONAL = ('timeouts', 'next_observations')
@@ -88,11 +88,24 @@ def _check_task(path: str, task: Task) -> None:
 def _arrays(path: str) -> dict[str, np.ndarray]:
     """The file's fields that this reader uses."""
     with flat.explained(path), h5py.File(path, 'r') as file:
-        used = [name for name in (*NEEDED, *OPTIONAL) if name in file]
-        stored = {name: file[name] for name in used if isinstance(file[name], h5py.Dataset)}
-        flat.need(path, NEEDED, (*stored, *(name for name in file if name not in used)))
+        used = {n: _opened(path, file, n) for n in (*NEEDED, *OPTIONAL) if n in set(file)}
+        stored = {name: item for name, item in used.items() if isinstance(item, h5py.Dataset)}
+        other = [n for n in file if isinstance(file.get(n, getlink=True), h5py.HardLink)]
+        arrays = [n for n in other if isinstance(file[n], h5py.Dataset)]
+        flat.need(path, NEEDED, {*stored, *arrays})
         memory.need(path, sum(math.prod(x.shape or ()) * x.dtype.itemsize for x in stored.values()))
         return {name: _array(array) for name, array in stored.items()}
+
+
+def _opened(path: str, file: h5py.File, name: str) -> h5py.Dataset | h5py.Group:
+    """What a field's name leads to."""
+    link = file.get(name, getlink=True)
+    if isinstance(link, h5py.HardLink):
+        return file[name]
+    target = f'{getattr(link, "filename", "")}{link.path}'
+    cure = 'put the file there, or write the numbers themselves'
+    with outside(f'{path}: the field {name} is a link to {target}, which cannot be opened', cure):
+        return file[name]
 
 
 def _array(stored: h5py.Dataset) -> np.ndarray:

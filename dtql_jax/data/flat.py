@@ -178,7 +178,7 @@ def _reason(error: Exception, what: str) -> str:
         return f'another process holds it open for writing ({what}); wait until it is done'
     if isinstance(error, FileNotFoundError):
         return f'it is absent, or a file that it links to ({what}); say where it lies'
-    if 'filter' in what:
+    if "can't open directory" in what or 'not registered' in what:
         return f'it is compressed in a way that needs a plugin ({what}); pip install hdf5plugin'
     return (
         f'cannot be read, the file is truncated or of another kind ({what}); '
