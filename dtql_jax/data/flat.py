@@ -152,7 +152,8 @@ def need(path: str, fields: Iterable[str], there: Iterable[str], cure: str = '')
     cure = cure or 'fetch the file again, or write the field into it'
     for field in fields:
         if field not in there:
-            some = ', '.join(there[:12]) + (', ...' if len(there) > 12 else '')
+            plain = [name if name.isprintable() else ascii(name) for name in there[:12]]
+            some = ', '.join(plain) + (', ...' if len(there) > 12 else '')
             raise UserError(
                 f'{path}: the field {field} is missing (there is: {some or "nothing"}); {cure}'
             )

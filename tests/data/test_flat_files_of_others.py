@@ -58,6 +58,12 @@ LIES = {
 }
 
 
+def test_need__names_that_cannot_be_printed(npz, d4rl_file):
+    path = npz()
+    np.savez(path, **{'a\nb\x1b': ROW, 'observations': table(ROW)})
+    assert r": the field actions is missing (there is: 'a\nb\x1b', observations); " in message(path)
+
+
 @pytest.mark.parametrize('kind', LIES)
 def test_size__a_member_that_lies_about_its_shape(npz, kind):
     content, expected = LIES[kind]
