@@ -155,9 +155,13 @@ def _refuse(name: Any) -> None:
 
 def _array(values: Any, called: str) -> np.ndarray:
     """A field as an array, unchecked."""
+    if np.ma.is_masked(values):
+        raise UserError(f'data: the field {called} hides some numbers (a mask); fill or drop them')
     try:
         return np.asarray(values)
-    except (ValueError, TypeError) as error:  # a ragged list
+    except MemoryError:
+        raise
+    except Exception as error:  # a ragged list, or an array of a library that refuses
         what = ' '.join(str(error).split())
         raise UserError(
             f'data: the field {called} is no array ({what}); give it one row a step'

@@ -41,13 +41,11 @@ def assemble(name: str, max_action: float, arrays: dict[str, np.ndarray], ends: 
         UserError: no row has a successor, a number exceeds float32, or an action exceeds the box.
     """
     obs, action = (float32(arrays.pop(field)) for field in ('observations', 'actions'))
-    notes: tuple[str, ...] = ()
     if 'next_observations' in arrays:
         next_obs = float32(arrays.pop('next_observations'))
         keep = np.ones(len(obs), bool)
     else:
         next_obs, keep = next_rows(obs, ends.episode), ends.terminal | ~ends.episode
-        notes = jump_notes(obs, next_obs, keep)
     rows = Episodes(
         name,
         max_action,
@@ -59,7 +57,6 @@ def assemble(name: str, max_action: float, arrays: dict[str, np.ndarray], ends: 
         ends.timeout,
         ends.reached,
         length=np.zeros(0, int),
-        notes=notes,
     )
     return cut(rows, ends.episode, keep)
 
@@ -118,6 +115,7 @@ def cut(rows: Episodes, end: np.ndarray, keep: np.ndarray) -> Episodes:
             f'{rows.name}: no row has a successor (each one ends an episode without being '
             'terminal); mend the flags or add next_observations'
         )
+    rows = rows._replace(notes=jump_notes(rows.obs, rows.next_obs, keep & ~rows.terminated))
     lost = rows.truncated & ~keep
     rows = rows._replace(truncated=rows.truncated | (np.append(lost[1:], False) & ~end))
     _, length = np.unique((np.cumsum(end) - end)[keep], return_counts=True)

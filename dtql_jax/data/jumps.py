@@ -1,7 +1,8 @@
-"""Transitions whose step is no step: an episode ended there, and the data do not say so.
+"""Transitions whose step is no step: they lead from one episode into another.
 
-Where a file does not record the next observation, the next row is taken for it. If the end of an
-episode is missing, the transition leads from its last row to the first of another.
+Where a file does not record the next observation, the next row is taken for it, which is wrong
+where the end of an episode is not marked. Where it is recorded, it may be that after the reset:
+simulators that reset themselves return it, and a shifted copy of the observations holds it.
 """
 
 import numpy as np
@@ -41,8 +42,8 @@ def jump_notes(obs: np.ndarray, next_obs: np.ndarray, counts: np.ndarray) -> tup
 
     Args:
         obs: `[N, O]`.
-        next_obs: `[N, O]`, the next rows.
-        counts: whether a row becomes a transition, `[N]`.
+        next_obs: `[N, O]`.
+        counts: whether training sees what follows a row, `[N]`.
     """
     if len(obs) < FEW:
         return ()
@@ -52,5 +53,5 @@ def jump_notes(obs: np.ndarray, next_obs: np.ndarray, counts: np.ndarray) -> tup
         return ()
     return (
         f'{rows.size:,} transitions jump, the first one in row {rows[0]:,} by '
-        f'{size[rows[0]]:,.0f} usual steps: does an episode end there without a time-out?',
+        f'{size[rows[0]]:,.0f} usual steps: is the next observation that of another episode?',
     )

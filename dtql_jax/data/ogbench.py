@@ -23,7 +23,6 @@ import numpy as np
 from dtql_jax.data import flat, memory, validate
 from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
-from dtql_jax.data.jumps import jump_notes
 from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.task import Task
@@ -70,7 +69,6 @@ def read(path: str, task: Task) -> Episodes:
         timeout,
         terminated & (task.scored == 'success'),
         length=np.zeros(0, int),
-        notes=jump_notes(obs, next_obs, keep) if recorded is None else (),
     )
     episodes = flat.cut(rows, end, keep)
     return episodes._replace(notes=(*episodes.notes, *rounding.notes()))

@@ -12,6 +12,7 @@ from dtql_jax.types import UserError
 TOLERANCE = 1e-6  # float rounding of actions at the edge of the box, whose share it is above 1
 # Flat fields of shape [rows, size]; all others are [rows].
 TABLES = ('observations', 'next_observations', 'actions', 'qpos', 'button_states')
+EPISODE_FLAGS = ('terminations', 'truncations')  # fields of an episode that hold 0 or 1
 FLAGS = ('terminals', 'timeouts', 'masks', 'valids')  # flat fields that hold 0 or 1
 
 
@@ -56,7 +57,19 @@ def check_episode(where: str, data: Any, fields: dict[str, Field]) -> dict[str, 
     for name, field in fields.items():
         rows = steps + (field.part == 'observations')
         arrays[name] = _checked(where, name, _leaf(where, name, data, field), (rows, *field.shape))
+        if field.part in EPISODE_FLAGS:
+            _flags(where, name, arrays[name], 'record the episode again or remove it')
     return arrays
+
+
+def _flags(where: str, field: str, array: np.ndarray, cure: str) -> None:
+    """Raises UserError for the first entry of `array` `[N]` that is neither 0 nor 1."""
+    strange = np.flatnonzero((array != 0) & (array != 1))
+    if len(strange):
+        raise UserError(
+            f'{where}, row {strange[0]}, field {field}: {array[strange[0]]:g} is neither 0 nor 1; '
+            f'{cure}'
+        )
 
 
 def _leaf(where: str, name: str, data: Any, field: Field) -> np.ndarray:
@@ -145,12 +158,7 @@ def _column(where: str, field: str, called: str, array: np.ndarray, cures: Cures
     _finite(array, called, lambda row: f'{where}, row {row}', 'remove those episodes')
     if field not in FLAGS:
         return array
-    strange = np.flatnonzero((array != 0) & (array != 1))
-    if len(strange):
-        raise UserError(
-            f'{where}, row {strange[0]}, field {called}: {array[strange[0]]:g} is neither 0 nor 1; '
-            f'{cures.flags}'
-        )
+    _flags(where, called, array, cures.flags)
     return array.astype(bool)
 
 

@@ -65,9 +65,21 @@ def test_timeouts__next_observations_tell_where_unmarked_episodes_end(d4rl_file)
 def test_jump_notes__resets_within_the_limit(d4rl_file):
     notes = ' '.join(load_file(d4rl_file(**walks()), OWN).card['notes'])
     assert f'3 transitions jump, the first one in row {LENGTH - 1} by ' in notes
-    assert 'usual steps: does an episode end there without a time-out?' in notes
+    assert 'usual steps: is the next observation that of another episode?' in notes
     fine = load_file(d4rl_file(**walks(timeouts=TIME == LENGTH - 1)), OWN)
     assert 'jump' not in ' '.join(fine.card['notes'])
+
+
+def test_jump_notes__next_observations_of_the_next_episode():
+    """What a simulator that resets itself returns, or `np.roll`: marked time-outs do not help."""
+    task = dataclasses.replace(ARRAYS, horizon=LENGTH)
+    ends = walks(timeouts=TIME == LENGTH - 1)
+    shifted = np.roll(ends['observations'], -1, axis=0)
+    (note,) = load(task, arrays=ends | {'next_observations': shifted}).card['notes']
+    assert note.startswith(f'4 transitions jump, the first one in row {LENGTH - 1} by ')
+    after = walks(terminals=TIME == LENGTH - 1, timeouts=None)  # which the mask hides
+    del after['timeouts']
+    assert load(task, arrays=after | {'next_observations': shifted}).card['notes'] == []
 
 
 def test_jump_notes__ogbench_files(tmp_path):
