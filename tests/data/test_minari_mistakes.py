@@ -50,8 +50,8 @@ def test_read__spaces_that_cannot_be_learnt(root):
         assert 'gymnasium.wrappers.RescaleAction(env, -1, 1)' in text
     write('me/endless-v0', [episode(0, 2)], BOX, gym.spaces.Box(-np.inf, np.inf, (2,)))
     assert message(Task('own', ('me/endless-v0',))).startswith(
-        'me/endless-v0: the action box Box(-inf, inf, (2,), float32) has no bounds, and those of the '
-        'simulator are not known (own: me/endless-v0 records no environment; name one: '
+        'me/endless-v0: the action box Box(-inf, inf, (2,), float32) has no bounds, and those of '
+        'the simulator are not known (own: me/endless-v0 records no environment; name one: '
     )
     discrete = episode(0, 2, actions=np.zeros(2, int))
     write('me/discrete-v0', [discrete], BOX, gym.spaces.Discrete(2))
