@@ -47,6 +47,13 @@ def local_file(url: str, *, download: bool = True) -> Path:
     """
     path, variable = _place(url)
     if path.is_file():
+        with outside(f'{path} cannot be read', 'give this user the right to read it'):
+            kind = _stranger(path)
+        if kind:
+            raise UserError(
+                f'{path} is {kind}, no {path.suffix} file; remove it, and the next call fetches it '
+                f'from {url}'
+            )
         return path
     reason = 'downloads are switched off'
     if download:
@@ -90,8 +97,9 @@ def _fetch(url: str, path: Path) -> None:
             return
         total = _transfer(url, part)
         size = part.stat().st_size
-        if size:
-            _check_signature(part, path.suffix)
+        if kind := _stranger(part):
+            _discard(part)
+            raise OSError(f'{kind} came, no {path.suffix} file, and was removed')
         if total is None or size != total:
             told = 'an unknown number' if total is None else f'{total:,}'
             raise OSError(f'{size:,} of {told} bytes came; the next call continues there')
@@ -163,16 +171,15 @@ def _discard(part: Path) -> None:
     _tag(part).unlink(missing_ok=True)
 
 
-def _check_signature(part: Path, suffix: str) -> None:
-    """Removes a transfer that is the beginning of no file of this kind, and raises OSError."""
-    with part.open('rb') as file:
+def _stranger(path: Path) -> str | None:
+    """What a file is, if it is not (the beginning of) what its name tells; it may be a part."""
+    suffix = path.with_name(path.name.removesuffix('.part')).suffix
+    with path.open('rb') as file:
         head = file.read(512)
         good = head.startswith((ZIP if suffix == '.npz' else HDF5)[: len(head)])
         if suffix == '.hdf5' and not good:  # hdf5 files may begin with a block of their user's
             good = any(_at(file, 512 << power) == HDF5 for power in range(12))
-    if not good:
-        _discard(part)
-        raise OSError(f'{_kind(head)} came, no {suffix} file, and was removed')
+    return None if good else _kind(head)
 
 
 def _kind(head: bytes) -> str:

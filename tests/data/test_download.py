@@ -54,6 +54,18 @@ def test_local_file__another_thing_with_status_200_is_not_kept(server, d4rl_fold
     assert local_file(server.url).read_bytes() == whole
 
 
+def test_local_file__a_page_that_was_kept_before_is_named(server, d4rl_folder):
+    d4rl_folder.mkdir()
+    path = d4rl_folder / 'own-v2.hdf5'
+    path.write_bytes(LOGIN)
+    assert refused(server.url) == (
+        f'{path} is an HTML page, no .hdf5 file; remove it, and the next call fetches it from '
+        f'{server.url}'
+    )
+    path.unlink()
+    assert local_file(server.url).read_bytes() == server.content
+
+
 def test_local_file__a_part_that_is_a_page_does_not_become_the_file(server, d4rl_folder):
     d4rl_folder.mkdir()
     part = d4rl_folder / 'own-v2.hdf5.part'
