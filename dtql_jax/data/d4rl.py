@@ -21,6 +21,7 @@ counts the transitions that leap through the maze. The v2 files are mended.
 
 import contextlib
 import math
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -94,6 +95,8 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
         arrays = [n for n in other if isinstance(file[n], h5py.Dataset)]
         flat.need(path, NEEDED, {*stored, *arrays})
         memory.need(path, sum(math.prod(x.shape or ()) * x.dtype.itemsize for x in stored.values()))
+        for name, array in stored.items():
+            _check_written(path, name, array)
         return {name: _array(array) for name, array in stored.items()}
 
 
@@ -106,6 +109,29 @@ def _opened(path: str, file: h5py.File, name: str) -> h5py.Dataset | h5py.Group:
     cure = 'put the file there, or write the numbers themselves'
     with outside(f'{path}: the field {name} is a link to {target}, which cannot be opened', cure):
         return file[name]
+
+
+def _check_written(path: str, name: str, stored: h5py.Dataset) -> None:
+    """Raises UserError where hdf5 would give zeros for numbers that are not there."""
+    if stored.is_virtual:
+        for source in stored.virtual_sources():
+            places = (Path(source.file_name), Path(path).parent / source.file_name)
+            if '%' not in source.file_name and not any(place.exists() for place in places):
+                raise UserError(
+                    f'{path}: the field {name} lies in {source.file_name}, which is absent; put '
+                    'the file there, or write the numbers themselves'
+                )
+    elif name in validate.TABLES and stored.size and not stored.external:
+        written, promised = int(stored.id.get_storage_size() > 0), 1
+        if stored.chunks:
+            pairs = zip(stored.shape, stored.chunks, strict=True)
+            promised = math.prod(-(-size // chunk) for size, chunk in pairs)
+            written = stored.id.get_num_chunks()
+        if written < promised:
+            raise UserError(
+                f'{path}: the field {name} was never written to its end ({written:,} of '
+                f'{promised:,} parts); write the file again'
+            )
 
 
 def _array(stored: h5py.Dataset) -> np.ndarray:

@@ -50,10 +50,8 @@ def local_file(url: str, *, download: bool = True) -> Path:
         with outside(f'{path} cannot be read', 'give this user the right to read it'):
             kind = _stranger(path)
         if kind:
-            raise UserError(
-                f'{path} is {kind}, no {path.suffix} file; remove it, and the next call fetches it '
-                f'from {url}'
-            )
+            cure = f'remove it, and the next call fetches it from {url}'
+            raise UserError(f'{path} is {kind}, no {path.suffix} file; {cure}')
         return path
     reason = 'downloads are switched off'
     if download:

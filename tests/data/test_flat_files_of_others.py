@@ -147,6 +147,40 @@ def test_explained__links_that_lead_nowhere(d4rl_file, tmp_path):
     assert load_file(path).card['episodes'] == 2  # which no reader needs
 
 
+@pytest.mark.parametrize('chunks', [None, (2, 3)])
+def test_check_written__a_field_that_a_killed_writer_left(d4rl_file, chunks):
+    path = d4rl_file(observations=None)
+    with h5py.File(path, 'a') as file:
+        field = file.create_dataset('observations', (7, 3), 'f8', chunks=chunks)
+        if chunks:
+            field[:4] = table(ROW)[:4]
+    parts = '2 of 4' if chunks else '0 of 1'
+    assert message(path) == (
+        f': the field observations was never written to its end ({parts} parts); '
+        'write the file again'
+    )
+    with h5py.File(path, 'a') as file:
+        file['observations'][...] = table(ROW)
+        del file['timeouts']
+        file.create_dataset('timeouts', (7,), '?')  # zeros that nobody wrote are flags
+    assert load_file(path).card['episodes'] == 1
+
+
+def test_check_written__a_virtual_field_without_its_file(d4rl_file, tmp_path):
+    path = d4rl_file(rewards=None)
+    layout = h5py.VirtualLayout((7,), 'f8')
+    layout[:] = h5py.VirtualSource('rewards.hdf5', 'rewards', (7,))
+    with h5py.File(path, 'a') as file:
+        file.create_virtual_dataset('rewards', layout)
+    assert message(path) == (
+        ': the field rewards lies in rewards.hdf5, which is absent; put the file there, or write '
+        'the numbers themselves'
+    )
+    with h5py.File(tmp_path / 'rewards.hdf5', 'w') as file:
+        file['rewards'] = 1 + ROW
+    assert load_file(path).transitions.reward.tolist() == [1, 2, 4, 5, 6]
+
+
 def test_explained__a_plugin_that_is_not_installed(d4rl_file):
     path = d4rl_file(rewards=None)
     with h5py.File(path, 'a') as file:
