@@ -8,9 +8,10 @@ How rows become transitions:
   episode that a time-out ended, and the last row of the file unless it is terminal.
   (`d4rl.qlearning_dataset` ignores `next_observations` and always drops those rows; this reader
   keeps one more per episode at most.)
-* Without `timeouts`, or where they mark no row, an episode ends at a terminal, and where
-  `next_observations` differ from the next row by more than 1e-6 in any entry, as IQL's code finds
-  it. Without both it ends at a terminal and at the task's horizon, as D4RL counts; a note says so.
+* Without `timeouts` an episode ends at a terminal, and where `next_observations` differ from the
+  next row by more than 1e-6 in any entry, as IQL's code finds it. Without both it ends at a
+  terminal and at the task's horizon, as D4RL counts; a note says so. `timeouts` that mark no row
+  count as absent where they cannot be true: see `flat.timeouts`.
 
 Antmazes keep the recorded rewards and terminals (`goal='recorded'`): D4RL wrote them against the
 goal of its evaluation, and the file lacks what another treatment of the goal needs. The ant walks

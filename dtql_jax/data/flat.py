@@ -75,12 +75,14 @@ def timeouts(
     """Whether an episode ends without a terminal, `[N]` bool, and notes.
 
     It is as recorded, if a row is. Else it is as found: where the next observation is not the next
-    row's or, where those are not recorded, at the limit of the simulator.
+    row's or, where those are not recorded, at the limit of the simulator. With recorded next
+    observations, flags that mark no row are believed while anything else explains them.
     """
-    recorded = arrays.get('timeouts')
-    if recorded is not None and recorded.any():
+    recorded, follows = arrays.get('timeouts'), 'next_observations' in arrays
+    explained = follows and (terminal.any() or limit is None or len(terminal) <= limit)
+    if recorded is not None and (recorded.any() or explained):
         return recorded, ()
-    if 'next_observations' in arrays:
+    if follows:
         return leaps(arrays['observations'], arrays['next_observations']) & ~terminal, ()
     if limit is None:
         return np.zeros(len(terminal), bool), ()

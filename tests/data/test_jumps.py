@@ -58,8 +58,14 @@ def test_timeouts__next_observations_tell_where_unmarked_episodes_end(d4rl_file)
     obs = walks()['observations']
     after = np.concatenate([obs[1:], obs[-1:] + 1])
     after[LENGTH - 1 :: LENGTH] = obs[LENGTH - 1 :: LENGTH] + 1
-    card = load_file(d4rl_file(**walks(next_observations=after))).card
-    assert (card['episodes'], card['transitions'], card['notes']) == (4, COUNT, [])
+    for task, changes, episodes in (
+        (SHORT, {}, 4),  # longer than an episode can be
+        (OWN, {'timeouts': None}, 4),
+        (SHORT, {'terminals': TIME == 9}, 5),  # terminals explain it: the flags are believed
+        (dataclasses.replace(OWN, horizon=COUNT), {}, 1),
+    ):
+        card = load_file(d4rl_file(**walks(next_observations=after) | changes), task).card
+        assert (card['episodes'], card['transitions'], card['notes']) == (episodes, COUNT, [])
 
 
 def test_jump_notes__resets_within_the_limit(d4rl_file):
