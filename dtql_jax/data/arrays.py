@@ -15,9 +15,9 @@ The values are NumPy arrays, jax arrays or lists. They are copied.
 
 A `Transition` has the five columns that share its names.
 
-Episodes end at a terminal and at a time-out. Where no row is a time-out they also end where
-`next_obs` is not the next row or, without `next_obs`, at the limit of the task's environment.
-Without `next_obs` the successor is the next row, and a row that ends an episode without being
+Episodes end at a terminal and at a time-out. Without `timeout` they also end where `next_obs` is
+not the next row. Where there is no `next_obs` and no row is a time-out, they end at the limit of
+the task's environment, with a note (`flat.timeouts`). Without `next_obs` the successor is the next row, and a row that ends an episode without being
 terminal is dropped, as `dtql_jax.data.d4rl` does.
 
 The task needs an environment (`env_id`) and no `datasets`. Where it is scored by success, a row of
