@@ -17,8 +17,8 @@ A `Transition` has the five columns that share its names.
 
 Episodes end at a terminal and at a time-out. Without `timeout` they also end where `next_obs` is
 not the next row. Where there is no `next_obs` and no row is a time-out, they end at the limit of
-the task's environment, with a note (`flat.timeouts`). Without `next_obs` the successor is the next row, and a row that ends an episode without being
-terminal is dropped, as `dtql_jax.data.d4rl` does.
+the task's environment, with a note (`flat.timeouts`). Without `next_obs` the successor is the next
+row, and a row that ends an episode without being terminal is dropped, as `dtql_jax.data.d4rl` does.
 
 The task needs an environment (`env_id`) and no `datasets`. Where it is scored by success, a row of
 mask 0 is a success. Mazes with a goal are refused, since arrays do not tell the goals.
