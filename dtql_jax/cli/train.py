@@ -89,7 +89,7 @@ def define(agent: str) -> tuple[flags.FlagValues, dict[str, list[str]]]:
     values = define_run()
     sections = {
         'Flags': list(values),
-        'Settings of a maze': define_settings(TaskSettings, values),
+        'Settings of a task': define_settings(TaskSettings, values),
         f'Settings of {label(agent)} (many tasks have defaults of their own)': define_settings(
             find_agent(agent).agent.config_class, values
         ),

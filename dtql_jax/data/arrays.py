@@ -17,8 +17,9 @@ The values are NumPy arrays, jax arrays or lists. They are copied.
 A `Transition` has the five columns that share its names.
 
 Episodes end at a terminal and at a time-out. Without `timeout` they also end where `next_obs` is
-not the next row. Without `next_obs` the successor is the next row, and a row that ends an episode
-without being terminal is dropped, as `dtql_jax.data.d4rl` does.
+not the next row. Where there is no `next_obs` and no row is a time-out, they end at the limit of
+the task's environment, with a note (`flat.timeouts`). Without `next_obs` the successor is the next
+row, and a row that ends an episode without being terminal is dropped, as `dtql_jax.data.d4rl` does.
 
 The task needs an environment (`env_id`) and no `datasets`. Where it is scored by success, and no
 field tells it, a row of mask 0 is a success; without such a row the success is not known. Mazes
@@ -32,10 +33,11 @@ from typing import Any
 
 import numpy as np
 
-from dtql_jax.data import flat, success, validate
+from dtql_jax.data import flat, memory, success, validate
+from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
+from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.env import make_env
-from dtql_jax.tasks.spaces import action_bound
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import Transition, UserError
 
@@ -81,12 +83,17 @@ def read_arrays(data: Transition | Mapping[str, Any], task: Task) -> Episodes:
         told = success.column(
             f'data: the field {spelled["is_success"]}', told, len(arrays['rewards'])
         )
-    for name in ('observations', 'actions', 'next_observations'):
-        if name in arrays:
-            arrays[name] = flat.copy_float32(arrays[name])
+    rounding = Rounding()
+    rounding.fields(arrays)
+    copied = [name for name in ('observations', 'actions', 'next_observations') if name in arrays]
+    memory.need('data', sum(arrays[name].size * 4 for name in copied))  # as float32
+    for name in copied:
+        arrays[name] = flat.copy_float32(arrays[name])
     with contextlib.closing(make_env(task)) as env:
-        bound = action_bound(env.action_space, task.name)
-    return flat.assemble('data', bound, arrays, _ends(arrays, task, told))
+        bound, limit = flat_bound(task, env), env.spec.max_episode_steps if env.spec else None
+    ends, notes = _ends(arrays, task, told, limit)
+    episodes = flat.assemble('data', bound, arrays, ends)
+    return episodes._replace(notes=(*notes, *episodes.notes, *rounding.notes(spelled)))
 
 
 def _check_task(task: Task) -> None:
@@ -156,27 +163,29 @@ def _refuse(name: Any) -> None:
 
 def _array(values: Any, called: str) -> np.ndarray:
     """A field as an array, unchecked."""
+    if np.ma.is_masked(values):
+        raise UserError(f'data: the field {called} hides some numbers (a mask); fill or drop them')
     try:
         return np.asarray(values)
-    except (ValueError, TypeError) as error:  # a ragged list
+    except MemoryError:
+        raise
+    except Exception as error:  # a ragged list, or an array of a library that refuses
         what = ' '.join(str(error).split())
         raise UserError(
             f'data: the field {called} is no array ({what}); give it one row a step'
         ) from error
 
 
-def _ends(arrays: Mapping[str, np.ndarray], task: Task, told: np.ndarray | None) -> flat.Ends:
-    """Where the return and the episodes end, and the successes, as `told` or as found."""
+def _ends(
+    arrays: dict[str, np.ndarray], task: Task, told: np.ndarray | None, limit: int | None
+) -> tuple[flat.Ends, tuple[str, ...]]:
+    """Where the return and the episodes end, the successes as `told` or as found, and notes."""
     terminal = arrays['terminals'] if 'terminals' in arrays else ~arrays['masks']
-    if 'timeouts' in arrays:
-        timeout = arrays['timeouts']
-    else:
-        leaps = flat.leaps(arrays['observations'], arrays['next_observations'])
-        timeout = leaps & ~terminal
+    timeout, notes = flat.timeouts(arrays, terminal, limit)
     end = terminal | timeout
     end[-1] = True
     if told is None and task.scored == 'success' and not terminal.any():
         told = np.full(len(terminal), success.UNKNOWN, np.int8)
     if told is None:
         told = terminal & (task.scored == 'success')
-    return flat.Ends(terminal, timeout, end, reached=told)
+    return flat.Ends(terminal, timeout, end, reached=told), notes

@@ -3,43 +3,52 @@
 Entries are folders under `~/.cache/dtql_jax/data`, or under the folder that `DTQL_DATA_CACHE`
 names; an empty `DTQL_DATA_CACHE` switches the cache off. An entry belongs to one source under one
 layout of the task. It holds the columns of `Episodes` as `.npy` files, and `entry.json`: the other
-fields, the SHA-256 of each file, and the state of the source. The state is the path, size and two
-times of each file: the contents' time can be set back, the inode's cannot. The source's contents
-are not hashed: 210 MB take 0.16 s (0.6 s on a processor without instructions for it), but published
-sets are several times as large as the columns read from them, and disks may be slow.
+fields, the SHA-256 of each file, and the state of the source (`dtql_jax.data.source`). The source's
+contents are not hashed: 210 MB take 0.16 s (0.6 s on a processor without instructions for it), but
+published sets are several times as large as the columns read from them, and disks may be slow.
 
 A source is read again if it has changed, or if any bit of its entry differs from what was written.
-The new entry replaces the old one. Writing an entry removes those whose source no longer exists. A
-failure of the cache never stops a run: one line reports it.
+The new entry replaces the old one. A source that is spread over other files, by links inside of an
+hdf5 file or linked folders, is not cached: their changes would go unnoticed. A failure of the cache
+never stops a run: one line reports it.
+
+Writing an entry removes those whose source no longer exists. The folder may hold other things: only
+what provably was written here is removed, file by file, and links are never followed. An entry
+proves it by its index, which is sealed and holds the key that its name is the digest of. A hidden
+folder that a killed process left proves it by the file `MARK`.
 """
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import io
 import json
 import os
-import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from dtql_jax.data import memory
 from dtql_jax.data.episodes import ROWS, Episodes
+from dtql_jax.data.source import elsewhere, state_of
 from dtql_jax.tasks.task import Task
 
 VARIABLE = 'DTQL_DATA_CACHE'
 VERSION = 3  # add one when a reader's result changes
 INDEX = 'entry.json'
+HIDDEN, MARK = '.dtql_jax-', 'written-by-dtql_jax'  # an entry that is being written
 # Fields of a task that no reader uses except in messages.
 NO_LAYOUT = (
     'name', 'datasets', 'score_range', 'eval_episodes', 'collect', 'source', 'group', 'caveat',
 )  # fmt: skip
 COLUMNS = (*ROWS, 'length')
+FILES = frozenset((*(f'{field}.npy' for field in COLUMNS), INDEX))
 ABANDONED_S = 86_400  # a hidden folder of this age was left by a killed process
 
 # What reading a damaged entry raises: a file may be missing, cut short or hold anything.
@@ -56,15 +65,13 @@ def cached(name: str, source: Path, task: Task, read: Callable[[str, Task], Epis
         read: the reader; what it raises is raised.
     """
     try:
-        entry, state = _entry(source, task), _state(source)
-    except (
-        OSError,
-        RuntimeError,
-        TypeError,
-    ):  # no source, no home, or kwargs that JSON cannot hold
-        entry = None
-    if entry is None:
+        key, state = _key(source, task), {'version': VERSION, **state_of(source)}
+        folder = _folder()
+    except (OSError, RuntimeError, TypeError):  # no source or home, or kwargs unknown to JSON
+        folder = None
+    if folder is None:
         return read(name, task)
+    entry = folder / _name(key)
     try:
         found = _load(entry, name, state)
     except DAMAGE as error:
@@ -74,7 +81,11 @@ def cached(name: str, source: Path, task: Task, read: Callable[[str, Task], Epis
         return found
     episodes = read(name, task)
     try:
-        _store(entry, state, episodes)
+        if link := elsewhere(source):
+            why = f'changes behind {link} would go unnoticed'
+            print(f'{name}: not cached for the next time ({why})', flush=True)
+        else:
+            _store(entry, key, state, episodes)
     except OSError as error:
         cure = f'export {VARIABLE}=/path/to/a/folder'
         print(f'{name}: not cached for the next time ({_line(error)}); {cure}', flush=True)
@@ -86,26 +97,28 @@ def _line(error: BaseException) -> str:
     return ' '.join(str(error).split()) or type(error).__name__
 
 
-def _entry(source: Path, task: Task) -> Path | None:
-    """The folder for a source under the task's layout; None where the cache is off."""
+def _folder() -> Path | None:
+    """The folder of the entries; None where the cache is off."""
     root = os.environ.get(VARIABLE)
     if root == '':
         return None
-    folder = Path(root).expanduser() if root else Path.home() / '.cache' / 'dtql_jax' / 'data'
+    return Path(root).expanduser() if root else Path.home() / '.cache' / 'dtql_jax' / 'data'
+
+
+def _key(source: Path, task: Task) -> str:
+    """What an entry belongs to, as JSON: a source, the layout of the task, and its simulator."""
     layout = {k: v for k, v in dataclasses.asdict(task).items() if k not in NO_LAYOUT}
-    key = json.dumps([str(source.resolve()), layout], sort_keys=True)
-    return folder / hashlib.sha256(key.encode()).hexdigest()[:32]
+    # Another simulator may be registered under this name, but for packages that register late.
+    spec = gym.registry.get(task.env_id or '')
+    if spec is not None and not str(spec.entry_point).startswith(('gymnasium_robotics', 'ogbench')):
+        layout['limit'] = spec.max_episode_steps
+        layout['arguments'] = json.dumps(spec.kwargs, default=lambda value: type(value).__name__)
+    return json.dumps([str(source.resolve()), layout], sort_keys=True)
 
 
-def _state(source: Path) -> dict[str, Any]:
-    """The state of a source, as JSON returns it. Its entry is valid until the state changes."""
-    files = sorted(source.rglob('*')) if source.is_dir() else [source]
-    stats = [(path, path.stat()) for path in files if not path.is_dir()]
-    seen = [
-        [str(path.relative_to(source)), s.st_size, s.st_mtime_ns, s.st_ctime_ns]
-        for path, s in stats
-    ]
-    return {'version': VERSION, 'source': str(source.resolve()), 'files': seen}
+def _name(key: str) -> str:
+    """The name of the entry of a key."""
+    return _digest(key.encode())[:32]
 
 
 def _load(entry: Path, name: str, state: dict[str, Any]) -> Episodes | None:
@@ -147,26 +160,34 @@ def _fill(file: io.RawIOBase, array: np.ndarray) -> int:
     return done
 
 
-def _store(entry: Path, state: dict[str, Any], episodes: Episodes) -> None:
+def _store(entry: Path, key: str, state: dict[str, Any], episodes: Episodes) -> None:
     """Writes a hidden folder, which then replaces the entry."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     _tidy(entry.parent)
-    hidden = Path(tempfile.mkdtemp(prefix='.', dir=entry.parent))
+    if entry.is_symlink() or (entry.exists() and not _known(entry, FILES)):
+        raise OSError(errno.EEXIST, f'{entry} holds other files')
+    hidden = Path(tempfile.mkdtemp(prefix=HIDDEN, dir=entry.parent))
     try:
+        (hidden / MARK).touch()
         new = hidden / 'new'
         new.mkdir()
         content: dict[str, Any] = {
             field: _save(new / f'{field}.npy', getattr(episodes, field)) for field in COLUMNS
         }
-        content |= {'state': state, 'max_action': episodes.max_action, 'notes': episodes.notes}
+        content |= {'key': key, 'state': state}
+        content |= {'max_action': episodes.max_action, 'notes': episodes.notes}
         text = json.dumps(content)
         record = {'sha256': _digest(text.encode()), 'content': content}
         (new / INDEX).write_text(json.dumps(record) + '\n')
         with contextlib.suppress(FileNotFoundError):
             os.rename(entry, hidden / 'old')
-        os.rename(new, entry)
+        try:
+            os.rename(new, entry)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise  # else another process was faster with the same
     finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+        _remove_hidden(hidden)
 
 
 def _save(path: Path, array: np.ndarray) -> tuple[str, tuple[int, ...], str]:
@@ -188,14 +209,62 @@ def _digest(*parts: bytes | memoryview) -> str:
 
 
 def _tidy(folder: Path) -> None:
-    """Removes entries whose source is gone or that cannot be read, and abandoned folders."""
-    for entry in folder.iterdir():
-        if entry.name.startswith('.'):
-            gone = entry.stat().st_mtime < time.time() - ABANDONED_S
-        else:
-            try:
-                gone = not Path(_index(entry)['state']['source']).exists()
-            except DAMAGE:
-                gone = True
-        if gone:
-            shutil.rmtree(entry, ignore_errors=True)
+    """Removes entries whose source is gone, and what killed processes left."""
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if path.is_symlink() or not path.is_dir():
+                continue
+            if path.name.startswith(HIDDEN):
+                if path.stat().st_mtime < time.time() - ABANDONED_S and _is_hidden(path):
+                    _remove_hidden(path)
+            elif _is_orphan(path):
+                _remove(path, FILES)
+
+
+def _is_orphan(path: Path) -> bool:
+    """Whether a folder is an entry that this module wrote, and its source is gone."""
+    try:
+        content = _index(path)
+        ours = _name(content['key']) == path.name and _known(path, FILES)
+        if ours:
+            os.lstat(content['state']['source'])
+    except FileNotFoundError as error:
+        return error.filename != str(path / INDEX)
+    except DAMAGE:
+        pass
+    return False
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a hidden folder holds the mark, and nothing but what `_store` writes."""
+    parts = [path / 'new', path / 'old']
+    there = {item.name for item in path.iterdir()}
+    return (
+        MARK in there
+        and there <= {MARK, 'new', 'old'}
+        and not (path / MARK).is_symlink()
+        and all(_known(part, FILES) for part in parts if part.name in there)
+    )
+
+
+def _known(folder: Path, names: Iterable[str]) -> bool:
+    """Whether this is a folder of plain files of these `names`, and of nothing else."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    with os.scandir(folder) as items:
+        return all(item.name in names and item.is_file(follow_symlinks=False) for item in items)
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Removes the files of these `names` and their folder. Where it holds others, it stays."""
+    with contextlib.suppress(OSError):
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _remove_hidden(hidden: Path) -> None:
+    """Removes a folder that `_store` made."""
+    for part in ('new', 'old'):
+        _remove(hidden / part, FILES)
+    _remove(hidden, (MARK,))

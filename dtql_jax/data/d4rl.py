@@ -10,7 +10,8 @@ How rows become transitions:
   keeps one more per episode at most.)
 * Without `timeouts` an episode ends at a terminal, and where `next_observations` differ from the
   next row by more than 1e-6 in any entry, as IQL's code finds it. Without both it ends at a
-  terminal and at the task's horizon, as D4RL counts.
+  terminal and at the task's horizon, as D4RL counts; a note says so. `timeouts` that mark no row
+  count as absent where they cannot be true: see `flat.timeouts`.
 
 Antmazes keep the recorded rewards and terminals (`goal='recorded'`): D4RL wrote them against the
 goal of its evaluation, and the file lacks what another treatment of the goal needs. The ant walks
@@ -20,18 +21,21 @@ counts the transitions that leap through the maze. The v2 files are mended.
 """
 
 import contextlib
+import math
+from pathlib import Path
 
 import h5py
 import numpy as np
 
 from dtql_jax.data import flat, memory, success, validate
+from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
+from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.mazes import CELL
-from dtql_jax.tasks.spaces import action_bound
 from dtql_jax.tasks.task import Task
 from dtql_jax.tasks.unreadable import explained
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, outside
 
 NEEDED = ('observations', 'actions', 'rewards', 'terminals')
 OPTIONAL = ('timeouts', 'next_observations')
@@ -48,11 +52,13 @@ def read(path: str, task: Task) -> Episodes:
     arrays, told = _arrays(path)
     arrays = validate.check_flat(path, arrays)
     with contextlib.closing(make_env(task)) as env:
-        bound, spec = action_bound(env.action_space, task.name), env.spec
+        bound, spec = flat_bound(task, env), env.spec
     assert spec is not None
     assert spec.max_episode_steps is not None, 'make_env refuses an environment without a limit'
     horizon = spec.max_episode_steps
-    terminal, timeout = arrays['terminals'], _timeouts(arrays, horizon)
+    terminal, rounding = arrays['terminals'], Rounding()
+    timeout, notes = flat.timeouts(arrays, terminal, horizon)
+    rounding.fields(arrays)
     end = timeout | terminal
     if task.goal != 'none':
         end = timeout | (terminal & ~np.append(terminal[1:], False))
@@ -61,9 +67,9 @@ def read(path: str, task: Task) -> Episodes:
     if task.goal == 'none' and task.scored == 'success':
         reached = success.told(told, len(terminal))
     episodes = flat.assemble(path, bound, arrays, flat.Ends(terminal, timeout, end, reached))
-    if task.family != 'd4rl-antmaze':
-        return episodes
-    return episodes._replace(notes=(*_leap_notes(episodes), *episodes.notes))
+    if task.family == 'd4rl-antmaze':
+        notes = (*_leap_notes(episodes), *notes)
+    return episodes._replace(notes=(*notes, *episodes.notes, *rounding.notes()))
 
 
 def _check_task(path: str, task: Task) -> None:
@@ -88,13 +94,53 @@ def _check_task(path: str, task: Task) -> None:
 def _arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The file's fields that this reader uses, and what its `infos` tell of success."""
     with explained(path), h5py.File(path, 'r') as file:
-        there = {name for name in file if isinstance(file[name], h5py.Dataset)}
-        flat.need(path, NEEDED, there)
+        used = {n: _opened(path, file, n) for n in (*NEEDED, *OPTIONAL) if n in set(file)}
+        stored = {name: item for name, item in used.items() if isinstance(item, h5py.Dataset)}
+        other = [n for n in file if isinstance(file.get(n, getlink=True), h5py.HardLink)]
+        arrays = [n for n in other if isinstance(file[n], h5py.Dataset)]
+        flat.need(path, NEEDED, {*stored, *arrays})
+        memory.need(path, sum(math.prod(x.shape or ()) * x.dtype.itemsize for x in stored.values()))
+        for name, array in stored.items():
+            _check_written(path, name, array)
         told = {key: file.get(f'infos/{key}', file.get(key)) for key in success.SUCCESS}
         return (
-            {name: _array(file[name]) for name in (*NEEDED, *OPTIONAL) if name in there},
+            {name: _array(array) for name, array in stored.items()},
             {key: told[key][()] for key in told if isinstance(told[key], h5py.Dataset)},
         )
+
+
+def _opened(path: str, file: h5py.File, name: str) -> h5py.Dataset | h5py.Group:
+    """What a field's name leads to."""
+    link = file.get(name, getlink=True)
+    if isinstance(link, h5py.HardLink):
+        return file[name]
+    target = f'{getattr(link, "filename", "")}{link.path}'
+    cure = 'put the file there, or write the numbers themselves'
+    with outside(f'{path}: the field {name} is a link to {target}, which cannot be opened', cure):
+        return file[name]
+
+
+def _check_written(path: str, name: str, stored: h5py.Dataset) -> None:
+    """Raises UserError where hdf5 would give zeros for numbers that are not there."""
+    if stored.is_virtual:
+        for source in stored.virtual_sources():
+            places = (Path(source.file_name), Path(path).parent / source.file_name)
+            if '%' not in source.file_name and not any(place.exists() for place in places):
+                raise UserError(
+                    f'{path}: the field {name} lies in {source.file_name}, which is absent; put '
+                    'the file there, or write the numbers themselves'
+                )
+    elif name in validate.TABLES and stored.size and not stored.external:
+        written, promised = int(stored.id.get_storage_size() > 0), 1
+        if stored.chunks:
+            pairs = zip(stored.shape, stored.chunks, strict=True)
+            promised = math.prod(-(-size // chunk) for size, chunk in pairs)
+            written = stored.id.get_num_chunks()
+        if written < promised:
+            raise UserError(
+                f'{path}: the field {name} was never written to its end ({written:,} of '
+                f'{promised:,} parts); write the file again'
+            )
 
 
 def _array(stored: h5py.Dataset) -> np.ndarray:
@@ -104,18 +150,6 @@ def _array(stored: h5py.Dataset) -> np.ndarray:
     array = memory.empty(stored.shape, stored.dtype)
     stored.read_direct(array)
     return array
-
-
-def _timeouts(arrays: dict[str, np.ndarray], horizon: int) -> np.ndarray:
-    """Whether an episode ends without a terminal, as recorded or as found; `[N]` bool."""
-    if 'timeouts' in arrays:
-        return arrays['timeouts']
-    terminal = arrays['terminals']
-    if 'next_observations' in arrays:
-        return flat.leaps(arrays['observations'], arrays['next_observations']) & ~terminal
-    row = np.arange(len(terminal))
-    start = np.maximum.accumulate(np.where(np.append(True, terminal[:-1]), row, 0))
-    return ((row - start + 1) % horizon == 0) & ~terminal
 
 
 def _leap_notes(episodes: Episodes) -> tuple[str, ...]:

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dtql_jax.data import memory, validate
+from dtql_jax.data.boxes import narrow
 from dtql_jax.data.episodes import ROWS, Episodes
+from dtql_jax.data.jumps import jump_notes
 from dtql_jax.types import UserError
 
 LEAP = 1e-6  # a next observation that differs more from the next row begins another episode
@@ -75,6 +77,34 @@ def next_rows(obs: np.ndarray, end: np.ndarray) -> np.ndarray:
     return after
 
 
+def timeouts(
+    arrays: dict[str, np.ndarray], terminal: np.ndarray, limit: int | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Whether an episode ends without a terminal, `[N]` bool, and notes.
+
+    It is as recorded, if a row is. Else it is as found: where the next observation is not the next
+    row's or, where those are not recorded, at the limit of the simulator. With recorded next
+    observations, flags that mark no row are believed while anything else explains them.
+    """
+    recorded, follows = arrays.get('timeouts'), 'next_observations' in arrays
+    explained = follows and (terminal.any() or limit is None or len(terminal) <= limit)
+    if recorded is not None and (recorded.any() or explained):
+        return recorded, ()
+    if follows:
+        return leaps(arrays['observations'], arrays['next_observations']) & ~terminal, ()
+    if limit is None:
+        return np.zeros(len(terminal), bool), ()
+    row = np.arange(len(terminal))
+    start = np.maximum.accumulate(np.where(np.append(True, terminal[:-1]), row, 0))
+    found = ((row - start + 1) % limit == 0) & ~terminal
+    if not (count := int(found.sum())):
+        return found, ()
+    return found, (
+        f'no row is marked as a time-out: {count:,} episodes are cut after {limit:,} steps, the '
+        "limit of the task's environment",
+    )
+
+
 def leaps(obs: np.ndarray, next_obs: np.ndarray) -> np.ndarray:
     """Whether the next observation is not the next row's, so that an episode ends; `[N]` bool."""
     found = np.zeros(len(obs), bool)
@@ -95,6 +125,7 @@ def cut(rows: Episodes, end: np.ndarray, keep: np.ndarray) -> Episodes:
             f'{rows.name}: no row has a successor (each one ends an episode without being '
             'terminal); mend the flags or add next_observations'
         )
+    rows = rows._replace(notes=jump_notes(rows.obs, rows.next_obs, keep & ~rows.terminated))
     lost = rows.truncated & ~keep
     rows = rows._replace(truncated=rows.truncated | (np.append(lost[1:], False) & ~end))
     _, length = np.unique((np.cumsum(end) - end)[keep], return_counts=True)
@@ -107,7 +138,7 @@ def cut(rows: Episodes, end: np.ndarray, keep: np.ndarray) -> Episodes:
         note = f'{dropped:,} rows at the end of episodes left out: what follows them is not known'
         kept = kept._replace(notes=(*kept.notes, note))
     validate.check_values(kept)
-    return kept
+    return kept._replace(notes=(*kept.notes, *narrow(kept.action, kept.max_action)))
 
 
 def float32(array: np.ndarray) -> np.ndarray:
@@ -129,7 +160,8 @@ def need(path: str, fields: Iterable[str], there: Iterable[str], cure: str = '')
     cure = cure or 'fetch the file again, or write the field into it'
     for field in fields:
         if field not in there:
-            some = ', '.join(there[:12]) + (', ...' if len(there) > 12 else '')
+            plain = [name if name.isprintable() else ascii(name) for name in there[:12]]
+            some = ', '.join(plain) + (', ...' if len(there) > 12 else '')
             raise UserError(
                 f'{path}: the field {field} is missing (there is: {some or "nothing"}); {cure}'
             )

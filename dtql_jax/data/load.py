@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from dtql_jax.data import cache, memory, validate
+from dtql_jax.data import boxes, cache, flat, memory, validate
 from dtql_jax.data import d4rl as d4rl_reader
 from dtql_jax.data import minari as minari_reader
 from dtql_jax.data import ogbench as ogbench_reader
@@ -28,6 +28,7 @@ from dtql_jax.data.arrays import read_arrays
 from dtql_jax.data.card import make_card
 from dtql_jax.data.download import local_file
 from dtql_jax.data.episodes import ROWS, Episodes
+from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.minari_sets import is_folder, minari_folder
 from dtql_jax.tasks.task import Task
 from dtql_jax.tasks.unreadable import explained
@@ -101,14 +102,17 @@ def load(
             field and cure.
     """
     transform = _transform(reward)
-    if arrays is not None:
-        episodes = read_arrays(arrays, task)
-        task = dataclasses.replace(task, datasets=('arrays',), source='arrays')
-    else:
-        episodes = _join([_read(name, task, collect, download) for name in _datasets(task)])
-    transitions = _transitions(episodes, task, transform)
-    spec = Spec(episodes.obs.shape[1], episodes.action.shape[1], episodes.max_action)
-    card = make_card(task, episodes, transitions, reward)
+    with memory.enough(task.name):
+        if arrays is not None:
+            episodes = boxes.to_simulator(read_arrays(arrays, task), task)
+            task = dataclasses.replace(task, datasets=('arrays',), source='arrays')
+        else:
+            parts = [_read(name, task, collect, download) for name in _datasets(task)]
+            episodes = _join([boxes.to_simulator(part, task) for part in parts])
+        episodes, rewards = _rewards(episodes, transform, reward)
+        transitions = _transitions(episodes, task, rewards)
+        spec = Spec(episodes.obs.shape[1], episodes.action.shape[1], episodes.max_action)
+        card = make_card(task, episodes, transitions, reward)
     return Dataset(transitions, spec, card, task, episodes.length)
 
 
@@ -176,14 +180,23 @@ def _join(parts: list[Episodes]) -> Episodes:
     return parts[0]._replace(name=name, notes=notes, **columns)
 
 
-def _transitions(episodes: Episodes, task: Task, transform: Transform) -> Transition:
-    """The five columns, read-only."""
+def _rewards(episodes: Episodes, transform: Transform, name: str) -> tuple[Episodes, np.ndarray]:
+    """The episodes, with a note where rewards collapse, and the transformed rewards `[N]`."""
+    validate.check_rewards(episodes, flat.float32(episodes.reward), 'none')
     starts = np.cumsum(episodes.length) - episodes.length
-    returns = np.add.reduceat(episodes.reward, starts)
+    exact = transform(episodes.reward, np.add.reduceat(episodes.reward, starts))
+    rewards, rounding = flat.float32(exact), Rounding()
+    validate.check_rewards(episodes, rewards, name)
+    rounding.add('rewards', exact)
+    return episodes._replace(notes=(*episodes.notes, *rounding.notes())), rewards
+
+
+def _transitions(episodes: Episodes, task: Task, rewards: np.ndarray) -> Transition:
+    """The five columns, read-only."""
     columns: dict[str, Any] = {
         'obs': episodes.obs,
         'action': episodes.action,
-        'reward': transform(episodes.reward, returns).astype(np.float32),
+        'reward': rewards,
         'mask': (1 - _ends(episodes, task)).astype(np.float32),
         'next_obs': episodes.next_obs,
     }

@@ -10,7 +10,8 @@ import socket
 import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,17 @@ from minari.dataset.minari_storage import MinariStorage
 
 from dtql_jax.data import memory, success, validate
 from dtql_jax.data import minari_files as files
+from dtql_jax.data.boxes import recorded_bound, to_bound
 from dtql_jax.data.digest import DIGEST_KEY, file_digest
 from dtql_jax.data.episodes import ROWS, Episodes
+from dtql_jax.data.rounding import Rounding
 from dtql_jax.data.validate import Field
 from dtql_jax.tasks.mazes import REACHED
 from dtql_jax.tasks.minari_sets import minari_folder
 from dtql_jax.tasks.recorded import other_simulator
-from dtql_jax.tasks.spaces import action_bound, leaf_paths, pick
+from dtql_jax.tasks.spaces import leaf_paths, pick
 from dtql_jax.tasks.task import Task
-from dtql_jax.types import UserError, outside
+from dtql_jax.types import UserError
 
 # Goal -> how many of the keys `achieved_goal` and `desired_goal` it needs.
 GOAL_KEYS = {'none': 0, 'relabel': 1, 'observe': 2}
@@ -46,20 +49,27 @@ def read(name: str, task: Task) -> Episodes:
     total, steps = (
         files.count(name, storage, field) for field in ('total_episodes', 'total_steps')
     )
-    bound = action_bound(storage.action_space, name)
+    bound = recorded_bound(storage.action_space, name, task)
+    scale = partial(to_bound, space=storage.action_space, bound=bound)
     with _named(name):
         fields = _fields(storage, task)
     if not total:
         raise UserError(f'{name}: the dataset has no episodes; record it again')
     _check_digest(storage, folder)
     length: list[int] = []  # of the episodes read so far
+    rounding = Rounding()
     parts = (
-        _steps(validate.check_episode(f'{name}, episode {index}', episode, fields), episode, task)
+        _steps(
+            rounding.fields(validate.check_episode(f'{name}, episode {index}', episode, fields)),
+            episode,
+            task,
+            scale,
+        )
         for index, episode in enumerate(files.episodes(name, storage, fields, total))
     )
     columns = _columns(name, steps, parts, length)
     rows: dict[str, Any] = dict(zip(ROWS, columns, strict=True))
-    notes = (*files.surplus(storage, total), *other_simulator(name, task))
+    notes = (*files.surplus(storage, total), *other_simulator(name, task), *rounding.notes())
     episodes = Episodes(name, bound, length=np.array(length), notes=notes, **rows)
     validate.check_values(episodes)
     return episodes
@@ -95,8 +105,8 @@ def _columns(
     start = 0
     for episode in steps:
         if not columns:
-            with outside(f'{name}: {total:,} steps have no room', 'use a part of the set'):
-                columns = [memory.empty((total, *x.shape[1:]), x.dtype) for x in episode]
+            memory.need(name, total * sum(x[:1].nbytes for x in episode))
+            columns = [memory.empty((total, *x.shape[1:]), x.dtype) for x in episode]
         length.append(len(episode[0]))
         start += length[-1]
         if start > total:
@@ -132,7 +142,12 @@ def _fields(storage: MinariStorage, task: Task) -> dict[str, Field]:
     }
 
 
-def _steps(arrays: dict[str, np.ndarray], episode: Any, task: Task) -> tuple[np.ndarray, ...]:
+def _steps(
+    arrays: Mapping[str, np.ndarray],
+    episode: Any,
+    task: Task,
+    scale: Callable[[np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, ...]:
     """The columns of an episode, in the order of `ROWS`."""
     leaves = [leaf for name, leaf in arrays.items() if name.startswith('observations')]
     with np.errstate(over='ignore'):  # `check_values` reports what float32 cannot hold
@@ -151,7 +166,7 @@ def _steps(arrays: dict[str, np.ndarray], episode: Any, task: Task) -> tuple[np.
     if task.goal == 'relabel':
         reward = reached.astype(np.float64)
     ends = (arrays['terminations'].astype(bool), arrays['truncations'].astype(bool))
-    return obs[:-1], arrays['actions'].astype(np.float32), reward, obs[1:], *ends, reached
+    return obs[:-1], scale(arrays['actions']), reward, obs[1:], *ends, reached
 
 
 def fetch(name: str, download: bool) -> None:

@@ -1,9 +1,11 @@
 """OGBench's npz files (arXiv 2410.20092): flat arrays, one row a step.
 
 `terminals` mark the last row of each trajectory, which a time limit ended: that row has no
-successor and is dropped, and no terminal cuts the return. The sets carry no rewards. A single task
-gets them from the file (`rewards` and `masks`, the mask 0 at success), or OGBench's own package
-computes them from the state before the action and the goal of the task's environment:
+successor and is dropped, and no terminal cuts the return. A file of what
+`ogbench.make_env_and_datasets` returns tells more: `next_observations`, with which every row is
+kept, or `valids`, 0 in the rows without a successor. The sets carry no rewards. A single task gets
+them from the file (`rewards` and `masks`, the mask 0 at success), or OGBench's own package computes
+them from the state before the action and the goal of the task's environment:
 
     reward = -(parts of the goal that do not hold),  mask = 0 where all hold, else 1
 
@@ -12,20 +14,24 @@ tasks, which has the robot, the coordinates and the goal of the data. Pickled ar
 """
 
 import contextlib
+import math
+import zipfile
 
 import gymnasium as gym
 import numpy as np
 
-from dtql_jax.data import flat, validate
+from dtql_jax.data import flat, memory, validate
+from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
+from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.env import make_env
-from dtql_jax.tasks.spaces import action_bound
 from dtql_jax.tasks.task import Task
 from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import UserError
 
 NEEDED = ('observations', 'actions', 'terminals')
-OPTIONAL = ('rewards', 'masks', 'qpos', 'button_states')
+OPTIONAL = ('rewards', 'masks', 'next_observations', 'valids', 'qpos', 'button_states')
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 OWN_TASK = '`env`=antmaze-large-navigate-singletask-task1-v0'
 
 
@@ -43,25 +49,48 @@ def read(path: str, task: Task) -> Episodes:
         )
     arrays = validate.check_flat(path, _arrays(path))
     with contextlib.closing(make_env(task)) as env:
-        bound = action_bound(env.action_space, task.name)
+        bound, limit = flat_bound(task, env), env.spec.max_episode_steps if env.spec else None
         reward, terminated = _rewards(path, arrays, env)
-    end = arrays['terminals'].copy()
+    end, rounding = _ends(path, arrays, limit), Rounding()
+    rounding.fields(arrays)
     # Each field is removed as it is converted: a large file would not fit twice.
     obs, action = (flat.float32(arrays.pop(name)) for name in ('observations', 'actions'))
-    end[-1] = True
+    recorded = arrays.pop('next_observations', None)
+    next_obs = flat.next_rows(obs, end) if recorded is None else flat.float32(recorded)
+    keep = ~end if recorded is None else np.ones(len(obs), bool)
+    timeout = arrays['terminals'] & (end if recorded is None else ~terminated)
     rows = Episodes(
         path,
         bound,
         obs,
         action,
         reward,
-        flat.next_rows(obs, end),
+        next_obs,
         terminated,
-        arrays['terminals'],
+        timeout,
         terminated & (task.scored == 'success'),
         length=np.zeros(0, int),
     )
-    return flat.cut(rows, end, ~end)
+    episodes = flat.cut(rows, end, keep)
+    return episodes._replace(notes=(*episodes.notes, *rounding.notes()))
+
+
+def _ends(path: str, arrays: dict[str, np.ndarray], limit: int | None) -> np.ndarray:
+    """Whether a row is the last of its trajectory, `[N]` bool.
+
+    Raises:
+        UserError: nothing tells it, and one trajectory of all rows is longer than an episode.
+    """
+    end = ~arrays['valids'] if 'valids' in arrays else arrays['terminals'].copy()
+    if 'next_observations' in arrays and not end.any():
+        end = flat.leaps(arrays['observations'], arrays['next_observations'])
+    elif not end.any() and limit is not None and len(end) > limit + 1:
+        raise UserError(
+            f'{path}: the field terminals marks no row, and {len(end):,} rows are more than an '
+            f'episode of {limit:,} steps; mark the last row of each trajectory'
+        )
+    end[-1] = True
+    return end
 
 
 def _arrays(path: str) -> dict[str, np.ndarray]:
@@ -73,10 +102,28 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
         stream.seek(0)
         with np.load(stream, allow_pickle=False) as file:
             flat.need(path, NEEDED, file.files)
-            for name in (*NEEDED, *OPTIONAL):
-                if name in file.files:
-                    arrays[name] = _array(path, name, file)
+            used = [name for name in (*NEEDED, *OPTIONAL) if name in file.files]
+            memory.need(path, sum(_size(path, name, file.zip) for name in used))
+            for name in used:
+                arrays[name] = _array(path, name, file)
     return arrays
+
+
+def _size(path: str, name: str, archive: zipfile.ZipFile) -> int:
+    """The bytes of a field, which must be as many as its shape promises."""
+    with archive.open(f'{name}.npy') as member:
+        version = np.lib.format.read_magic(member)
+        if version not in HEADERS:
+            return 0
+        shape, _, dtype = HEADERS[version](member)
+        holds = archive.getinfo(f'{name}.npy').file_size - member.tell()
+    size = math.prod(shape) * dtype.itemsize
+    if size != holds and not dtype.hasobject:
+        raise UserError(
+            f'{path}: the field {name} has shape {shape}, which takes {size:,} bytes, and holds '
+            f'{holds:,}; fetch or write it again'
+        )
+    return size
 
 
 def _array(path: str, name: str, file: np.lib.npyio.NpzFile) -> np.ndarray:

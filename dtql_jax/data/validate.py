@@ -9,10 +9,11 @@ from dtql_jax.data.episodes import Episodes
 from dtql_jax.tasks.spaces import pick
 from dtql_jax.types import UserError
 
-TOLERANCE = 1e-6  # float rounding of actions at the edge of the box
+TOLERANCE = 1e-6  # float rounding of actions at the edge of the box, whose share it is above 1
 # Flat fields of shape [rows, size]; all others are [rows].
 TABLES = ('observations', 'next_observations', 'actions', 'qpos', 'button_states')
-FLAGS = ('terminals', 'timeouts', 'masks')  # flat fields that hold 0 or 1
+EPISODE_FLAGS = ('terminations', 'truncations')  # fields of an episode that hold 0 or 1
+FLAGS = ('terminals', 'timeouts', 'masks', 'valids')  # flat fields that hold 0 or 1
 
 
 class Field(NamedTuple):
@@ -56,7 +57,19 @@ def check_episode(where: str, data: Any, fields: dict[str, Field]) -> dict[str, 
     for name, field in fields.items():
         rows = steps + (field.part == 'observations')
         arrays[name] = _checked(where, name, _leaf(where, name, data, field), (rows, *field.shape))
+        if field.part in EPISODE_FLAGS:
+            _flags(where, name, arrays[name], 'record the episode again or remove it')
     return arrays
+
+
+def _flags(where: str, field: str, array: np.ndarray, cure: str) -> None:
+    """Raises UserError for the first entry of `array` `[N]` that is neither 0 nor 1."""
+    strange = np.flatnonzero((array != 0) & (array != 1))
+    if len(strange):
+        raise UserError(
+            f'{where}, row {strange[0]}, field {field}: {array[strange[0]]:g} is neither 0 nor 1; '
+            f'{cure}'
+        )
 
 
 def _leaf(where: str, name: str, data: Any, field: Field) -> np.ndarray:
@@ -145,12 +158,7 @@ def _column(where: str, field: str, called: str, array: np.ndarray, cures: Cures
     _finite(array, called, lambda row: f'{where}, row {row}', 'remove those episodes')
     if field not in FLAGS:
         return array
-    strange = np.flatnonzero((array != 0) & (array != 1))
-    if len(strange):
-        raise UserError(
-            f'{where}, row {strange[0]}, field {called}: {array[strange[0]]:g} is neither 0 nor 1; '
-            f'{cures.flags}'
-        )
+    _flags(where, called, array, cures.flags)
     return array.astype(bool)
 
 
@@ -161,7 +169,8 @@ def check_values(episodes: Episodes) -> None:
     for field, array in named.items():
         _finite(array, field, lambda row: _where(episodes, row), 'remove those episodes')
     excess = np.maximum(episodes.action.max(1), -episodes.action.min(1))  # |a| as a whole is large
-    rows = np.flatnonzero(excess > episodes.max_action + TOLERANCE)
+    allowed = episodes.max_action + TOLERANCE * max(1.0, episodes.max_action)
+    rows = np.flatnonzero(excess > allowed)
     if len(rows):
         worst = rows[np.argmax(excess[rows])]
         raise UserError(
@@ -169,6 +178,16 @@ def check_values(episodes: Episodes) -> None:
             f'the box [-{episodes.max_action:g}, {episodes.max_action:g}], the worst of '
             f'{len(rows)} rows; clip the actions or correct the action space'
         )
+
+
+def check_rewards(episodes: Episodes, reward: np.ndarray, transform: str) -> None:
+    """Raises UserError where a reward is no finite number once it is float32."""
+    _finite(
+        reward,
+        f'rewards (float32, transform {transform!r})',
+        lambda row: _where(episodes, row),
+        f'float32 ends at {np.finfo(np.float32).max:.2g}: scale the rewards down',
+    )
 
 
 def _finite(array: np.ndarray, field: str, where: Callable[[int], str], cure: str) -> None:

@@ -25,7 +25,7 @@ class Request(Settings):
     """The request of a run; None stands for the default of the task or the machine.
 
     Args:
-        settings: settings of the agent and of the maze, by name.
+        settings: settings of the agent and of the task, by name.
         variants: groups of lanes that differ in float settings, by the label that tables show:
             `{'weak': {'alpha': 0.1}, 'strong': {'alpha': 10.0}}` trains every seed of both in one
             program.
@@ -73,10 +73,13 @@ class Request(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskSettings(Settings):
-    """The settings of a maze."""
+    """The settings of a task."""
 
     goal: str | None = setting(None, 'what the goal of a maze is', choices=task.GOALS)
     success_ends: bool | None = setting(None, 'whether the return ends at the goal of a maze')
+    rescale_actions: bool | None = setting(
+        None, "whether the data's action box is stretched to the simulator's"
+    )
 
 
 TASK_SETTINGS = tuple(settings.kinds(TaskSettings))

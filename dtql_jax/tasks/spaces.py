@@ -51,23 +51,50 @@ def flatten(obs: Any, paths: list[tuple[str, ...]]) -> np.ndarray:
 
 
 def action_bound(space: gym.Space, owner: str) -> float:
-    """The `max_action` of the action box `[-max_action, max_action]^A`.
+    """The `max_action` of a simulator's action box `[-max_action, max_action]^A`.
 
     Args:
         space: the action space.
-        owner: the task or dataset that the error names.
+        owner: the task that the error names.
 
     Raises:
-        UserError: the space is no such box.
+        UserError: the space is no such box. The text names the wrapper that makes one of it.
+    """
+    low, high = action_box(space, owner)
+    if len(space.shape) != 1:
+        wrong, cure = 'is no vector', f'TransformAction(env, lambda a: a.reshape({space.shape}), '
+        cure += 'gymnasium.spaces.Box(low.ravel(), high.ravel()))'
+    elif not np.isfinite([low, high]).all():
+        box = f'gymnasium.spaces.Box(-m, m, {space.shape})'
+        wrong, cure = 'has no bounds', f'TransformAction(env, lambda a: a, {box}), '
+        cure += 'with m the largest |action| of the data'
+    elif not (np.all(high == high[0]) and np.all(low == -high[0])):
+        wrong = 'is not the same [-m, m] in each dimension'
+        cure = 'RescaleAction(env, -1, 1), and rescale the data to [-1, 1] (a Minari set, which '
+        cure += 'records its box, by `rescale_actions`=true)'
+    else:
+        return float(high[0])
+    raise UserError(
+        f'{owner}: the action box {space} {wrong}; register the environment within '
+        f'gymnasium.wrappers.{cure}'
+    )
+
+
+def action_box(space: gym.Space, owner: str) -> tuple[np.ndarray, np.ndarray]:
+    """The bounds of each number of an action, float64 `[A]` twice; they may be infinite.
+
+    Raises:
+        UserError: the space is no box of floats, or has no extent.
     """
     if not isinstance(space, gym.spaces.Box):
         raise UserError(
             f'{owner}: actions of type {type(space).__name__}; only a Box can be learnt'
         )
-    bound = float(space.high.flat[0])
-    if not (np.isfinite(bound) and np.all(space.high == bound) and np.all(space.low == -bound)):
+    if space.dtype is None or not np.issubdtype(space.dtype, np.floating):
         raise UserError(
-            f'{owner}: the action box {space} is not the same [-m, m] in each dimension; wrap the '
-            'environment in gymnasium.wrappers.RescaleAction(env, -1, 1) and rescale the data'
+            f'{owner}: actions of type {space.dtype}; only a Box of floats can be learnt'
         )
-    return bound
+    low, high = (np.ravel(side).astype(np.float64) for side in (space.low, space.high))
+    if not (low.size and np.all(low < high)):
+        raise UserError(f'{owner}: the action box {space} has no extent, so nothing can be learnt')
+    return low, high

@@ -38,6 +38,7 @@ from dtql_jax.types import UserError
 
 SOURCES = ('minari', 'd4rl', 'ogbench')
 GOALS = ('observe', 'relabel', 'recorded')
+ADJUSTABLE = ('goal', 'success_ends', 'rescale_actions')  # what a run may set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Task:
     source: str = 'minari'
     group: str = ''  # tasks of one group share a row of the agents' tables
     caveat: str = ''  # why scores do not compare with others of this name; shown with each result
+    rescale_actions: bool = False  # the data's action box is stretched to the simulator's
 
     def __post_init__(self) -> None:
         if isinstance(self.datasets, str):
@@ -76,8 +78,9 @@ class Task:
         if self.goal not in (GOALS if maze else ('none',)):
             cure = "'observe' or 'relabel'" if maze else "'none' (only mazes have goals)"
             raise UserError(f'{self.name}: goal={self.goal!r} has no meaning here, use {cure}')
-        if type(self.success_ends) is not bool:
-            raise UserError(f'{self.name}: success_ends={self.success_ends!r}: use True or False')
+        for flag in ('success_ends', 'rescale_actions'):
+            if type(getattr(self, flag)) is not bool:
+                raise UserError(f'{self.name}: {flag}={getattr(self, flag)!r}: use True or False')
         if self.success_ends and not maze:
             raise UserError(f'{self.name}: success_ends=True needs a goal, which only mazes have')
         cells = [cell for row in self.env_kwargs.get('maze_map', []) for cell in row]
@@ -136,17 +139,17 @@ class Task:
 
 
 def adjust(task: Task, **settings: Any) -> Task:
-    """Copies `task` with another `goal`, another `success_ends`, or both.
+    """Copies `task` with other values of the settings in `ADJUSTABLE`.
 
     The score range holds for returns of 0 or 1. Where an episode goes on at the goal, returns count
     steps, so the copy has no score range.
 
     Raises:
-        UserError: a name is neither `goal` nor `success_ends`, or the task cannot have the value.
+        UserError: the name is another one, or the task cannot have the value.
     """
-    unknown = sorted(set(settings) - {'goal', 'success_ends'})
+    unknown = sorted(set(settings) - set(ADJUSTABLE))
     if unknown:
-        raise UserError(f'unknown task setting {unknown[0]!r}: there are goal and success_ends')
+        raise UserError(f'unknown task setting {unknown[0]!r}: there are {", ".join(ADJUSTABLE)}')
     task = dataclasses.replace(task, **settings)
     counts_steps = task.family in CELL and not task.success_ends
     return dataclasses.replace(task, score_range=None) if counts_steps else task

@@ -207,7 +207,7 @@ def test_main__help_is_a_page_of_sections(capsys):
     assert all(len(line) <= WIDTH for line in page.splitlines())
     for text in (
         '\nFlags:\n  --env=TEXT ',
-        '\nSettings of a maze:\n  --goal=TEXT ',
+        '\nSettings of a task:\n  --goal=TEXT ',
         '\nSettings of dtql (many tasks have defaults of their own):\n  --steps=N ',
         'number of updates in the last phase of training (default: 1,000,000)\n',
         '(default:\n                       pointmaze-umaze)\n',

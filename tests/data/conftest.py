@@ -1,12 +1,19 @@
 """Minari roots, and files of other formats, for the tests."""
 
+import http.server
+import threading
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from dtql_jax.data import load as load_module
+from dtql_jax.data import minari as minari_reader
+from dtql_jax.data.load import load
+from tests.helpers.file_server import Handler
 from tests.helpers.flat_files import ROW, flags, table
+from tests.helpers.minari_sets import OWN, episode, write
 
 SHARED = Path(__file__).parents[3] / 'shared' / 'data' / 'minari'
 
@@ -62,3 +69,57 @@ def d4rl_file(tmp_path):
         return path
 
     return write_file
+
+
+@pytest.fixture
+def folder(tmp_path_factory, monkeypatch):
+    """A cache of the test's own."""
+    path = tmp_path_factory.mktemp('cache')
+    monkeypatch.setenv('DTQL_DATA_CACHE', str(path))
+    return path
+
+
+@pytest.fixture
+def own(root, folder):
+    """A Minari set of two episodes, read once; returns what was read."""
+    write('me/own-v0', [episode(0, 30), episode(100, 20, end='terminated')])
+    return load(OWN)
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """From now on no source can be read; call it to allow that again."""
+
+    def fail(*args):
+        raise AssertionError('the source was read')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(minari_reader, 'read', fail)
+        patch.setattr(load_module, 'FILES', dict.fromkeys(load_module.FILES, fail))
+        yield patch.undo
+
+
+@pytest.fixture
+def d4rl_folder(tmp_path, monkeypatch):
+    """The folder that D4RL's files are fetched to; it does not exist yet."""
+    monkeypatch.setenv('D4RL_DATASET_DIR', str(tmp_path / 'sets'))
+    return tmp_path / 'sets'
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server of one D4RL file of five rows."""
+    with h5py.File(tmp_path / 'source.hdf5', 'w') as file:
+        file['observations'] = table(np.arange(5.0))
+        file['actions'] = table(np.full(5, 0.5), 2)
+        file['rewards'] = np.arange(5.0)
+        file['terminals'] = np.arange(5) == 4
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
+        server.content = (tmp_path / 'source.hdf5').read_bytes()
+        server.stop_after, server.tells_size, server.asked = None, True, []
+        server.headers = {}
+        server.url = f'http://127.0.0.1:{server.server_port}/own-v2.hdf5'
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()

@@ -139,6 +139,25 @@ MISTAKES = {
 }
 
 
+MISTAKES['hidden'] = (
+    {'reward': np.ma.masked_array(ROW, ROW == 4)},
+    'data: the field reward hides some numbers (a mask); fill or drop them',
+)
+
+
+class Guarded:
+    """An array of a library that does not hand it over."""
+
+    def __array__(self, *args, **kwargs):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+
+MISTAKES['guarded'] = (
+    {'obs': Guarded()},
+    "data: the field obs is no array (Can't call numpy() on Tensor that requires grad.); give it",
+)
+
+
 @pytest.mark.parametrize('name', MISTAKES)
 @pytest.mark.filterwarnings('error')
 def test_read_arrays__mistakes(name):

@@ -6,58 +6,19 @@ import json
 import os
 import shutil
 
+import gymnasium as gym
 import h5py
 import numpy as np
 import pytest
 
 from dtql_jax.data import cache
-from dtql_jax.data import load as load_module
-from dtql_jax.data import minari as minari_reader
 from dtql_jax.data.load import load, with_dataset
 from dtql_jax.tasks.registry import TASKS
 from dtql_jax.tasks.task import Task, adjust
 from dtql_jax.types import UserError
+from tests.helpers.cache import entries, equal
 from tests.helpers.flat_files import load_file, table
 from tests.helpers.minari_sets import MAZE, OWN, episode, walk, write
-
-
-@pytest.fixture
-def folder(tmp_path_factory, monkeypatch):
-    """A cache of the test's own."""
-    path = tmp_path_factory.mktemp('cache')
-    monkeypatch.setenv('DTQL_DATA_CACHE', str(path))
-    return path
-
-
-@pytest.fixture
-def own(root, folder):
-    """A Minari set of two episodes, read once; returns what was read."""
-    write('me/own-v0', [episode(0, 30), episode(100, 20, end='terminated')])
-    return load(OWN)
-
-
-@pytest.fixture
-def unread(monkeypatch):
-    """From now on no source can be read; call it to allow that again."""
-
-    def fail(*args):
-        raise AssertionError('the source was read')
-
-    with monkeypatch.context() as patch:
-        patch.setattr(minari_reader, 'read', fail)
-        patch.setattr(load_module, 'FILES', dict.fromkeys(load_module.FILES, fail))
-        yield patch.undo
-
-
-def equal(one, other):
-    """Whether two datasets have the same bits, and the same card."""
-    pairs = zip(one.transitions[:5], other.transitions[:5], strict=True)
-    same = all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in pairs)
-    return same and (one.card, one.spec, one.task) == (other.card, other.spec, other.task)
-
-
-def entries(folder):
-    return [path for path in folder.iterdir() if not path.name.startswith('.')]
 
 
 def d4rl_file(path):
@@ -243,20 +204,6 @@ def test_cached__a_stop_while_writing_leaves_no_entry(root, folder, monkeypatch)
     assert list(folder.iterdir()) == []
 
 
-def test_cached__removes_entries_without_a_source_and_abandoned_folders(own, folder, root):
-    (first,) = entries(folder)
-    shutil.rmtree(root / 'me' / 'own-v0')
-    old, new = folder / '.old', folder / '.new'
-    for hidden in (old, new):
-        hidden.mkdir()
-    os.utime(old, (0, 0))
-    write('me/more-v0', [episode(0, 3)])
-    load(Task('more', ('me/more-v0',)))
-    (second,) = entries(folder)
-    assert second != first
-    assert (old.exists(), new.exists()) == (False, True)
-
-
 def test_cached__an_absent_source_is_not_served_from_the_cache(own, folder, root):
     shutil.rmtree(root / 'me' / 'own-v0')
     with pytest.raises(UserError, match='dataset me/own-v0 is not in'):
@@ -278,3 +225,17 @@ def test_cached__a_layout_that_json_cannot_hold_is_not_cached(own, folder):
     strange = dataclasses.replace(OWN, env_kwargs={'reward': object()})
     load(strange)
     assert len(entries(folder)) == 1
+
+
+def test_cached__another_simulator_under_the_same_name_has_its_own_entry(folder, tmp_path):
+    path = d4rl_file(tmp_path / 'own.hdf5')
+    with h5py.File(path, 'a') as file:
+        del file['timeouts']
+    task = Task('own', ('none',), env_id='own-hopper-v0')
+    found = {}
+    for limit in (2, 3, 2):
+        gym.register('own-hopper-v0', gym.spec('Hopper-v5').entry_point, max_episode_steps=limit)
+        found[limit] = load_file(path, task).card['timeouts']
+        del gym.registry['own-hopper-v0']
+    assert found == {2: 2, 3: 1}
+    assert len(entries(folder)) == 2

@@ -43,12 +43,16 @@ def test_read__spaces_that_cannot_be_learnt(root):
     for name, space in (
         ('uneven', gym.spaces.Box(-high, high)),
         ('lopsided', gym.spaces.Box(0, 1, (2,))),
-        ('endless', gym.spaces.Box(-np.inf, np.inf, (2,))),
     ):
         write(f'me/{name}-v0', [episode(0, 2)], BOX, space)
         text = message(Task('own', (f'me/{name}-v0',)))
         assert text.startswith(f'me/{name}-v0: the action box')
         assert 'gymnasium.wrappers.RescaleAction(env, -1, 1)' in text
+    write('me/endless-v0', [episode(0, 2)], BOX, gym.spaces.Box(-np.inf, np.inf, (2,)))
+    assert message(Task('own', ('me/endless-v0',))).startswith(
+        'me/endless-v0: the action box Box(-inf, inf, (2,), float32) has no bounds, and those of '
+        'the simulator are not known (own: me/endless-v0 records no environment; name one: '
+    )
     discrete = episode(0, 2, actions=np.zeros(2, int))
     write('me/discrete-v0', [discrete], BOX, gym.spaces.Discrete(2))
     assert 'actions of type Discrete' in message(Task('own', ('me/discrete-v0',)))
@@ -142,3 +146,17 @@ def test_online__online_asks_the_host_once(monkeypatch):
     assert not minari_reader._online()
     monkeypatch.setattr('urllib.request.getproxies', lambda: {'https': 'http://proxy'})
     assert minari_reader._online()
+
+
+@pytest.mark.parametrize('field', ['terminations', 'truncations'])
+@pytest.mark.parametrize('value', [2, 0.5, np.nan])
+def test_read__flags_that_are_neither_0_nor_1(root, field, value):
+    flags = np.array([0, value, 0])
+    write('me/own-v0', [episode(0, 3), episode(0, 3)])
+    with h5py.File(root / 'me/own-v0/data/main_data.hdf5', 'a') as file:
+        del file[f'episode_1/{field}']
+        file[f'episode_1/{field}'] = flags
+    assert message() == (
+        f'me/own-v0, episode 1, row 1, field {field}: {value:g} is neither 0 nor 1; record the '
+        'episode again or remove it'
+    )

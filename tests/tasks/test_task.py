@@ -53,5 +53,8 @@ def test_adjust__checks_names_and_values():
         adjust(TASKS['hopper-medium'], success_ends=True)
     with pytest.raises(UserError, match="success_ends='no': use True or False"):
         adjust(UMAZE, success_ends='no')
-    with pytest.raises(UserError, match="unknown task setting 'horizont'"):
+    assert adjust(UMAZE, rescale_actions=True).rescale_actions
+    with pytest.raises(UserError, match='rescale_actions=1: use True or False'):
+        adjust(UMAZE, rescale_actions=1)
+    with pytest.raises(UserError, match="unknown task setting 'horizont': there are goal, succ"):
         adjust(UMAZE, horizont=3)
