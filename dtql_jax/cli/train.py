@@ -14,8 +14,8 @@ A run writes a folder: config.json, metrics.jsonl, eval.jsonl, curves.png, table
 Ctrl-C and SIGTERM save a checkpoint. --resume continues from it, bit for bit, and takes from the
 run whatever is not given again.
 
-Exit codes: 0 done; 1 every seed diverged; 2 a mistake in a flag, which one line explains; 130 and
-143 stopped by Ctrl-C and SIGTERM.
+Exit codes: 0 done; 1 no seed has a score, as each diverged or could not be evaluated; 2 a mistake
+in a flag, which one line explains; 130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
 import pathlib

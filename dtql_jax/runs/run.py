@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
+import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dtql_jax.agents.registry import agent_file
@@ -15,7 +16,8 @@ from dtql_jax.report.console import Console
 from dtql_jax.report.loggers import check_sinks, make_sinks, read_jsonl
 from dtql_jax.report.plots import plot_curves
 from dtql_jax.report.tables import score_table
-from dtql_jax.rollout.player import open_player
+from dtql_jax.rollout.patience import Patience
+from dtql_jax.rollout.player import Conditions, open_player
 from dtql_jax.runs.folder import (
     FORMAT,
     check_new,
@@ -49,7 +51,9 @@ class Interrupted(Stopped):
     """
 
     def __init__(self, run_dir: pathlib.Path, signal: int):
-        super().__init__(f'stopped, with a checkpoint in {run_dir}')
+        saved = checkpoint.any_in(run_dir / CHECKPOINTS)
+        where = f'with a checkpoint in {run_dir}' if saved else 'before its first checkpoint'
+        super().__init__(f'stopped, {where}')
         self.run_dir = run_dir
         self.signal = signal
 
@@ -76,13 +80,17 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether every lane diverged."""
-        return len(self.diverged) == len(self.lanes)
+        """Whether no lane has a last score: each diverged, or its last evaluation failed."""
+        last = {(row['variant'], row['seed']): row for row in self.evals}
+        return all(
+            i in self.diverged or 'eval/failed' in last.get((lane.variant, lane.seed), {})
+            for i, lane in enumerate(self.lanes)
+        )
 
     def scores(self, variant: str) -> list[float]:
-        """The last score of each seed of a variant, in the order of the seeds."""
+        """The last score of each seed of a variant, by seed; NaN where its evaluation failed."""
         rows = [row for row in self.evals if row['variant'] == variant]
-        last = {row['seed']: row['eval/score'] for row in rows}
+        last = {row['seed']: row.get('eval/score', math.nan) for row in rows}
         return [last[seed] for seed in sorted(last)]
 
 
@@ -203,26 +211,35 @@ def _train(
     if overlap is None:
         overlap = engine.devices[0].platform != 'cpu'
     stop = StopFlag()
+    conditions = Conditions(
+        plan.eval_episodes,
+        asked.eval_envs,
+        patience=Patience(asked.eval_timeout, should_stop=stop),
+        warn=console.warn,
+    )
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_interrupted(stop, run_dir))
         stack.enter_context(stop.listening())
         sinks = tuple(
             stack.enter_context(contextlib.closing(sink))
             for sink in make_sinks(asked.log_to, run_dir, plan.identity())
         )
-        player = stack.enter_context(
-            open_player(
-                task, agent, plan.lanes, plan.eval_episodes, asked.eval_envs, should_stop=stop
-            )
-        )
+        player = stack.enter_context(open_player(task, agent, plan.lanes, conditions))
         trainer = Trainer(engine, run_dir, player, console, stop, sinks, overlap)
-        try:
-            trainer.run(resume)
-        except Stopped:
-            assert stop.signal is not None  # which is what stops a trainer
-            raise Interrupted(run_dir, int(stop.signal)) from None
+        trainer.run(resume)
     evals = read_jsonl(run_dir / 'eval.jsonl')
     diverged = {int(lane): step for lane, step in trainer.cursor.diverged.items()}
     return Result(run_dir, plan.lanes, evals, diverged)
+
+
+@contextlib.contextmanager
+def _interrupted(stop: StopFlag, run_dir: pathlib.Path) -> Iterator[None]:
+    """Says which signal stopped the run."""
+    try:
+        yield
+    except Stopped:
+        assert stop.signal is not None  # which is what stops a run
+        raise Interrupted(run_dir, int(stop.signal)) from None
 
 
 def _report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> Result:
@@ -235,7 +252,12 @@ def _report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> R
     curves = plot_curves(result.run_dir, behaviour)
     console.say(f'\n{plan.task.name}, {plan.config.steps:,} updates\n\n{table}\n')
     if result.failed:
-        console.warn('every seed diverged: try a smaller learning rate')
+        diverged = len(result.diverged) == len(result.lanes)
+        console.warn(
+            'every seed diverged: try a smaller learning rate'
+            if diverged
+            else 'no seed has a last score: mend the simulator, then evaluate the run again'
+        )
     return dataclasses.replace(result, table=table, curves=curves)
 
 

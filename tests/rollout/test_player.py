@@ -5,7 +5,8 @@ import pytest
 
 from dtql_jax.rollout import player
 from dtql_jax.rollout.env_pool import EnvPool
-from dtql_jax.rollout.player import Player, open_player
+from dtql_jax.rollout.patience import Patience
+from dtql_jax.rollout.player import Conditions, Player, open_player
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import Lane, Stopped
 from tests.helpers.fake_env import Walk
@@ -26,7 +27,7 @@ def walks(monkeypatch):
 def test_Player__a_row_has_the_means_over_episodes():
     expected = run()
     with EnvPool(Walk, 3) as pool:
-        rows = Player(SCORED, AGENT, LANES, pool, 4)(init(2, 2), [2, 0])
+        rows = Player(SCORED, AGENT, LANES, pool, Conditions(4))(init(2, 2), [2, 0])
     assert list(rows) == [2, 0]
     for i, row in rows.items():
         returns = expected.returns[i]
@@ -41,26 +42,27 @@ def test_Player__a_row_has_the_means_over_episodes():
 def test_Player__a_task_that_knows_success_reports_it():
     expected = run()
     with EnvPool(Walk, 3) as pool:
-        row = Player(MAZE, AGENT, LANES, pool, 4)(init(2, 2), [1])[1]
+        row = Player(MAZE, AGENT, LANES, pool, Conditions(4))(init(2, 2), [1])[1]
     assert row['eval/success'] == np.mean(expected.success[1])
     assert row['eval/score'] == pytest.approx(100 * row['eval/success'])
 
 
 def test_Player__without_a_score_range_the_score_is_the_return():
     with EnvPool(Walk, 3) as pool:
-        row = Player(Task('walk', ()), AGENT, LANES, pool, 4)(init(2, 2), [1])[1]
+        row = Player(Task('walk', ()), AGENT, LANES, pool, Conditions(4))(init(2, 2), [1])[1]
     assert row['eval/score'] == row['eval/return']
 
 
 @pytest.mark.usefixtures('walks')
 def test_open_player__passes_the_evaluation_seed_and_the_stop():
-    with open_player(SCORED, AGENT, LANES, 4, 2, eval_seed=5) as played:
+    with open_player(SCORED, AGENT, LANES, Conditions(4, 2, eval_seed=5)) as played:
         assert played.pool.num_envs == 2
         row = played(init(2, 2), [1])[1]
     assert row['eval/return'] == np.mean(run(slots=2, eval_seed=5).returns[1])
+    stopping = Conditions(4, 2, patience=Patience(should_stop=lambda: True))
     with (
-        open_player(SCORED, AGENT, LANES, 4, 2, should_stop=lambda: True) as played,
         pytest.raises(Stopped),
+        open_player(SCORED, AGENT, LANES, stopping) as played,
     ):
         played(init(2, 2), [1])
 
@@ -70,7 +72,7 @@ def test_open_player__passes_the_evaluation_seed_and_the_stop():
     (None, 4, 12), (None, 50, player.SIMULATORS), (5, 50, 5), (64, 1, 3),
 ])  # fmt: skip
 def test_open_player__has_no_more_simulators_than_episodes(eval_envs, episodes, slots):
-    with open_player(SCORED, AGENT, LANES, episodes, eval_envs) as played:
+    with open_player(SCORED, AGENT, LANES, Conditions(episodes, eval_envs)) as played:
         assert played.pool.num_envs == slots
     with pytest.raises(RuntimeError, match='closed'):
         played.pool.reset([0], [0])
