@@ -1,7 +1,9 @@
 """Deterministic environments for tests. Worker processes import this module: no jax."""
 
+import multiprocessing
 import os
 import sys
+import threading
 import time
 from typing import Any, ClassVar
 
@@ -59,6 +61,37 @@ class Broken(Walk):
         if action[0] > 1:
             raise ValueError('the joint broke')
         return super().step(action)
+
+
+class Hanging(Walk):
+    """Never answers an action whose first number is above 1."""
+
+    def step(self, action):
+        if action[0] > 1:
+            threading.Event().wait()
+        return super().step(action)
+
+
+class OldStyle(Walk):
+    """Its reset returns the observation alone, as gym's did."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0]
+
+
+class BadStart(Walk):
+    """Its first observation is not a number."""
+
+    def reset(self, *, seed=None, options=None):
+        obs, info = super().reset(seed=seed)
+        return obs * np.nan, info
+
+
+def walk_outside_workers():
+    """Makes a walk in the process of the tests, and in no worker of it."""
+    if multiprocessing.parent_process() is not None:
+        raise LookupError('only the script has registered it')
+    return Walk()
 
 
 class Unbuildable(Walk):

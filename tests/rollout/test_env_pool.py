@@ -83,7 +83,7 @@ def test_EnvPool__an_environment_that_raises_costs_only_its_own_row(workers):
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_EnvPool__names_an_environment_that_cannot_be_made(workers):
-    with pytest.raises(UserError, match=r'simulator cannot be made: no such model file; mend it'):
+    with pytest.raises(UserError, match=r'cannot be made: OSError: no such model file; mend it'):
         EnvPool(Unbuildable, 2, workers)
     assert not multiprocessing.active_children()
 
