@@ -48,6 +48,7 @@ class Simulators:
         self._make_env = make_env
         self._envs: dict[int, gymnasium.Env] = {}
         self._broken: set[int] = set()
+        self._steps: dict[int, int] = {}  # of the episode under way
         try:
             for slot in slots:
                 self._envs[slot] = self._made()
@@ -108,13 +109,18 @@ class Simulators:
             self._broken.discard(slot)
             self._close(slot)
             self._envs[slot] = self._made()
+        self._steps[slot] = 0
         obs, _ = self._envs[slot].reset(seed=int(seed))
         return self._checked(slot, obs), 0.0, False, False, np.nan
 
     def _step(self, slot: int, action: np.ndarray) -> tuple:
         obs, reward, terminated, truncated, info = self._envs[slot].step(action)
-        success = succeeded(info)
-        return self._checked(slot, obs), float(reward), bool(terminated), bool(truncated), success
+        over = bool(terminated), bool(truncated)
+        self._steps[slot] += 1
+        horizon = getattr(self._envs[slot].spec, 'max_episode_steps', None)
+        if horizon and self._steps[slot] > horizon and not any(over):
+            raise ValueError(f'the episode goes on after the {horizon} steps of its horizon')
+        return self._checked(slot, obs), float(reward), *over, succeeded(info)
 
     def _checked(self, slot: int, obs: Any) -> np.ndarray:
         """The observation as float32, in the shape of its space."""

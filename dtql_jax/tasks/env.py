@@ -52,7 +52,7 @@ def make_env(
     """
     with _explained(task):
         env = _build(task, spec, kwargs)
-    if env.spec is not None and env.spec.max_episode_steps is None:
+    if env.spec is not None and env.spec.max_episode_steps in (None, -1):  # the latter: none
         raise UserError(
             f'{task.name}: its environment never ends; set a horizon: '
             f'register_task(Task(..., env_id={env.spec.id!r}, horizon=1000))'

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 
 from dtql_jax.rollout.simulators import Simulators, succeeded
 from dtql_jax.types import UserError
@@ -61,3 +62,19 @@ def test_Simulators__what_cannot_be_made_is_one_line(make_env):
 def test_close__an_environment_that_raises_does_no_harm():
     simulators = Simulators(fake_env.Unstartable, [0, 1])
     simulators.close()
+
+
+def test_Simulators__an_episode_beyond_its_horizon_fails():
+    def make():
+        env = fake_env.Walk()
+        env.spec = EnvSpec('Walk-v0', max_episode_steps=2)
+        return env
+
+    simulators = Simulators(make, [0])
+    for _ in range(2):  # the count begins again with each episode
+        simulators.answer('reset', [0], np.array([3]))
+        rows = [simulators.answer('step', [0], np.zeros((1, 2))) for _ in range(3)]
+        assert [row.failure[0] for row in rows] == [
+            '', '', 'its step failed: ValueError: the episode goes on after the 2 steps of its '
+            'horizon',
+        ]  # fmt: skip
