@@ -20,7 +20,7 @@ from dtql_jax.rollout.patience import USUAL, Patience
 from dtql_jax.rollout.worker import WorkerLost
 from dtql_jax.tasks.env import EnvMaker, env_maker
 from dtql_jax.tasks.task import Task
-from dtql_jax.types import Lane, Params, Stopped, outside, why
+from dtql_jax.types import Lane, Params, Stopped, UserError, outside, why
 
 SIMULATORS = 32  # side by side, unless the user says otherwise
 
@@ -175,9 +175,10 @@ def _open_pool(make: EnvMaker, slots: int, workers: int, conditions: Conditions)
     except Exception as error:  # also what a pickle or a user's module raises
         if not workers:
             raise
+        reason = str(error) if isinstance(error, UserError | WorkerLost) else why(error)
         conditions.warn(
             f'the simulators run in this process, which is slower: a worker process cannot make '
-            f'them ({why(error)}). Define or register the environment in a module, or at the top '
+            f'them ({reason}). Define or register the environment in a module, or at the top '
             'of the script'
         )
         return EnvPool(make, slots, 0, conditions.patience)
