@@ -23,8 +23,8 @@ REQUIRES = [
     'mujoco>=3.5,<3.12',
     'numpy>=2.0',
     'optax>=0.2.6',
-    'packaging>=23',
     'orbax-checkpoint>=0.12',
+    'packaging>=23',
     'Pillow>=10.3',  # minari imports it to read hdf5, and does not require it
 ]
 EXTRAS = {

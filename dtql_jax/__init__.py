@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from dtql_jax.agents.settings import setting
     from dtql_jax.runs.plan import Request
     from dtql_jax.runs.policy import load_policy
-    from dtql_jax.runs.run import Interrupted, Result, run
+    from dtql_jax.runs.result import Interrupted, Result
+    from dtql_jax.runs.run import run
     from dtql_jax.tasks.registry import register_task
     from dtql_jax.tasks.task import Task
     from dtql_jax.types import Lane, Phase, Rare, Spec, Transition, UserError
@@ -32,8 +33,8 @@ _HOMES = {
     # train, and use what was trained
     'run': 'runs.run',
     'Request': 'runs.plan',
-    'Result': 'runs.run',
-    'Interrupted': 'runs.run',
+    'Result': 'runs.result',
+    'Interrupted': 'runs.result',
     'load_policy': 'runs.policy',
     # a task of your own
     'Task': 'tasks.task',

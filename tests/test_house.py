@@ -17,6 +17,7 @@ WITHOUT_JAX = (
     'types',
     'tasks',
     'rollout.env_pool',
+    'training.background',
     'collect.base',
     'collect.wander',
     'collect.ant',

@@ -10,8 +10,8 @@ Training evaluates on the starts of --eval_seed=0, and chooses the best policies
 The command prints a table and appends a row for each seed to reeval.jsonl in the run folder. It
 changes nothing else there. The film shows the first episode of the first seed.
 
-Exit codes: 0 done; 2 a mistake in a flag or an error of the machine, which one line explains; 130
-stopped by Ctrl-C.
+Exit codes: 0 done; 1 the evaluation of every seed failed, and the table says why; 2 a mistake in a
+flag or an error of the machine, which one line explains; 130 stopped by Ctrl-C.
 """
 
 import os
@@ -36,7 +36,12 @@ flags.DEFINE_string('variant', None, "only these lanes, such as 'dtql' or 'clone
 define_whole('seed', None, 'only this training seed (default: all)', FLAGS)
 define_whole('eval_seed', 0, "draws the episodes' starts; training uses 0", FLAGS)
 define_whole('eval_envs', None, 'simulators side by side (speed only, no result)', FLAGS)
+flags.DEFINE_float(
+    'eval_timeout', 600.0, 'seconds that one step or reset may take; 0: no limit', flag_values=FLAGS
+)
 flags.DEFINE_string('video', None, 'film to write: .gif, or .mp4 with imageio-ffmpeg', FLAGS)
+
+LEAST = {'episodes': 1, 'eval_seed': 0, 'eval_envs': 1, 'eval_timeout': 0}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,22 +49,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(evaluate, FLAGS, __doc__, argv)
 
 
-def evaluate(asked: flags.FlagValues) -> None:
-    """Evaluates, prints the table and keeps the rows."""
+def evaluate(asked: flags.FlagValues) -> int:
+    """Evaluates, prints the table and keeps the rows; returns the exit code."""
     # Here and not above: --help needs none of it.
     from dtql_jax.data.card import behaviour
     from dtql_jax.report.loggers import JsonlLog
     from dtql_jax.report.tables import evaluation_table
-    from dtql_jax.rollout.player import open_player
+    from dtql_jax.rollout.patience import Patience
+    from dtql_jax.rollout.player import Conditions, open_player
     from dtql_jax.runs.policy import Run
 
     check(asked)
     run = Run(user_path('run', asked.run))
     acting = run.acting(asked.which)
     lanes = choose(run, asked.which, asked.variant, asked.seed)
-    with open_player(
-        run.task, run.agent, run.lanes, asked.episodes, asked.eval_envs, eval_seed=asked.eval_seed
-    ) as player:
+    conditions = Conditions(
+        asked.episodes, asked.eval_envs, asked.eval_seed, Patience(asked.eval_timeout)
+    )
+    with open_player(run.task, run.agent, run.lanes, conditions) as player:
         scores = player(acting, lanes)
     rows = [
         {
@@ -79,15 +86,16 @@ def evaluate(asked: flags.FlagValues) -> None:
             log.write(row)
     if asked.video:
         film(run, lanes[0], asked.which, asked.eval_seed, user_path('video', asked.video))
+    return 1 if all('eval/failed' in row for row in rows) else 0
 
 
 def check(asked: flags.FlagValues) -> None:
     """Raises UserError for flags that cannot be met; reads nothing."""
     if not asked.run:
         raise UserError('no run to evaluate: name its folder as --run=DIR')
-    for name, least in (('episodes', 1), ('eval_seed', 0), ('eval_envs', 1)):
+    for name, least in LEAST.items():
         value = getattr(asked, name)
-        if value is not None and value < least:
+        if value is not None and not value >= least:
             raise UserError(f'--{name}={value}: must be at least {least}')
     if asked.video and pathlib.Path(asked.video).suffix not in ('.gif', '.mp4'):
         raise UserError(f'--video={asked.video}: end its name in .gif or .mp4')

@@ -14,8 +14,9 @@ A run writes a folder: config.json, metrics.jsonl, eval.jsonl, curves.png, table
 Ctrl-C and SIGTERM save a checkpoint. --resume continues from it, bit for bit, and takes from the
 run whatever is not given again.
 
-Exit codes: 0 done; 1 every seed diverged; 2 a mistake in a flag or an error of the machine (disk,
-memory, permission), which one line explains; 130 and 143 stopped by Ctrl-C and SIGTERM.
+Exit codes: 0 done; 1 no seed has a score, as each diverged or could not be evaluated; 2 a mistake
+in a flag or an error of the machine (disk, memory, permission), which one line explains; 130 and
+143 stopped by Ctrl-C and SIGTERM.
 """
 
 import sys
@@ -100,7 +101,8 @@ def define(agent: str) -> tuple[flags.FlagValues, dict[str, list[str]]]:
 def train(asked: flags.FlagValues) -> int:
     """Trains as the flags ask for; returns the exit code."""
     from dtql_jax.cli.list import text
-    from dtql_jax.runs.run import Interrupted, run
+    from dtql_jax.runs.result import Interrupted
+    from dtql_jax.runs.run import run
 
     if asked.list:
         print(text())

@@ -71,14 +71,22 @@ class Console:
     def evaluated(
         self, step: int, lanes: Sequence[Lane], scores: np.ndarray, seconds: float
     ) -> None:
-        """Prints the scores `[S]` of an evaluation; one that is not finite means 'diverged'."""
+        """Prints the scores `[S]` of an evaluation: NaN is a failed one, -inf a diverged lane."""
         self._eval_s = seconds
         by_variant: dict[str, list[str]] = {}
         for lane, score in zip(lanes, scores, strict=True):
-            text = f'{score:.1f}' if np.isfinite(score) else 'diverged'
+            text = 'failed' if np.isnan(score) else 'diverged'
+            text = f'{score:.1f}' if np.isfinite(score) else text
             by_variant.setdefault(lane.variant, []).append(text)
         scores_text = '; '.join(f'{k} {" ".join(v)}' for k, v in by_variant.items())
         self.say(f'evaluation at {step:,}: score {scores_text}  ({duration(seconds)})')
+
+    def failed(self, step: int, lane: Lane, reason: str) -> None:
+        """Warns of a lane whose evaluation failed."""
+        self.warn(
+            f'{lane.variant} seed {lane.seed}: the evaluation at {step:,} failed and has no score: '
+            f'{reason}'
+        )
 
     def diverged(self, lane: Lane, step: int) -> None:
         """Warns of a lane that diverged."""

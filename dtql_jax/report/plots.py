@@ -126,8 +126,7 @@ def _draw_scores(axis: Axes, rows: Rows, colours: dict[str, str], behaviour: flo
         _draw_mean(axis, seeds, colours[variant], marker='o', label=label)
     _draw_behaviour(axis, behaviour)
     _from_zero(axis)
-    if lines or behaviour is not None:
-        _legend(axis)
+    _legend(axis)
     if not lines:
         axis.text(0.5, 0.5, 'no evaluation yet', ha='center', color=INK, transform=axis.transAxes)
 
@@ -188,7 +187,8 @@ def _from_zero(axis: Axes) -> None:
 
 
 def _legend(axis: Axes) -> None:
-    axis.legend(frameon=False, fontsize=10, labelcolor=INK, loc='best')
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(frameon=False, fontsize=10, labelcolor=INK, loc='best')
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -64,19 +64,19 @@ def bootstrap_interval(
 
 
 def summarise(scores: Sequence[float] | np.ndarray) -> dict[str, Any]:
-    """Summarises one score per seed, `[S]`; NaN marks a seed that diverged.
+    """Summarises one score per seed, `[S]`; NaN marks a seed without a score.
 
     Returns:
-        `seeds` counts all seeds and `diverged` the NaNs. `mean` and `iqm` are over the seeds that
-        did not diverge, None if none is left: show them only with `diverged`. From five such seeds
-        on, `interval` is the 95 % bootstrap interval of the IQM. Below five, `values` lists the
-        score of each seed instead, None for a diverged one.
+        `seeds` counts all seeds and `missing` the NaNs, of seeds that diverged or whose evaluation
+        failed. `mean` and `iqm` are over the other seeds, None if none is left: show them only with
+        `missing`. From five such seeds on, `interval` is the 95 % bootstrap interval of the IQM.
+        Below five, `values` lists the score of each seed instead, None for one without.
     """
     scores = np.asarray(scores, np.float64)
     sound = scores[~np.isnan(scores)]
     summary: dict[str, Any] = {
         'seeds': len(scores),
-        'diverged': len(scores) - len(sound),
+        'missing': len(scores) - len(sound),
         'mean': float(sound.mean()) if len(sound) else None,
         'iqm': iqm(sound) if len(sound) else None,
     }

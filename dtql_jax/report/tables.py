@@ -50,7 +50,7 @@ def score_table(
     for variant in _variants(lane.variant for lane in lanes):
         mine = {i: lane.seed for i, lane in enumerate(lanes) if lane.variant == variant}
         rows.append(_score_row(variant, mine, evals, diverged))
-    text = table(rows)
+    text = table(rows) + _failures(evals, lasts_only=True)
     for i, step in diverged.items():
         text += f'\n{lanes[i].variant} seed {lanes[i].seed}: diverged at update {step:,}'
     return text
@@ -63,19 +63,16 @@ def evaluation_table(rows: Sequence[dict[str, Any]], behaviour: float | str | No
         rows: one row for each variant and seed, as in `eval.jsonl`.
         behaviour: the score of the data's policy, or why it has none; None leaves its row out.
     """
-    extra = [name for name in ('return', 'length', 'success') if f'eval/{name}' in rows[0]]
+    names = ('return', 'length', 'success')
+    extra = [name for name in names if any(f'eval/{name}' in row for row in rows)]
     heading = ('', 'seeds', 'score: each seed or IQM [95 %]', 'mean', *extra)
     lines = [heading, *_behaviour_row(behaviour, len(heading))]
     for variant in _variants(row['variant'] for row in rows):
         mine = [row for row in rows if row['variant'] == variant]
-        scores = [row['eval/score'] for row in mine]
-        means = [np.mean([row[f'eval/{name}'] for row in mine]) for name in extra]
-        cells = [
-            f'{mean:.2f}' if name == 'success' else f'{mean:.1f}'
-            for name, mean in zip(extra, means, strict=True)
-        ]
+        scores = [row.get('eval/score', np.nan) for row in mine]
+        cells = [_known_mean(mine, f'eval/{name}', 1 + (name == 'success')) for name in extra]
         lines.append((variant, str(len(mine)), _spread(scores), _mean(scores), *cells))
-    return table(lines)
+    return table(lines) + _failures(rows)
 
 
 def _score_row(
@@ -90,10 +87,12 @@ def _score_row(
         for i, seed in seeds.items()
     }
     last = [
-        run[-1]['eval/score'] if run and i not in diverged else np.nan for i, run in runs.items()
+        run[-1].get('eval/score', np.nan) if run and i not in diverged else np.nan
+        for i, run in runs.items()
     ]
-    best = [max((row['eval/score'] for row in run), default=np.nan) for run in runs.values()]
-    success = [r[-1]['eval/success'] for r in runs.values() if r and 'eval/success' in r[-1]]
+    known = [[row['eval/score'] for row in run if 'eval/score' in row] for run in runs.values()]
+    best = [max(scores, default=np.nan) for scores in known]
+    success = _known_mean([run[-1] for run in runs.values() if run], 'eval/success', 2)
     return (
         variant,
         str(len(seeds)),
@@ -101,7 +100,25 @@ def _score_row(
         _mean(last),
         _spread(best),
         _mean(best),
-        f'{np.mean(success):.2f}' if success else '',
+        '' if success == '-' else success,
+    )
+
+
+def _known_mean(rows: Sequence[dict[str, Any]], key: str, digits: int) -> str:
+    """The mean over the rows that have the key; '-' where none has."""
+    known = [row[key] for row in rows if key in row]
+    return f'{np.mean(known):.{digits}f}' if known else '-'
+
+
+def _failures(rows: Sequence[dict[str, Any]], lasts_only: bool = False) -> str:
+    """A line for each evaluation that failed, or for each lane whose last one did."""
+    if lasts_only:
+        rows = list({(row['variant'], row['seed']): row for row in rows}.values())
+    return ''.join(
+        f'\n{row["variant"]} seed {row["seed"]}: the evaluation at update {row["step"]:,} failed: '
+        f'{row["eval/failed"]}'
+        for row in rows
+        if 'eval/failed' in row
     )
 
 
@@ -128,6 +145,6 @@ def _spread(scores: Sequence[float]) -> str:
 
 
 def _mean(scores: Sequence[float]) -> str:
-    """The mean over the seeds that did not diverge."""
+    """The mean over the seeds that have a score."""
     mean = summarise(scores)['mean']
     return '-' if mean is None else f'{mean:.1f}'

@@ -11,76 +11,93 @@ import atexit
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection
-from typing import NamedTuple, Self
+from collections.abc import Iterator, Sequence
+from typing import Self
 
-import gymnasium
 import numpy as np
 
-from dtql_jax.rollout.worker import Worker, answering, reaches_workers
-
-MakeEnv = Callable[[], gymnasium.Env]
+from dtql_jax.rollout.patience import ENDLESS, Patience
+from dtql_jax.rollout.simulators import API, SUCCESS_KEYS, MakeEnv, Simulators, Steps, serve
+from dtql_jax.rollout.thread import Thread
+from dtql_jax.rollout.worker import Worker, reaches_workers
+from dtql_jax.types import UserError
 
 # A worker is worth its cost where it simulates this long between two messages. A round trip with
 # two workers costs 0.3 ms of processor time and as much again in waking up; starting a worker costs
 # about a second.
 WORTH_A_WORKER_S = 2.5e-3
 
-
-class Steps(NamedTuple):
-    """The results of one step in `n` environments. `success` is the step's `info['success']`."""
-
-    obs: np.ndarray  # [n, O] float32
-    reward: np.ndarray  # [n] float64
-    terminated: np.ndarray  # [n] bool
-    truncated: np.ndarray  # [n] bool
-    success: np.ndarray  # [n] bool, False where the environment reports no success
+NO_SUCCESS = (
+    f'its success is scored, and the simulator reports neither {SUCCESS_KEYS} in an episode: let '
+    "it report one of them, or score the return (scored='return')"
+)
 
 
 class EnvPool:
     """Holds `num_envs` environments in slots `0 .. num_envs - 1`. Close it, or use it in a `with`.
 
-    The number of workers changes the speed and no result. An error closes the pool.
+    The number of workers changes the speed and no result. An environment that fails gives a row
+    that tells why. Any error that is raised closes the pool; `restart` opens it again.
 
     Args:
         make_env: makes one environment. Workers need one that can be pickled.
         num_envs: the number of environments.
-        workers: 0 runs the environments in this process. Otherwise so many spawned processes (fork
-            deadlocks with jax) hold a contiguous share of the slots each.
+        workers: 0 runs the environments in a thread of this process. Otherwise so many spawned
+            processes (fork deadlocks with jax) hold a contiguous share of the slots each.
+        patience: how long one step or reset of all environments may take.
 
     Raises:
-        RuntimeError: an environment failed, with its own message, or a worker died. All methods
-            may raise it.
+        UserError: an environment cannot be made, or one in this process hangs.
+        WorkerLost: a worker died or hangs. All methods may raise it.
     """
 
-    def __init__(self, make_env: MakeEnv, num_envs: int, workers: int = 0):
+    def __init__(
+        self,
+        make_env: MakeEnv,
+        num_envs: int,
+        workers: int = 0,
+        patience: Patience = ENDLESS,
+    ):
         self.num_envs = num_envs
-        shares = np.array_split(np.arange(num_envs), max(1, min(workers, num_envs)))
-        self._owner = np.repeat(np.arange(len(shares)), [len(share) for share in shares])
-        start = _Worker if workers else _Here
-        self._holders: list[_Worker | _Here] = []
+        self._make_env, self._workers, self._patience = make_env, workers, patience
+        self._shares = np.array_split(np.arange(num_envs), max(1, min(workers, num_envs)))
+        self._owner = np.repeat(
+            np.arange(len(self._shares)), [len(share) for share in self._shares]
+        )
+        self._holders: list[Worker | Thread] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Closes the environments and makes new ones."""
+        self.close()
         # At exit multiprocessing sends SIGTERM to its children and waits. Workers ignore it.
         atexit.register(self.close)
         with self._closing_on_error():
-            for share in shares:
-                self._holders.append(start(make_env, share.tolist()))
+            for share in self._shares:
+                self._holders.append(self._start(share.tolist()))
             for holder in self._holders:
-                holder.answer()
+                holder.receive(self._patience.for_making())
 
-    def reset(self, slots: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
-        """Starts a new episode in each of `slots` by its seed; returns obs `[len(slots), O]`."""
-        return self._ask('reset', slots, np.asarray(seeds))[0]
+    def _start(self, slots: list[int]) -> Worker | Thread:
+        """Starts what holds a share of the environments."""
+        if not self._workers:
+            return Thread(serve, self._make_env, slots, name='a simulator')
+        cure = "a script that starts workers needs `if __name__ == '__main__':`"
+        return Worker(serve, self._make_env, slots, name='an environment worker', cure=cure)
+
+    def reset(self, slots: Sequence[int], seeds: Sequence[int]) -> Steps:
+        """Starts a new episode in each of `slots` by its seed; of the result `obs` counts."""
+        return self._ask('reset', slots, np.asarray(seeds))
 
     def step(self, slots: Sequence[int], actions: np.ndarray) -> Steps:
         """Steps the environments in `slots` by `actions` `[len(slots), A]`."""
-        return Steps(*self._ask('step', slots, actions))
+        return self._ask('step', slots, actions)
 
     def close(self) -> None:
         """Closes the environments and ends the workers. Closing twice does no harm."""
         atexit.unregister(self.close)
         while self._holders:
-            self._holders.pop().close()
+            self._holders.pop().close(patience_s=2)
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +105,7 @@ class EnvPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, method: str, slots: Sequence[int], values: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _ask(self, method: str, slots: Sequence[int], values: np.ndarray) -> Steps:
         """Sends each holder its share of the work; returns the answers in the order of `slots`."""
         if not self._holders:
             raise RuntimeError('this EnvPool is closed')
@@ -97,10 +114,10 @@ class EnvPool:
         rows = {int(i): np.flatnonzero(owner == i) for i in np.unique(owner)}
         with self._closing_on_error():
             for i, share in rows.items():
-                self._holders[i].ask(method, chosen[share], values[share])
-            answers = [self._holders[i].answer() for i in rows]
+                self._holders[i].send((method, chosen[share], values[share]))
+            answers = [self._holders[i].receive(self._patience) for i in rows]
         order = np.argsort(np.concatenate(list(rows.values())))
-        return tuple(np.concatenate(parts)[order] for parts in zip(*answers, strict=True))
+        return Steps(*(np.concatenate(parts)[order] for parts in zip(*answers, strict=True)))
 
     @contextlib.contextmanager
     def _closing_on_error(self) -> Iterator[None]:
@@ -112,111 +129,63 @@ class EnvPool:
             raise
 
 
-class _Here:
-    """Holds a share of the environments in this process. It has the interface of `_Worker`."""
-
-    def __init__(self, make_env: MakeEnv, slots: list[int]):
-        self._envs: dict[int, gymnasium.Env] = {}
-        self._answer: tuple[np.ndarray, ...] = ()
-        for slot in slots:
-            with _naming('making', slot):
-                self._envs[slot] = make_env()
-
-    def ask(self, method: str, slots: np.ndarray, values: np.ndarray) -> None:
-        """Resets or steps the environments in `slots`, one value (seed or action) for each."""
-        run = self._reset if method == 'reset' else self._step
-        rows = [run(int(slot), value) for slot, value in zip(slots, values, strict=True)]
-        self._answer = tuple(np.array(column) for column in zip(*rows, strict=True))
-
-    def answer(self) -> tuple[np.ndarray, ...]:
-        """The results of the last `ask`, one array for each part."""
-        return self._answer
-
-    def close(self) -> None:
-        """Closes the environments."""
-        for env in self._envs.values():
-            env.close()
-
-    def _reset(self, slot: int, seed: int) -> tuple:
-        with _naming('reset of', slot):
-            return (np.asarray(self._envs[slot].reset(seed=int(seed))[0], np.float32),)
-
-    def _step(self, slot: int, action: np.ndarray) -> tuple:
-        with _naming('step of', slot):
-            obs, reward, terminated, truncated, info = self._envs[slot].step(action)
-        success = bool(info.get('success', False))
-        obs = np.asarray(obs, np.float32)
-        return obs, float(reward), bool(terminated), bool(truncated), success
-
-
-class _Worker:
-    """Holds a share of the environments in a worker process."""
-
-    def __init__(self, make_env: MakeEnv, slots: list[int]):
-        cure = "a script that starts workers needs `if __name__ == '__main__':`"
-        self._worker = Worker(_serve, make_env, slots, name='an environment worker', cure=cure)
-
-    def ask(self, method: str, slots: np.ndarray, values: np.ndarray) -> None:
-        """Sends the request, and does not wait."""
-        self._worker.send((method, slots, values))
-
-    def answer(self) -> tuple[np.ndarray, ...]:
-        """Waits for the results; raises RuntimeError where the environment or the worker failed."""
-        return self._worker.receive()
-
-    def close(self) -> None:
-        """Ends the process, by force after two seconds."""
-        self._worker.close(patience_s=2)
-
-
-def _serve(pipe: Connection, make_env: MakeEnv, slots: list[int]) -> None:
-    """Runs in a worker: answers requests until the pipe closes or an environment fails."""
-    with answering(pipe):
-        here = _Here(make_env, slots)
-        pipe.send(here.answer())
-        while True:
-            here.ask(*pipe.recv())
-            pipe.send(here.answer())
-
-
-@contextlib.contextmanager
-def _naming(what: str, slot: int) -> Iterator[None]:
-    """Turns any error of an environment into a RuntimeError with its message and the slot."""
-    try:
-        yield
-    except Exception as error:
-        text = f'{what} the environment in slot {slot} failed: {type(error).__name__}: {error}'
-        raise RuntimeError(text) from error
-
-
 def cores() -> int:
     """Returns the number of cores that this process may use."""
     affinity = getattr(os, 'sched_getaffinity', None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def choose_workers(make_env: MakeEnv, num_envs: int, *, steps: int = 50) -> int:
+def choose_workers(
+    make_env: MakeEnv, num_envs: int, *, steps: int = 50, success: bool = False
+) -> int:
     """Returns the number of workers that runs an `EnvPool` fastest; 0 means in this process.
 
-    It times random steps of one environment. There is one worker for each `WORTH_A_WORKER_S` that
-    a step of all environments takes, and at most one per core. A single worker would gain nothing.
-    The number depends on the machine, and no result of an `EnvPool` depends on the number.
+    It tries and times random steps of one environment. There is one worker for each
+    `WORTH_A_WORKER_S` that a step of all environments takes, and at most one per core. A single
+    worker would gain nothing. The number depends on the machine, and no result of an `EnvPool`
+    depends on the number.
 
     Args:
         make_env: makes one environment. One that no other process can load runs in this one.
         num_envs: the number of environments.
         steps: the steps to time.
+        success: whether its episodes must report success.
+
+    Raises:
+        UserError: the environment cannot be made, reset or stepped, or reports no success.
     """
-    if not reaches_workers(make_env):
-        return 0
-    with contextlib.closing(make_env()) as env:
-        env.action_space.seed(0)
-        env.reset(seed=0)
-        begin = time.perf_counter()
-        for _ in range(steps):
-            *_, terminated, truncated, _ = env.step(env.action_space.sample())
-            if terminated or truncated:
-                env.reset()
-        seconds = (time.perf_counter() - begin) / steps
+    reached = reaches_workers(make_env)
+    with contextlib.closing(Simulators(make_env, [0])) as one:
+        seconds = _try_out(one, steps, success)
     workers = min(cores(), num_envs, int(num_envs * seconds / WORTH_A_WORKER_S))
-    return workers if workers > 1 else 0
+    return workers if reached and workers > 1 else 0
+
+
+def _try_out(one: Simulators, steps: int, success: bool) -> float:
+    """The seconds of a random step of the environment in slot 0."""
+    space = one.action_space(0)
+    space.seed(0)
+    start, count, told = np.zeros(1, np.int64), 0, not success
+    _require(one.answer('reset', [0], start))
+    begin = time.perf_counter()
+    while count < steps or not told:
+        row = one.answer('step', [0], space.sample()[None])
+        count += 1
+        if count == 1:
+            _require(row)
+        if row.failure[0]:  # which an evaluation reports where it happens to a policy
+            break
+        told = told or not np.isnan(row.success[0])
+        if row.terminated[0] or row.truncated[0]:
+            if not told:
+                raise UserError(f'the task cannot be evaluated: {NO_SUCCESS}')
+            one.answer('reset', [0], start)
+    return (time.perf_counter() - begin) / count
+
+
+def _require(row: Steps) -> None:
+    """Raises UserError where an environment fails at its first steps: it will never do."""
+    if row.failure[0]:
+        raise UserError(f'the simulator cannot be played, {row.failure[0]}; {API}')
+    if not np.isfinite(row.obs).all():
+        raise UserError('the simulator cannot be played: its first observation is not finite')

@@ -10,6 +10,10 @@ it:
 - `Actor` computes each state by the same operations, however many slots there are.
 
 So the number of slots and of worker processes changes the speed and no result.
+
+A value that is not finite, or an error of the simulator, ends the evaluation of its lane. The
+lane's earlier episodes still run: so the first of its episodes that fails is the one that is told,
+whatever ran beside it. Other lanes do not notice.
 """
 
 import contextlib
@@ -36,11 +40,12 @@ class LanePolicies:
 
 @dataclasses.dataclass(frozen=True)
 class Rollouts:
-    """Episodes per lane, `[S, E]` float64; NaN in the rows of lanes that were not evaluated.
+    """Episodes per lane, `[S, E]` float64; NaN in the rows of lanes without an evaluation.
 
     `returns` are undiscounted sums of the environment's reward. `success` is 1 where any step
-    reported success. `length` counts steps. The times are those of acting, which includes the
-    compilation of the first call, and of the simulators.
+    reported success, 0 where steps reported none, and NaN where no step reported anything. `length`
+    counts steps. The times are those of acting, which includes the compilation of the first call,
+    and of the simulators. `failed` says why a lane's evaluation failed, by the lane.
     """
 
     returns: np.ndarray
@@ -48,6 +53,7 @@ class Rollouts:
     length: np.ndarray
     time_act_s: float
     time_env_s: float
+    failed: dict[int, str]
 
     @property
     def env_steps(self) -> int:
@@ -81,7 +87,8 @@ def evaluate(
 
     Raises:
         Stopped: `should_stop` returned True.
-        FloatingPointError: an observation, an action or a reward is not finite.
+        UserError: a simulator in this process hangs.
+        WorkerLost: a worker process died or hangs.
     """
     seeds = policies.seeds
     lanes = range(len(seeds)) if lanes is None else lanes
@@ -92,13 +99,16 @@ def evaluate(
     results = np.full([3, len(seeds), episodes], np.nan)
     slots = _Slots(pool, eval_seed)
     slots.fill(waiting)
-    while slots.running:
+    while slots.running or waiting:
         if should_stop():
             raise Stopped
         for ended in slots.step(policies.actor, params):
             results[:, ended.lane, ended.number] = (ended.total, ended.success, ended.length)
         slots.fill(waiting)
-    return Rollouts(*results, *slots.seconds.values())
+    results[:, list(slots.failed)] = np.nan
+    failed = {lane: episode.failure for lane, episode in slots.failed.items()}
+    seconds = slots.seconds
+    return Rollouts(results[0], results[1], results[2], seconds['act'], seconds['env'], failed)
 
 
 def start_seed(eval_seed: int, episode: int) -> int:
@@ -116,7 +126,13 @@ class _Running:
     obs: np.ndarray = dataclasses.field(init=False)
     length: int = 0
     total: float = 0.0
-    success: bool = False
+    success: float = np.nan
+    failure: str = ''
+
+    def fail(self, reason: str) -> None:
+        """Notes why the episode failed, and where; the first reason counts."""
+        place = f'seed {self.seed}, episode {self.number}, step {self.length}'
+        self.failure = self.failure or f'{reason}: {place}'
 
 
 class _Slots:
@@ -126,41 +142,79 @@ class _Slots:
         self._pool = pool
         self._eval_seed = eval_seed
         self.running: dict[int, _Running] = {}
+        self.failed: dict[int, _Running] = {}  # the first episode of a lane that failed
         self.seconds = {'act': 0.0, 'env': 0.0}
 
     def fill(self, waiting: deque[_Running]) -> None:
         """Starts waiting episodes in the free slots."""
         free = [slot for slot in range(self._pool.num_envs) if slot not in self.running]
-        new = {slot: waiting.popleft() for slot in free[: len(waiting)]}
+        new: dict[int, _Running] = {}
+        while waiting and len(new) < len(free):
+            episode = waiting.popleft()
+            if self._counts(episode):
+                new[free[len(new)]] = episode
         if not new:
             return
         with self._timed('env'):
             seeds = [start_seed(self._eval_seed, episode.number) for episode in new.values()]
             starts = self._pool.reset(list(new), seeds)
-        for episode, obs in zip(new.values(), starts, strict=True):
+        for episode, obs, failure in zip(new.values(), starts.obs, starts.failure, strict=True):
             episode.obs = obs
+            if failure:
+                episode.fail(f'the simulator failed, {failure}')
         self.running |= new
+        self._give_up()
 
     def step(self, actor: Actor, params: Params) -> list[_Running]:
         """Takes one step in all running episodes; returns those that it ended."""
-        slots, now = list(self.running), list(self.running.values())
+        _check('observation', [episode.obs for episode in self.running.values()], self.running)
+        self._give_up()
+        if not (now := self.running.copy()):
+            return []
         with self._timed('act'):
-            obs = np.stack([episode.obs for episode in now])
-            _require_finite('observation', obs, now)
-            indices = [(e.lane, e.seed, e.number, e.length) for e in now]
+            obs = np.stack([episode.obs for episode in now.values()])
+            indices = [(e.lane, e.seed, e.number, e.length) for e in now.values()]
             lane, seed, number, length = zip(*indices, strict=True)
             actions = actor(params, lane, seed, number, length, obs)
-            _require_finite('action', actions, now)
+        _check('action', actions, now)
+        self._give_up()
+        going = [slot in self.running for slot in now]
+        return self._simulate(actions[going]) if any(going) else []
+
+    def _simulate(self, actions: np.ndarray) -> list[_Running]:
+        """Steps the simulators of all running episodes; returns those that it ended."""
+        now = self.running.copy()
         with self._timed('env'):
-            steps = self._pool.step(slots, actions)
-            _require_finite('reward', steps.reward, now)
-        for i, episode in enumerate(now):
+            steps = self._pool.step(list(now), actions)
+        for episode, failure in zip(now.values(), steps.failure, strict=True):
+            if failure:
+                episode.fail(f'the simulator failed, {failure}')
+        _check('reward', steps.reward, now)
+        self._give_up()
+        for i, episode in enumerate(now.values()):
             episode.obs = steps.obs[i]
             episode.total += float(steps.reward[i])
-            episode.success |= bool(steps.success[i])
+            episode.success = float(np.fmax(episode.success, steps.success[i]))
             episode.length += 1
         over = steps.terminated | steps.truncated
-        return [self.running.pop(slot) for slot, last in zip(slots, over, strict=True) if last]
+        ended = [slot for slot, last in zip(now, over, strict=True) if last]
+        return [self.running.pop(slot) for slot in ended if slot in self.running]
+
+    def _counts(self, episode: _Running) -> bool:
+        """Whether its lane's evaluation depends on the episode: no earlier one has failed."""
+        failed = self.failed.get(episode.lane)
+        return failed is None or episode.number < failed.number
+
+    def _give_up(self) -> None:
+        """Drops the episodes that failed, and the later ones of their lanes."""
+        for episode in self.running.values():
+            if episode.failure and self._counts(episode):
+                self.failed[episode.lane] = episode
+        self.running = {
+            slot: episode
+            for slot, episode in self.running.items()
+            if not episode.failure and self._counts(episode)
+        }
 
     @contextlib.contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -170,11 +224,8 @@ class _Slots:
         self.seconds[what] += time.perf_counter() - began
 
 
-def _require_finite(what: str, values: np.ndarray, episodes: Sequence[_Running]) -> None:
-    """Raises FloatingPointError for the first row of `values` that is not finite."""
-    finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-    if not finite.all():
-        bad = episodes[int(np.argmin(finite))]
-        raise FloatingPointError(
-            f'{what} not finite: seed {bad.seed}, episode {bad.number}, step {bad.length}'
-        )
+def _check(what: str, values: Sequence[np.ndarray] | np.ndarray, now: dict[int, _Running]) -> None:
+    """Fails the episodes whose row of `values` is not finite."""
+    for value, episode in zip(values, now.values(), strict=True):
+        if not np.isfinite(value).all():
+            episode.fail(f'{what} not finite')

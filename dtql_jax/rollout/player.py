@@ -4,19 +4,47 @@ Training evaluates by this module, and so does a later evaluation of a run.
 """
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+from absl import logging
 
 from dtql_jax.agents.base import Agent
 from dtql_jax.rollout.actor import Actor
-from dtql_jax.rollout.env_pool import EnvPool, choose_workers
-from dtql_jax.rollout.evaluate import LanePolicies, evaluate
-from dtql_jax.tasks.env import env_maker
+from dtql_jax.rollout.env_pool import NO_SUCCESS, EnvPool, choose_workers
+from dtql_jax.rollout.evaluate import LanePolicies, Rollouts, evaluate
+from dtql_jax.rollout.patience import USUAL, Patience
+from dtql_jax.rollout.worker import WorkerLost
+from dtql_jax.tasks.env import EnvMaker, env_maker
 from dtql_jax.tasks.task import Task
-from dtql_jax.types import Lane, Params
+from dtql_jax.types import Lane, Params, Stopped, UserError, outside, why
 
 SIMULATORS = 32  # side by side, unless the user says otherwise
+
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """How lanes are played.
+
+    Args:
+        episodes: episodes of each lane.
+        eval_envs: the most simulators side by side; None means `SIMULATORS`.
+        eval_seed: draws the starts of the episodes.
+        patience: with a simulator. At every step it is asked whether to stop.
+        warn: is called with a line about each mishap.
+    """
+
+    episodes: int
+    eval_envs: int | None = None
+    eval_seed: int = 0
+    patience: Patience = USUAL
+    warn: Callable[[str], None] = logging.warning
 
 
 class Player:
@@ -27,31 +55,19 @@ class Player:
         agent: gives `act`.
         lanes: all lanes of the run.
         pool: the task's simulators.
-        episodes: episodes of each lane.
-        eval_seed: draws the starts of the episodes.
-        should_stop: is called at every step; True makes a call raise `Stopped`.
+        conditions: how lanes are played.
     """
 
     def __init__(
-        self,
-        task: Task,
-        agent: Agent,
-        lanes: Sequence[Lane],
-        pool: EnvPool,
-        episodes: int,
-        *,
-        eval_seed: int = 0,
-        should_stop: Callable[[], bool] = lambda: False,
+        self, task: Task, agent: Agent, lanes: Sequence[Lane], pool: EnvPool, conditions: Conditions
     ):
         self.task = task
         self.lanes = tuple(lanes)
         self.pool = pool
-        self.episodes = episodes
-        self.eval_seed = eval_seed
-        self.should_stop = should_stop
+        self.conditions = conditions
         self.actor = Actor(agent.precise(agent.act), pool.num_envs)
 
-    def __call__(self, acting: Params, lanes: Sequence[int]) -> dict[int, dict[str, float]]:
+    def __call__(self, acting: Params, lanes: Sequence[int]) -> dict[int, Row]:
         """Plays episodes and returns their means.
 
         Args:
@@ -60,39 +76,73 @@ class Player:
 
         Returns:
             A row for each of `lanes`: 'eval/score' (the return of a task without a score),
-            'eval/return', 'eval/length', 'eval/episodes', and 'eval/success' where the task has it.
+            'eval/return', 'eval/length', 'eval/episodes', and 'eval/success' where the task has it
+            and the simulator tells it. A lane whose evaluation failed has only 'eval/failed', the
+            reason in one line, and 'eval/episodes'.
+
+        Raises:
+            Stopped: on request.
+            UserError: a simulator in this process hangs, or the simulators cannot be made again.
         """
+        try:
+            return self._play(acting, lanes)
+        except WorkerLost as lost:
+            self.conditions.warn(f'{lost}. The lanes are played again, one by one')
+        # Nobody knows whose episode it was, or whether it was one. A lane that is played alone and
+        # loses its worker again has lost it itself. Lanes do not depend on what runs beside them.
+        rows: dict[int, Row] = {}
+        self._restart()
+        for lane in lanes:
+            try:
+                rows |= self._play(acting, [lane])
+            except WorkerLost as lost:
+                rows[lane] = self._failed(str(lost))
+                self._restart()
+        return rows
+
+    def _play(self, acting: Params, lanes: Sequence[int]) -> dict[int, Row]:
         rollouts = evaluate(
             LanePolicies(self.actor, acting, [lane.seed for lane in self.lanes]),
             self.pool,
-            episodes=self.episodes,
-            eval_seed=self.eval_seed,
+            episodes=self.conditions.episodes,
+            eval_seed=self.conditions.eval_seed,
             lanes=lanes,
-            should_stop=self.should_stop,
+            should_stop=self.conditions.patience.should_stop,
         )
-        returns = rollouts.returns
-        scores = self.task.score(returns, rollouts.success)
-        scores = returns if scores is None else scores
-        columns = {'score': scores, 'return': returns, 'length': rollouts.length}
-        if self.task.tells_success:
-            columns['success'] = rollouts.success
-        return {
-            i: {f'eval/{name}': float(np.mean(values[i])) for name, values in columns.items()}
-            | {'eval/episodes': self.episodes}
-            for i in lanes
+        return {lane: self._row(rollouts, lane) for lane in lanes}
+
+    def _row(self, rollouts: Rollouts, lane: int) -> Row:
+        """The row of one lane."""
+        if lane in rollouts.failed:
+            return self._failed(rollouts.failed[lane])
+        returns, success = rollouts.returns[lane], rollouts.success[lane]
+        told = not np.isnan(success).any()
+        if self.task.scored == 'success' and not told:
+            episode = int(np.argmax(np.isnan(success)))
+            return self._failed(f'{NO_SUCCESS}: episode {episode}')
+        scores = self.task.score(returns, success)
+        columns = {
+            'score': returns if scores is None else scores,
+            'return': returns,
+            'length': rollouts.length[lane],
         }
+        if self.task.tells_success and told:
+            columns['success'] = success
+        row: Row = {f'eval/{name}': float(np.mean(values)) for name, values in columns.items()}
+        return row | {'eval/episodes': self.conditions.episodes}
+
+    def _restart(self) -> None:
+        with outside('the simulators cannot be started again', 'free memory, then `resume`'):
+            self.pool.restart()
+
+    def _failed(self, reason: str) -> Row:
+        """The row of a lane whose evaluation failed."""
+        return {'eval/failed': reason, 'eval/episodes': self.conditions.episodes}
 
 
 @contextlib.contextmanager
 def open_player(
-    task: Task,
-    agent: Agent,
-    lanes: Sequence[Lane],
-    episodes: int,
-    eval_envs: int | None = None,
-    *,
-    eval_seed: int = 0,
-    should_stop: Callable[[], bool] = lambda: False,
+    task: Task, agent: Agent, lanes: Sequence[Lane], conditions: Conditions
 ) -> Iterator[Player]:
     """Opens a `Player` with simulators of its own, and closes them at the end.
 
@@ -102,14 +152,33 @@ def open_player(
         task: the task to play.
         agent: acts.
         lanes: all lanes of the run.
-        episodes: episodes of each lane.
-        eval_envs: the most simulators side by side; None means `SIMULATORS`.
-        eval_seed: draws the starts of the episodes.
-        should_stop: is called at every step; True makes a call of the player raise `Stopped`.
+        conditions: how lanes are played.
+
+    Raises:
+        Stopped: on request.
+        UserError: the simulator cannot be made or played, or does not report what is scored.
     """
     make = env_maker(task)
-    slots = min(eval_envs or SIMULATORS, episodes * len(lanes))
-    with EnvPool(make, slots, choose_workers(make, slots)) as pool:
-        yield Player(
-            task, agent, lanes, pool, episodes, eval_seed=eval_seed, should_stop=should_stop
+    slots = min(conditions.eval_envs or SIMULATORS, conditions.episodes * len(lanes))
+    choose = functools.partial(choose_workers, make, slots, success=task.scored == 'success')
+    workers = conditions.patience.call(choose, f'{task.name}: a simulator')
+    with _open_pool(make, slots, workers, conditions) as pool:
+        yield Player(task, agent, lanes, pool, conditions)
+
+
+def _open_pool(make: EnvMaker, slots: int, workers: int, conditions: Conditions) -> EnvPool:
+    """The simulators, in this process where worker processes cannot make them."""
+    try:
+        return EnvPool(make, slots, workers, conditions.patience)
+    except Stopped:
+        raise
+    except Exception as error:  # also what a pickle or a user's module raises
+        if not workers:
+            raise
+        reason = str(error) if isinstance(error, UserError | WorkerLost) else why(error)
+        conditions.warn(
+            f'the simulators run in this process, which is slower: a worker process cannot make '
+            f'them ({reason}). Define or register the environment in a module, or at the top '
+            'of the script'
         )
+        return EnvPool(make, slots, 0, conditions.patience)

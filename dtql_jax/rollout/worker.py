@@ -8,6 +8,7 @@ This module imports no jax: worker processes load it.
 """
 
 import contextlib
+import functools
 import multiprocessing.spawn
 import pathlib
 import signal
@@ -17,6 +18,12 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
+
+from dtql_jax.rollout.patience import ENDLESS, Patience
+
+
+class WorkerLost(RuntimeError):
+    """A worker process died, or gave no answer in time and was killed. The message is one line."""
 
 
 class Worker:
@@ -34,33 +41,48 @@ class Worker:
         spawn = multiprocessing.get_context('spawn')  # a fork would deadlock with jax
         with signals_blocked():
             self.pipe, theirs = spawn.Pipe()
-            self._process = spawn.Process(target=serve, args=(theirs, *arguments), daemon=True)
+            self._process = spawn.Process(target=_begin, args=(theirs,), daemon=True)
             self._process.start()
         theirs.close()
+        # Not as arguments of the process: it would print a traceback where it cannot load them.
+        try:
+            self.send(functools.partial(serve, *arguments))
+        except BaseException:
+            self.close()
+            raise
 
     def send(self, request: Any) -> None:
         """Sends a request. If the process has died, `receive` reports it."""
         with contextlib.suppress(OSError):
             self.pipe.send(request)
 
-    def receive(self) -> Any:
+    def receive(self, patience: Patience = ENDLESS) -> Any:
         """Waits for the next answer.
 
         Raises:
-            RuntimeError: the process died.
+            WorkerLost: the process died or took too long; it was killed then.
+            Stopped: the patience says so.
             Exception: what the worker raised, with its traceback as a note.
         """
         try:
+            if not patience.wait(self.pipe.poll):
+                self.close()
+                raise WorkerLost(patience.hung(self._name))
             answer = self.pipe.recv()
         except (EOFError, OSError):
             self._process.join(timeout=5)
-            raise RuntimeError(
-                f'{self._name} died (exit code {self._process.exitcode}): read its output above; '
-                f'{self._cure}'
-            ) from None
+            raise WorkerLost(f'{self._name} died {self._end()}; {self._cure}') from None
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _end(self) -> str:
+        """How the process ended."""
+        code = self._process.exitcode
+        if code is None or code >= 0:
+            return f'(exit code {code}): read its output above'
+        name = signal.Signals(-code).name
+        return f'({name})' + (': was memory short?' if name == 'SIGKILL' else '')
 
     def close(self, patience_s: float = 0) -> None:
         """Closes the pipe, which ends the worker, and kills a worker that takes longer."""
@@ -69,6 +91,13 @@ class Worker:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+
+
+def _begin(pipe: Connection) -> None:
+    """Runs in the process: receives what to serve, and serves it."""
+    with answering(pipe):
+        serve = pipe.recv()
+        serve.func(pipe, *serve.args)
 
 
 @contextlib.contextmanager
@@ -101,6 +130,11 @@ def reaches_workers(argument: Any) -> bool:
         return False
     # `python -m package` runs `package.__main__`, which workers do not import.
     return b'__main__' not in sent or path is not None or not name.endswith('__main__')
+
+
+def importing_script() -> bool:
+    """Whether this process is a worker that is importing the script of its parent."""
+    return getattr(multiprocessing.current_process(), '_inheriting', False)
 
 
 @contextlib.contextmanager

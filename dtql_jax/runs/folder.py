@@ -18,6 +18,7 @@ from importlib import metadata
 from typing import Any
 
 from dtql_jax.agents.registry import AGENTS, find_agent, register_agent
+from dtql_jax.rollout.worker import importing_script
 from dtql_jax.runs.plan import Request, by_name, label, make_request
 from dtql_jax.tasks.task import Task
 from dtql_jax.training import checkpoint
@@ -132,7 +133,13 @@ _importing: list[str | None] = []  # files of agents that are being imported
 
 
 def check_not_importing() -> None:
-    """Raises UserError within `restore_agent`: reading a run must not train another one."""
+    """Raises UserError within `restore_agent`: reading a run must not train another one.
+
+    A worker process that imports the user's script must not train either. It ends; the process that
+    started it says why.
+    """
+    if importing_script():
+        raise SystemExit(1)
     if _importing:
         raise UserError(
             f'{_importing[-1]} defines the agent and trains when it is imported: put what it does '

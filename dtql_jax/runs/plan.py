@@ -49,6 +49,9 @@ class Request(Settings):
     eval_envs: int | None = setting(
         None, 'simulators side by side (speed only, no result)', least=1
     )
+    eval_timeout: float = setting(
+        600.0, 'seconds that one step or reset of the simulators may take; 0: no limit'
+    )
     overlap: bool | None = setting(
         None, 'train on while episodes are played (default: not on a CPU; no result depends on it)'
     )

@@ -3,21 +3,20 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dtql_jax.agents.registry import agent_file
 from dtql_jax.collect.write import collect_missing
 from dtql_jax.data.boxes import same
-from dtql_jax.data.card import behaviour, format_card
+from dtql_jax.data.card import format_card
 from dtql_jax.data.columns import add_columns
 from dtql_jax.data.load import Dataset, load, with_dataset
 from dtql_jax.report.console import Console
 from dtql_jax.report.loggers import read_jsonl
-from dtql_jax.report.plots import plot_curves
 from dtql_jax.report.sinks import check_sinks, make_sinks
-from dtql_jax.report.tables import score_table
-from dtql_jax.rollout.player import open_player
+from dtql_jax.rollout.patience import Patience
+from dtql_jax.rollout.player import Conditions, open_player
 from dtql_jax.runs.folder import (
     FORMAT,
     check_new,
@@ -32,6 +31,7 @@ from dtql_jax.runs.folder import (
 from dtql_jax.runs.forecast import changes, describe, evaluation_steps
 from dtql_jax.runs.lock import hold
 from dtql_jax.runs.plan import Plan, Request, label, make_plan, make_request
+from dtql_jax.runs.result import Interrupted, Result, report
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.spaces import action_bound
 from dtql_jax.tasks.task import Task
@@ -40,53 +40,7 @@ from dtql_jax.training.engine import Engine
 from dtql_jax.training.loop import Trainer
 from dtql_jax.training.records import Records, begun
 from dtql_jax.training.stop import StopFlag
-from dtql_jax.types import Lane, Spec, Stopped, Transition, UserError, outside, user_path
-
-
-class Interrupted(Stopped):
-    """A signal stopped a run, which saved a checkpoint; `run(..., resume=True)` continues it.
-
-    Args:
-        run_dir: the folder of the run.
-        signal: the number of the signal.
-    """
-
-    def __init__(self, run_dir: pathlib.Path, signal: int):
-        super().__init__(f'stopped, with a checkpoint in {run_dir}')
-        self.run_dir = run_dir
-        self.signal = signal
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """The result of a run that came to its end.
-
-    Args:
-        run_dir: the folder of the run.
-        lanes: the training runs, one for each seed of each variant.
-        evals: the rows of `eval.jsonl`.
-        diverged: the update at which a lane, by its index, was given up.
-        table: the scores, as they were printed.
-        curves: the picture of the learning curves.
-    """
-
-    run_dir: pathlib.Path
-    lanes: tuple[Lane, ...]
-    evals: list[dict[str, Any]]
-    diverged: dict[int, int]
-    table: str = ''
-    curves: pathlib.Path | None = None
-
-    @property
-    def failed(self) -> bool:
-        """Whether every lane diverged."""
-        return len(self.diverged) == len(self.lanes)
-
-    def scores(self, variant: str) -> list[float]:
-        """The last score of each seed of a variant, in the order of the seeds."""
-        rows = [row for row in self.evals if row['variant'] == variant]
-        last = {row['seed']: row['eval/score'] for row in rows}
-        return [last[seed] for seed in sorted(last)]
+from dtql_jax.types import Spec, Stopped, Transition, UserError, user_path
 
 
 def run(
@@ -155,7 +109,7 @@ def run(
         records = Records(run_dir, config, sinks, console.warn, check)
         stack.callback(records.close)
         result = _train(plan, engine, task, records, resume, console)
-        return _report(result, plan, dataset, console)
+        return report(result, plan, dataset, console)
 
 
 def _resolve(
@@ -219,45 +173,31 @@ def _train(
     if overlap is None:
         overlap = engine.devices[0].platform != 'cpu'
     stop = StopFlag()
+    conditions = Conditions(
+        plan.eval_episodes,
+        asked.eval_envs,
+        patience=Patience(asked.eval_timeout, should_stop=stop),
+        warn=console.warn,
+    )
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_interrupted(stop, records.run_dir))
         stack.enter_context(stop.listening())
-        player = stack.enter_context(
-            open_player(
-                task, agent, plan.lanes, plan.eval_episodes, asked.eval_envs, should_stop=stop
-            )
-        )
+        player = stack.enter_context(open_player(task, agent, plan.lanes, conditions))
         trainer = Trainer(engine, records, player, console, stop, overlap)
-        try:
-            trainer.run(resume)
-        except Stopped:
-            assert stop.signal is not None  # which is what stops a trainer
-            raise Interrupted(records.run_dir, int(stop.signal)) from None
+        trainer.run(resume)
     evals = read_jsonl(records.run_dir / 'eval.jsonl')
     diverged = {int(lane): step for lane, step in trainer.cursor.diverged.items()}
     return Result(records.run_dir, plan.lanes, evals, diverged)
 
 
-def _report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> Result:
-    """Prints the table, writes it, and draws the curves.
-
-    Raises:
-        UserError: a file cannot be written. The run is complete all the same.
-    """
-    table = score_table(plan.lanes, result.evals, behaviour(dataset.card), result.diverged)
-    if plan.task.caveat:
-        table += f'\nnote: {plan.task.caveat}'
-    console.say(f'\n{plan.task.name}, {plan.config.steps:,} updates\n\n{table}\n')
-    if result.failed:
-        console.warn('every seed diverged: try a smaller learning rate')
-    path = result.run_dir / 'table.txt'
-    again = 'the run is complete: make room or give permission, and `resume` writes it again'
-    with outside(f'{path} cannot be written', again):
-        path.write_text(table + '\n', encoding='utf-8')
+@contextlib.contextmanager
+def _interrupted(stop: StopFlag, run_dir: pathlib.Path) -> Iterator[None]:
+    """Says which signal stopped the run."""
     try:
-        curves = plot_curves(result.run_dir, dataset.card['score'])
-    except UserError as error:
-        raise UserError(f'{error}; {again}') from None
-    return dataclasses.replace(result, table=table, curves=curves)
+        yield
+    except Stopped:
+        assert stop.signal is not None  # which is what stops a run
+        raise Interrupted(run_dir, int(stop.signal)) from None
 
 
 def _description(plan: Plan, engine: Engine, dataset: Dataset) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def make_env(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # "a newer version exists": the data's version counts
         env = _build(task, spec, kwargs)
-    if env.spec is not None and env.spec.max_episode_steps is None:
+    if env.spec is not None and env.spec.max_episode_steps in (None, -1):  # the latter: none
         named = f'datasets={task.datasets}' if task.env_id is None else f'env_id={env.spec.id!r}'
         raise UserError(
             f'{task.name}: its environment never ends; set a horizon: '

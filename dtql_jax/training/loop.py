@@ -9,10 +9,10 @@ with `overlap`, trains on meanwhile: simulators keep the processor busy, trainin
 Rows and best policies are the same both ways.
 """
 
-import concurrent.futures
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ import numpy as np
 
 from dtql_jax.report.console import Console
 from dtql_jax.training.engine import Engine
+from dtql_jax.training.evaluation import Evaluate, Evaluation, scores_of
 from dtql_jax.training.progress import (
     Cursor,
     Progress,
@@ -30,7 +31,7 @@ from dtql_jax.training.progress import (
 )
 from dtql_jax.training.records import Records, begun
 from dtql_jax.training.stop import StopFlag
-from dtql_jax.types import Metrics, Params, Phase, Rare, Stopped
+from dtql_jax.types import Metrics, Phase, Rare, Stopped, UserError
 
 DISPATCH_SECONDS = 2.0
 # A device runs its programs in order, so an action of an evaluation waits for the dispatch before
@@ -39,10 +40,6 @@ SLICE_SECONDS = 0.01
 SAVE_SECONDS = 120.0
 
 LOG_WINDOW = 1000  # updates per row of metrics, at most
-
-
-# (snapshot [S, ...], lanes to play) -> a row with 'eval/score' for each of these lanes.
-Evaluate = Callable[[Params, list[int]], dict[int, dict[str, float]]]
 
 
 class Trainer:
@@ -79,7 +76,7 @@ class Trainer:
         self._policies = jax.jit(functools.partial(policies, engine.agent))
         self._keep_best = jax.jit(keep_best, donate_argnums=(0, 1, 2))
         self._window = min(LOG_WINDOW, engine.agent.config.eval_every)
-        self._playing: concurrent.futures.Future | None = None
+        self._playing: Evaluation | None = None
         self._saved = 0.0  # when, on the clock of `time.monotonic`
         self._size = 0  # updates of the last dispatch that the clock allowed
 
@@ -102,7 +99,9 @@ class Trainer:
         else:
             progress = fresh_progress(self.engine)
         self.start = time.monotonic() - self.cursor.elapsed_s
-        with self.records.open(self.cursor):
+        with contextlib.ExitStack() as stack:
+            stack.callback(lambda: self._playing and self._playing.leave())
+            stack.enter_context(self.records.open(self.cursor))
             if not resume:
                 self.save(progress)
             for phase in self.phases:
@@ -218,30 +217,21 @@ class Trainer:
         """Starts a thread that plays the snapshot of each lane that was alive when it was taken."""
         step, diverged = self.cursor.playing, self.cursor.diverged
         lanes = [i for i in range(len(self.engine.lanes)) if diverged.get(str(i), step) >= step]
-        snapshot, began = progress.snapshot, time.monotonic()
-
-        def play() -> tuple[dict[int, dict[str, float]], float]:
-            return self.evaluate(snapshot, lanes), time.monotonic() - began
-
-        thread = concurrent.futures.ThreadPoolExecutor(1, 'evaluation')
-        self._playing = thread.submit(play)
-        thread.shutdown(wait=False)
+        with self._saving(progress):
+            self._playing = Evaluation(self.evaluate, progress.snapshot, lanes)
 
     def end_evaluation(self, progress: Progress) -> Progress:
         """Waits for the evaluation in progress, if any; records scores and best policies."""
         if not self._playing:
             return progress
-        playing, self._playing = self._playing, None
-        try:
-            rows, seconds = playing.result()
-        except Stopped:
-            self.save(progress)
-            raise
-        step = self.cursor.playing
-        scores = np.full(len(self.engine.lanes), -np.inf, np.float32)
+        with self._saving(progress):
+            rows, seconds = self._playing.result()
+        self._playing = None
+        step, scores = self.cursor.playing, scores_of(rows, self.engine.lanes)
         for i, row in rows.items():
-            scores[i] = row['eval/score']
             self.records.write('eval', step, self.engine.lanes[i], row, {'eval_s': seconds})
+            if 'eval/failed' in row:
+                self.report.failed(step, self.engine.lanes[i], row['eval/failed'])
         self.cursor.playing, self.cursor.evaluated = 0, step
         best, best_score, best_step = self._keep_best(
             progress.best, progress.best_score, progress.best_step, progress.snapshot,
@@ -249,6 +239,18 @@ class Trainer:
         )  # fmt: skip
         self.report.evaluated(step, self.engine.lanes, scores, seconds)
         return progress.replace(best=best, best_score=best_score, best_step=best_step)
+
+    @contextlib.contextmanager
+    def _saving(self, progress: Progress) -> Iterator[None]:
+        """Saves the run where an evaluation has no end: a resume plays it again."""
+        try:
+            yield
+        except Stopped:
+            self.save(progress)
+            raise
+        except UserError as error:
+            self.save(progress)
+            raise UserError(f'{error}; a checkpoint is saved: go on with `resume`') from error
 
     def save_if_due(self, progress: Progress) -> None:
         """Saves now and then, and where the stop flag is set, which raises `Stopped`."""

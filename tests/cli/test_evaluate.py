@@ -10,6 +10,7 @@ import pytest
 
 from dtql_jax.cli import evaluate
 from dtql_jax.report.loggers import read_jsonl
+from dtql_jax.rollout import player
 from dtql_jax.runs import policy
 from dtql_jax.tasks import env as tasks_env
 from tests.helpers.small_runs import refused
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.usefixtures('quick_compile', 'here')
         ([], 'no run to evaluate: name its folder as --run=DIR'),
         (['--run=nowhere'], 'nowhere is no run folder'),
         (['--run=x', '--episodes=0'], '--episodes=0: must be at least 1'),
+        (['--run=x', '--eval_timeout=-1'], '--eval_timeout=-1.0: must be at least 0'),
+        (['--run=x', '--eval_timeout=nan'], '--eval_timeout=nan: must be at least 0'),
         (['--run=x', '--video=film.avi'], '--video=film.avi: end its name in .gif or .mp4'),
         (['--run=x', '--epsiodes=3'], 'unknown flag --epsiodes; nearest: --episodes'),
     ],
@@ -74,6 +77,28 @@ def test_main__a_choice_of_seeds_variants_and_starts(trained, capsys):
     assert evaluate.main(['dtql evaluate', f'--run={run_dir}', *arguments]) == 0
     row = read_jsonl(run_dir / 'reeval.jsonl')[-1]
     assert (row['variant'], row['seed'], row['which'], row['eval_seed']) == ('dtql', 1, 'best', 3)
+
+
+def test_main__a_seed_that_fails_has_no_score_and_the_others_do(trained, capsys, monkeypatch):
+    run_dir, _ = trained
+    failed = {'eval/failed': 'reward not finite: seed 1, episode 0, step 3', 'eval/episodes': 2}
+    play = player.Player._play
+
+    def poisoned(self, acting, lanes):
+        return play(self, acting, lanes) | {1: failed}
+
+    flags = ['dtql evaluate', f'--run={run_dir}', '--episodes=2', '--variant=dtql']
+    monkeypatch.setattr(player.Player, '_play', poisoned)
+    assert evaluate.main(flags) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[-1] == (
+        'dtql seed 1: the evaluation at update 5 failed: reward not finite: seed 1, episode 0, '
+        'step 3'
+    )
+    sound, row = read_jsonl(run_dir / 'reeval.jsonl')[-2:]
+    assert 'eval/score' in sound
+    assert {k: v for k, v in row.items() if k.startswith('eval/')} == failed
+    assert evaluate.main([*flags, '--seed=1']) == 1
 
 
 def test_choose__leaves_out_lanes_without_a_policy(trained, capsys):

@@ -304,5 +304,5 @@ def test_train__a_signal_is_told_by_the_exit_code(number, code, no_training, mon
     monkeypatch.setattr(loop.Trainer, 'run', run)
     assert train.main(['dtql train', f'--env={ENV}', '--out=x']) == code
     assert capsys.readouterr().err == (
-        'stopped, with a checkpoint in x: continue with --out=x --resume\n'
+        'stopped, before its first checkpoint: continue with --out=x --resume\n'
     )

@@ -22,6 +22,7 @@ class Report:
 
     def __init__(self):
         self.warnings, self.divergences, self.evaluations, self.rates = [], [], [], []
+        self.failures = []
 
     def warn(self, text):
         self.warnings.append(text)
@@ -34,6 +35,9 @@ class Report:
 
     def diverged(self, lane, step):
         self.divergences.append((lane.seed, step))
+
+    def failed(self, step, lane, reason):
+        self.failures.append((step, lane.seed, reason))
 
     def evaluated(self, step, lanes, scores, seconds):
         self.evaluations.append((step, [float(score) for score in scores]))

@@ -50,6 +50,18 @@ def test_Console__prints_lines_and_warnings():
     assert lines[3].startswith('warning: dtql seed 3 diverged at update 12,345: ')
 
 
+def test_evaluated__tells_failed_evaluations_from_diverged_lanes():
+    out = Console(io.StringIO())
+    out.failed(7000, Lane('dtql', 3), 'reward not finite: seed 3, episode 0, step 5')
+    scores = np.array([1.25, np.nan, -np.inf, 0.0])
+    out.evaluated(7000, [Lane('dtql', seed) for seed in range(4)], scores, 75)
+    assert out.stream.getvalue().splitlines() == [
+        'warning: dtql seed 3: the evaluation at 7,000 failed and has no score: reward not finite: '
+        'seed 3, episode 0, step 5',
+        'evaluation at 7,000: score dtql 1.2 failed diverged 0.0  (1:15 min)',
+    ]
+
+
 def test_Console__progress_off_a_terminal_is_a_line_now_and_then(clock):
     out = Console(io.StringIO())
     for step, seconds in [(100, 0.0), (200, 1.0), (300, 20.0), (400, 21.0), (1000, 22.0)]:

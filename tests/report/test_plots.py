@@ -28,6 +28,17 @@ def test_plot_curves__draws_one_point_of_one_seed_and_a_diverged_one(tmp_path):
     assert_is_a_chart(plots.plot_curves(tmp_path))
 
 
+def test_plot_curves__leaves_out_failed_evaluations(tmp_path):
+    failed = {'step': 20, 'seed': 0, 'eval/failed': 'a reason'}
+    write(tmp_path, 'eval.jsonl', [failed])
+    assert_is_a_chart(plots.plot_curves(tmp_path))
+    assert_is_a_chart(plots.plot_runs([tmp_path], tmp_path / 'out.png'))
+    rows = [failed, {'step': 20, 'seed': 1, 'eval/score': 4.0}]
+    assert plots._lines(rows, 'eval/score') == {'policy': {1: [(20, 4.0)]}}
+    write(tmp_path, 'eval.jsonl', rows)
+    assert_is_a_chart(plots.plot_curves(tmp_path))
+
+
 def test_plot_curves__names_what_is_no_run(tmp_path):
     with pytest.raises(UserError, match=r'no eval\.jsonl and no metrics\.jsonl'):
         plots.plot_curves(tmp_path)

@@ -63,7 +63,7 @@ def test_bootstrap_interval__is_the_same_every_time():
 def test_summarise__below_five_seeds_gives_every_value():
     assert summarise([1.0, 5.0, 3.0]) == {
         'seeds': 3,
-        'diverged': 0,
+        'missing': 0,
         'mean': 3,
         'iqm': 3,
         'values': [1, 5, 3],
@@ -78,9 +78,9 @@ def test_summarise__from_five_seeds_on_gives_an_interval():
     assert 0 <= low < 2 < high <= 100
 
 
-def test_summarise__counts_diverged_seeds_apart():
+def test_summarise__counts_seeds_without_a_score_apart():
     summary = summarise([1.0, np.nan, 3.0, 4.0, 4.0])
-    assert summary['diverged'] == 1
+    assert summary['missing'] == 1
     assert summary['mean'] == 3
     assert summary['values'] == [1, None, 3, 4, 4]
     assert summarise([np.nan])['mean'] is None

@@ -98,3 +98,32 @@ def test_score_table__a_behaviour_that_is_not_known_is_said(make):
         else evaluation_table(rows, 'not known')
     )
     assert cells(text, 'behaviour (data)') == ['behaviour (data)', 'not known']
+
+
+FAILED = {'step': 7, 'variant': 'dtql', 'seed': 1, 'eval/failed': 'reward not finite: seed 1'}
+
+
+def test_score_table__a_failed_evaluation_is_not_known_and_never_0():
+    lanes = [Lane('dtql', 0), Lane('dtql', 1)]
+    evals = evals_of(lanes, [[5.0, 6.0], [9.0]], **{'eval/success': 0.5})
+    text = score_table(lanes, [*evals, FAILED], None, {})
+    assert cells(text, 'dtql') == ['dtql', '2', '6.0 -', '6.0', '6.0 9.0', '7.5', '0.50']
+    assert text.splitlines()[-1] == (
+        'dtql seed 1: the evaluation at update 7 failed: reward not finite: seed 1'
+    )
+    # A failure before the last evaluation is no matter of the last score.
+    text = score_table(lanes, [FAILED, *evals], None, {})
+    assert cells(text, 'dtql') == ['dtql', '2', '6.0 9.0', '7.5', '6.0 9.0', '7.5', '0.50']
+    assert 'failed' not in text
+    text = score_table(lanes[1:], [FAILED], None, {})
+    assert cells(text, 'dtql') == ['dtql', '1', '-', '-', '-', '-']
+
+
+def test_evaluation_table__a_failed_lane_is_not_known_and_never_0():
+    sound = {'step': 7, 'variant': 'dtql', 'seed': 0, 'eval/score': 3.0, 'eval/return': 6.0}
+    text = evaluation_table([FAILED, sound], None)
+    assert cells(text, 'dtql') == ['dtql', '2', '- 3.0', '3.0', '6.0']
+    assert text.splitlines()[-1] == (
+        'dtql seed 1: the evaluation at update 7 failed: reward not finite: seed 1'
+    )
+    assert cells(evaluation_table([FAILED], None), 'dtql') == ['dtql', '1', '-', '-']

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from dtql_jax.rollout.env_pool import EnvPool, choose_workers
+from dtql_jax.rollout.worker import WorkerLost
+from dtql_jax.types import UserError
 from tests.helpers.fake_env import Broken, Slow, Unbuildable, Walk
 
 ROOT = Path(__file__).parents[2]
@@ -25,13 +27,13 @@ def play(make_env, workers, num_envs=5, steps=4):
     seen = []
     with EnvPool(make_env, num_envs, workers) as pool:
         slots = list(range(num_envs))
-        seen.append(pool.reset(slots, [10 + slot for slot in slots]))
+        seen.append(pool.reset(slots, [10 + slot for slot in slots]).obs)
         for t in range(steps):
             some = slots[t % 2 :][::-1]
             actions = np.linspace(-0.1, 0.1, len(some), dtype=np.float32)[:, None]
             seen.extend(pool.step(some, np.repeat(actions, 2 - (make_env is not Walk), axis=1)))
             if t == 1:
-                seen.append(pool.reset([3, 1], [7, 8]))
+                seen.append(pool.reset([3, 1], [7, 8]).obs)
     return seen
 
 
@@ -46,8 +48,8 @@ def test_EnvPool__workers_give_the_same_arrays_as_one_process(make_env):
 @pytest.mark.parametrize('workers', [0, 1])
 def test_EnvPool__answers_keep_the_order_of_the_slots(workers):
     with EnvPool(Walk, 3, workers) as pool:
-        starts = pool.reset([0, 1, 2], [5, 6, 7])
-        np.testing.assert_array_equal(pool.reset([2, 0], [5, 7]), starts[[0, 2]])
+        starts = pool.reset([0, 1, 2], [5, 6, 7]).obs
+        np.testing.assert_array_equal(pool.reset([2, 0], [5, 7]).obs, starts[[0, 2]])
         assert starts.dtype == np.float32
         assert starts.shape == (3, 2)
 
@@ -57,7 +59,7 @@ def test_EnvPool__steps_agree_with_the_environment_itself():
     first, _ = env.reset(seed=3)
     obs, reward, terminated, truncated, info = env.step(np.array([0.5, 0.5], np.float32))
     with EnvPool(Walk, 2) as pool:
-        assert np.array_equal(pool.reset([1], [3])[0], first.astype(np.float32))
+        assert np.array_equal(pool.reset([1], [3]).obs[0], first.astype(np.float32))
         steps = pool.step([1], np.array([[0.5, 0.5]], np.float32))
     np.testing.assert_array_equal(steps.obs[0], obs.astype(np.float32))
     assert steps.reward[0] == reward
@@ -66,28 +68,38 @@ def test_EnvPool__steps_agree_with_the_environment_itself():
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_EnvPool__names_an_environment_that_raises_and_closes(workers):
-    pool = EnvPool(Broken, 3, workers)
-    pool.reset([0, 1, 2], [0, 1, 2])
-    with pytest.raises(RuntimeError, match=r'slot 2 failed: ValueError: the joint broke'):
-        pool.step([0, 2], np.array([[0, 0], [1.5, 0]]))
-    with pytest.raises(RuntimeError, match='closed'):
-        pool.reset([0], [0])
+def test_EnvPool__an_environment_that_raises_costs_only_its_own_row(workers):
+    with EnvPool(Broken, 3, workers) as pool, EnvPool(Broken, 3) as whole:
+        for each in (pool, whole):
+            each.reset([0, 1, 2], [0, 1, 2])
+        steps = pool.step([0, 2], np.array([[0, 0], [1.5, 0]]))
+        assert list(steps.failure) == ['', 'its step failed: ValueError: the joint broke']
+        assert np.isnan(steps.obs[1]).all()
+        assert np.array_equal(steps.obs[0], whole.step([0], np.zeros((1, 2))).obs[0])
+        again = pool.reset([2, 1], [5, 6])  # a new environment in the slot of the broken one
+        assert list(again.failure) == ['', '']
+        assert np.array_equal(again.obs, whole.reset([2, 1], [5, 6]).obs)
 
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_EnvPool__names_an_environment_that_cannot_be_made(workers):
-    with pytest.raises(RuntimeError, match=r'slot \d failed: OSError: no such model file'):
+    with pytest.raises(UserError, match=r'cannot be made: OSError: no such model file; mend it'):
         EnvPool(Unbuildable, 2, workers)
+    assert not multiprocessing.active_children()
 
 
 def test_EnvPool__reports_a_dead_worker_and_leaves_none():
     pool = EnvPool(Broken, 4, 2)
     pool.reset([0, 3], [0, 3])
     assert len(multiprocessing.active_children()) == 2
-    with pytest.raises(RuntimeError, match=r'worker died \(exit code 3\)'):
+    with pytest.raises(WorkerLost, match=r'worker died \(exit code 3\)'):
         pool.step([0, 3], np.array([[2.5, 0], [0, 0]]))
     assert not multiprocessing.active_children()
+    with pytest.raises(RuntimeError, match='closed'):
+        pool.reset([0], [0])
+    pool.restart()
+    assert len(pool.reset([0, 3], [0, 3]).obs) == 2
+    pool.close()
 
 
 def test_EnvPool__workers_ignore_the_signals_of_the_process_group():
@@ -95,7 +107,7 @@ def test_EnvPool__workers_ignore_the_signals_of_the_process_group():
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, signal.SIGINT)
             os.kill(worker.pid, signal.SIGTERM)
-        assert len(pool.reset([0, 1], [0, 1])) == 2
+        assert len(pool.reset([0, 1], [0, 1]).obs) == 2
     assert not multiprocessing.active_children()
 
 
@@ -153,7 +165,7 @@ def test_choose_workers__keeps_a_maker_that_cannot_be_pickled_in_this_process():
     for make_env in (lambda: Slow(), Local, functools.partial(lambda env: env, Slow())):
         assert choose_workers(make_env, 64, steps=5) == 0
         with EnvPool(make_env, 2, choose_workers(make_env, 2)) as pool:
-            assert len(pool.reset([0, 1], [0, 1])) == 2
+            assert len(pool.reset([0, 1], [0, 1]).obs) == 2
 
 
 @pytest.mark.usefixtures('four_cores')

@@ -1,4 +1,5 @@
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,8 @@ from dtql_jax.rollout.actor import EVAL_TAG
 from dtql_jax.rollout.env_pool import EnvPool
 from dtql_jax.rollout.evaluate import LanePolicies, evaluate, start_seed
 from dtql_jax.types import Stopped
-from tests.helpers.fake_env import BadReward, Walk
+from tests.helpers import fake_env
+from tests.helpers.fake_env import Walk
 from tests.helpers.rollouts import (
     FIELDS,
     SEEDS,
@@ -77,25 +79,76 @@ def test_start_seed__depends_on_the_evaluation_seed_and_not_on_the_training_seed
     assert_same(a, run(act=still))
 
 
-def test_evaluate__only_dead_lanes_may_have_nans():
+def assert_failed(rollouts, lane, reason):
+    """The lane has a reason and no numbers."""
+    assert re.fullmatch(reason, rollouts.failed[lane])
+    for field in FIELDS:
+        assert np.isnan(getattr(rollouts, field)[lane]).all()
+
+
+@pytest.mark.parametrize(('slots', 'workers'), [(1, 0), (3, 0), (8, 0), (3, 2)])
+def test_evaluate__a_lane_with_nans_fails_and_the_others_do_not_notice(slots, workers):
     params = init(2, 2)
     params[0] = params[0].at[1].set(jnp.nan)
-    with pytest.raises(FloatingPointError, match='action not finite: seed 7, episode 0, step 0'):
-        run(params=params)
-    assert_same(run(), run(params=params, lanes=[0, 2]), rows=[0, 2])
+    rollouts = run(params=params, slots=slots, workers=workers)
+    assert_failed(rollouts, 1, 'action not finite: seed 7, episode 0, step 0')
+    assert list(rollouts.failed) == [1]
+    assert_same(run(), rollouts, rows=[0, 2])
 
 
-def test_evaluate__names_a_nan_later_in_an_episode():
-    def late(params, obs, key):
-        return jnp.where(obs[0] > 4, jnp.nan, jnp.ones(2))
-
-    with pytest.raises(FloatingPointError, match=r'seed \d+, episode \d, step [1-9]'):
-        run(act=late)
+def late(params, obs, key):
+    return jnp.where(obs[0] > 1.5, jnp.nan, agent_act(params, obs, key))
 
 
-def test_evaluate__names_a_reward_that_is_not_finite():
-    with pytest.raises(FloatingPointError, match='reward not finite'):
-        run(BadReward)
+def test_evaluate__the_first_episode_that_fails_is_told_whatever_runs_beside_it():
+    reasons = [run(act=late, slots=slots, episodes=6).failed for slots in (1, 3, 8)]
+    assert reasons[0] == reasons[1] == reasons[2]
+    assert reasons[0]
+    for reason in reasons[0].values():
+        assert re.fullmatch(r'action not finite: seed \d+, episode \d, step \d+', reason)
+
+
+@pytest.mark.parametrize(('make_env', 'reason'), [
+    (fake_env.BadReward, 'reward not finite'),
+    (fake_env.NoReward, 'the simulator failed, its step failed: TypeError: .*NoneType.*'),
+    (fake_env.BadObs, 'observation not finite'),
+    (fake_env.HugeObs, 'observation not finite'),
+    (fake_env.OtherShape, 'the simulator failed, its step failed: .* of shape .3,., in a space.*'),
+    (fake_env.Leaving, 'the simulator failed, its step failed: SystemExit: 7'),
+    (fake_env.Unstartable, 'the simulator failed, its reset failed: ValueError: no start'),
+    (fake_env.Vague, 'the simulator failed, its step failed: ValueError: .*'),
+])  # fmt: skip
+@pytest.mark.parametrize('workers', [0, 2])
+def test_evaluate__a_simulator_that_errs_fails_the_lanes_that_it_plays(make_env, reason, workers):
+    rollouts = run(make_env, workers=workers)
+    for lane, seed in enumerate(SEEDS):
+        assert_failed(rollouts, lane, rf'{reason}: seed {seed}, episode 0, step \d')
+
+
+def test_evaluate__a_simulator_that_raises_for_one_lane_fails_that_lane():
+    params = init(2, 2)
+    params[1] = params[1].at[2].set(50.0)  # the actions of the last lane
+    rollouts = run(fake_env.Broken, params=params, act=stretched, workers=0)
+    assert_failed(rollouts, 2, r'.* failed: ValueError: the joint broke: seed 3, episode 0, .*')
+    assert_same(run(act=stretched), rollouts, rows=[0, 1])
+
+
+def stretched(params, obs, key):
+    """Beyond 1 for large weights."""
+    return 1.0001 * agent_act([params[0], jnp.abs(params[1])], jnp.abs(obs), key).clip(-1, 1)
+
+
+@pytest.mark.parametrize(('make_env', 'known'), [
+    (fake_env.IsSuccess, True), (fake_env.ArraySuccess, True), (fake_env.SaysNothing, False),
+    (fake_env.NoInfo, False),
+])  # fmt: skip
+def test_evaluate__success_has_two_names_and_is_unknown_without_them(make_env, known):
+    expected, rollouts = run(), run(make_env)
+    np.testing.assert_array_equal(rollouts.returns, expected.returns)
+    if known:
+        np.testing.assert_array_equal(rollouts.success, expected.success)
+    else:
+        assert np.isnan(rollouts.success).all()
 
 
 def test_evaluate__no_lanes_give_an_empty_result():

@@ -42,7 +42,7 @@ def main(entry):
     make = env_maker(Task('slow', env_id='Slow-v0', env_kwargs={'scale': 3.0}, horizon=5))
     workers = choose_workers(make, 4)
     with EnvPool(make, 4, workers) as pool:
-        obs = pool.reset(range(4), range(4))
+        obs = pool.reset(range(4), range(4)).obs
         steps = pool.step(range(4), np.ones((4, 2), np.float32))
     print(workers > 0, 'jax' in sys.modules, obs.sum(), steps.obs.sum())
 
