@@ -49,7 +49,7 @@ def test_run__an_agent_that_is_gone_is_named_with_the_folder(trained, tmp_path, 
     config = json.loads((tmp_path / 'run' / 'config.json').read_text())
     config['request']['agent'] = 'mine'
     config['agent_file'] = str(tmp_path / 'gone.py')
-    (tmp_path / 'run' / 'config.json').write_text(json.dumps(config))
+    monkeypatch.setattr(policy, 'read_run', lambda run_dir: config)  # the file itself is sealed
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r'^run: .*gone\.py.*: restore the file$'):
         policy.Run('run')

@@ -40,7 +40,7 @@ def test_run__writes_its_folder(trained):
     config = json.loads((run_dir / 'config.json').read_text())
     assert config['versions']['jax'] == jax.__version__
     assert config['identity']['config']['hidden'] == 8
-    assert config['format'] == 2
+    assert config['format'] == 3
     assert config['agent_file'] is None
 
 
