@@ -164,7 +164,7 @@ def parse(flag_values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagValue
         if found is None:
             raise UserError(f'{error}; see --help') from None
         kind = {'int': 'a whole number', 'bool': 'true or false', 'float': 'a number'}
-        wanted = kind[flag_values[found[2]].parser.flag_type()]
+        wanted = kind.get(flag_values[found[2]].parser.flag_type(), 'a list: A,B or "A,",B')
         raise UserError(f'{found[1]}: not {wanted}') from None
     except (flags.Error, ValueError) as error:  # the latter for `--noresume=1`
         raise UserError(f'{error}; see --help') from None

@@ -11,6 +11,7 @@ def test_main__mistakes(capsys):
     assert error == '--behaviour=high: not a number'
     error = refused(capsys, plot.main, '--runs=nowhere')
     assert error.startswith('nowhere has no evaluations')
+    assert refused(capsys, plot.main, '--runs="a') == '--runs="a: not a list: A,B or "A,",B'
 
 
 def test_main__draws_the_runs_and_prints_the_chart(tmp_path):
