@@ -1,0 +1,58 @@
+"""Results of campaigns as Markdown tables, for docs/reliability.md."""
+
+import json
+import pathlib
+from collections import Counter
+from typing import Any
+
+# The verdicts that are as promised. `without effect`: the fault was in something nobody reads.
+GOOD = ('same', 'recovered', 'refused', 'told', 'without effect', 'as promised', 'skipped', 'none')
+
+
+def good(record: dict[str, Any]) -> bool:
+    """Whether a record is as promised."""
+    return record['verdict'] in GOOD
+
+
+def table(paths: list[pathlib.Path]) -> str:
+    """The tables of some results: accidents side by side, of other kinds the numbers."""
+    results = [json.loads(path.read_text()) for path in paths]
+    kinds = dict.fromkeys(result['kind'] for result in results)
+    return '\n\n'.join(_of_kind([r for r in results if r['kind'] == kind]) for kind in kinds)
+
+
+def _of_kind(results: list[dict[str, Any]]) -> str:
+    """The table of results of one kind."""
+    revisions = [result['about']['revision'] for result in results]
+    if results[0]['kind'] == 'accidents':
+        names = dict.fromkeys(name for result in results for name in result['records'])
+        rows = [['accident', *revisions]]
+        for name in names:
+            found = [result['records'].get(name) for result in results]
+            what = next(record['what'] for record in found if record)
+            rows.append([f'`{name}`: {what}', *map(_cell, found)])
+        return markdown(rows)
+    rows = [[results[0]['kind'], 'tried', 'verdicts', 'not as promised']]
+    for revision, result in zip(revisions, results, strict=True):
+        counts: Counter = Counter(record['verdict'] for record in result['records'].values())
+        tried = sum(record.get('tried', 1) for record in result['records'].values())
+        tried += sum(len(record.get('strikes', ())) for record in result['records'].values())
+        bad = sum(count for verdict, count in counts.items() if verdict not in GOOD)
+        told = ', '.join(f'{count} {verdict}' for verdict, count in counts.most_common())
+        rows.append([revision, str(tried), told, str(bad)])
+    return markdown(rows)
+
+
+def _cell(record: dict[str, Any] | None) -> str:
+    """An outcome in a cell."""
+    if record is None:
+        return 'not tried'
+    text = ' '.join(record['text'].split()).replace('|', '\\|')
+    text = text if len(text) <= 160 else text[:157] + '...'
+    return f'{"" if good(record) else "**"}{record["verdict"]}{"" if good(record) else "**"}: {text}'
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """Rows as a Markdown table, the first as its head."""
+    lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
+    return '\n'.join([lines[0], '|' + '---|' * len(rows[0]), *lines[1:]])
