@@ -89,7 +89,13 @@ class Subject:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         then = 'evaluate' if evaluates else 'resume'
         text = text.replace(str(run), 'RUN')
-        return {'verdict': verdict, 'text': text, 'fault': fault.__name__, 'what': what, 'then': then}
+        return {
+            'verdict': verdict,
+            'text': text,
+            'fault': fault.__name__,
+            'what': what,
+            'then': then,
+        }
 
     def _resumed(self, run: pathlib.Path) -> tuple[str, str]:
         """What came of a resume."""

@@ -49,7 +49,9 @@ def _cell(record: dict[str, Any] | None) -> str:
         return 'not tried'
     text = ' '.join(record['text'].split()).replace('|', '\\|')
     text = text if len(text) <= 160 else text[:157] + '...'
-    return f'{"" if good(record) else "**"}{record["verdict"]}{"" if good(record) else "**"}: {text}'
+    return (
+        f'{"" if good(record) else "**"}{record["verdict"]}{"" if good(record) else "**"}: {text}'
+    )
 
 
 def markdown(rows: list[list[str]]) -> str:

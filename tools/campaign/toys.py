@@ -68,6 +68,20 @@ class Slow(Faulty):
         return super().step(action)
 
 
+class Wide(Walk):
+    """A walk whose actions are twice as large."""
+
+    action_space = gym.spaces.Box(-2, 2, (2,), np.float32)
+
+
+class Succeeds(Walk):
+    """A walk whose steps report `is_success`, as Fetch robots do."""
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict]:
+        *rest, _ = super().step(action)
+        return *rest, {'is_success': 1.0}  # type: ignore[return-value]
+
+
 def arrays(rows: int = 200, bound: float = 1.0) -> dict[str, np.ndarray]:
     """Random rows under D4RL's names, in episodes of `STEPS` steps."""
     rng = np.random.default_rng(0)
@@ -89,11 +103,11 @@ def write_hdf5(path: pathlib.Path, fields: dict[str, np.ndarray]) -> None:
 
 
 def register(data: pathlib.Path) -> None:
-    """Registers the tasks `walk`, `faulty` and `slow` on the file, and their simulators."""
+    """Registers the tasks `walk`, `faulty` and so on, on the file, and their simulators."""
     from dtql_jax.tasks.registry import TASKS, register_task
     from dtql_jax.tasks.task import Task
 
-    for kind in (Walk, Faulty, Slow):
+    for kind in (Walk, Faulty, Slow, Wide, Succeeds):
         name = kind.__name__.lower()
         env_id = f'campaign/{kind.__name__}-v0'
         if env_id not in gym.registry:
@@ -102,6 +116,7 @@ def register(data: pathlib.Path) -> None:
         register_task(
             Task(
                 name, (str(data),), env_id=env_id, source='d4rl', horizon=STEPS,
-                score_range=(-100.0, 0.0),
+                score_range=None if kind is Succeeds else (-100.0, 0.0),
+                scored='success' if kind is Succeeds else 'return',
             )
         )  # fmt: skip

@@ -76,7 +76,7 @@ def rows(folder: pathlib.Path, log: str) -> list:
             row = json.loads(line)
             line = {k: v for k, v in row.items() if not k.startswith('time/')}
         found.append(line if isinstance(line, dict) else repr(line))
-    return found
+    return found[:-1] if found[-1:] == [repr(b'')] else found
 
 
 def facts(out: pathlib.Path) -> dict[str, str]:
