@@ -22,7 +22,10 @@ from tools.campaign import permissions, victim
 from tools.campaign.processes import Child, Ended
 from tools.campaign.store import Store
 
-MODULES = ('folders', 'interrupts', 'simulators', 'values', 'recorded', 'machine', 'commands')
+MODULES = (
+    'folders', 'edits', 'interrupts', 'simulators', 'values', 'recorded', 'machine', 'commands',
+)  # fmt: skip
+ROOT = pathlib.Path(__file__).parents[3]
 LIMIT_S = 40.0
 # Of runs that a few seconds of training are enough for.
 SHORT = ('--steps=400', '--eval_every=200', '--pretrain_steps=0', '--num_seeds=1')
@@ -110,8 +113,7 @@ class Place:
         """A script in a fresh interpreter, with limits of `resource` and changed variables."""
         path = self.folder / 'script.py'
         path.write_text(code)
-        root = pathlib.Path(__file__).parents[3]
-        environment = {**os.environ, 'PYTHONPATH': f'{self.checkout}{os.pathsep}{root}'}
+        environment = {**os.environ, 'PYTHONPATH': f'{self.checkout}{os.pathsep}{ROOT}'}
         for name, value in (variables or {}).items():
             environment.pop(name, None)
             if value is not None:
@@ -175,7 +177,7 @@ def campaign(
     for module in MODULES:
         importlib.import_module(f'tools.campaign.accidents.{module}')
     for name in only or ACCIDENTS:
-        if name in store.records and not only or not store.time_left:
+        if (name in store.records and not only) or not store.time_left:
             continue
         store.add(name, meet(ACCIDENTS[name], work, checkout))
     print(f'{len(store.records)} accidents: {dict(store.tally())}')
@@ -195,6 +197,10 @@ def meet(
     except Exception as error:  # of the accident itself: it is told, and the others are tried
         traceback.print_exc()
         outcome = Outcome('tool failed', f'{type(error).__name__}: {error}')
-    text = ' '.join(outcome.text.replace(f'{folder}{os.sep}', '').split())
+    text = outcome.text.replace(f'{folder}{os.sep}', '')
+    places = {folder: 'HERE', work: 'WORK', checkout: 'CHECKOUT', ROOT: 'TOOLS', sys.prefix: 'ENV'}
+    for place, name in places.items():  # no paths of one machine go into the results
+        text = text.replace(str(place), name)
+    text = ' '.join(text.split())
     what = ' '.join((function.__doc__ or '').split()).rstrip('.')
     return {'verdict': outcome.verdict, 'code': outcome.code, 'what': what, 'text': text}

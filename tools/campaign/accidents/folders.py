@@ -1,7 +1,6 @@
 """What happens to the folder of a run, before, during and after it."""
 
-import functools
-import json
+import contextlib
 import os
 import pathlib
 import shutil
@@ -29,6 +28,12 @@ def under_way(place: Place, change, **options) -> Ended:
     place.wait_for_rows(child, 2, 'eval')
     change(place.folder / 'run')
     return child.wait(60)
+
+
+def stopped(ended: Ended, *words: str) -> Outcome:
+    """Refused before the end of training, which is hours away in a run of usual length."""
+    early = '62,000/62,000' not in ended.out
+    return check(expect(ended, 'refused', *words), (early, 'it trained on to the end'))
 
 
 def readable(place: Place, run: str) -> tuple[bool, str]:
@@ -111,21 +116,21 @@ def lock_of_a_dead_process(place: Place) -> Outcome:
 @accident
 def folder_removed_under_way(place: Place) -> Outcome:
     """The run folder is removed while it trains."""
-    return expect(under_way(place, shutil.rmtree), 'refused', 'run')
+    return stopped(under_way(place, shutil.rmtree), 'run')
 
 
 @accident
 def folder_renamed_under_way(place: Place) -> Outcome:
     """The run folder is renamed while it trains."""
     ended = under_way(place, lambda run: run.rename(run.with_name('other')))
-    return expect(ended, 'refused', 'run')
+    return stopped(ended, 'run')
 
 
 @accident
 def log_removed_under_way(place: Place) -> Outcome:
     """metrics.jsonl is removed while it trains."""
     ended = under_way(place, lambda run: (run / 'metrics.jsonl').unlink())
-    return expect(ended, 'refused', 'metrics.jsonl')
+    return stopped(ended, 'metrics.jsonl')
 
 
 @accident
@@ -153,10 +158,10 @@ def folder_made_read_only(place: Place) -> Outcome:
 
 @accident
 def disk_full(place: Place) -> Outcome:
-    """The disk is full during a save (a tmpfs of 2 MiB); once it has room, a resume ends well."""
+    """The disk is full during a save (a tmpfs of 16 MiB); once it has room, a resume ends well."""
     disk = place.folder / 'disk'
     disk.mkdir()
-    mount = ['mount', '-t', 'tmpfs', '-o', 'size=2m', 'campaign', str(disk)]
+    mount = ['mount', '-t', 'tmpfs', '-o', 'size=16m', 'campaign', str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         raise Skip('this process may not mount a tmpfs')
     try:
@@ -170,11 +175,8 @@ def filled(place: Place, disk: pathlib.Path) -> Outcome:
     (place.folder / 'run').symlink_to(disk / 'run')
     child = place.start_train('--steps=20000', out=str(disk / 'run'))
     place.wait_for_rows(child, 2, 'eval')
-    with open(disk / 'ballast', 'wb') as file:
-        try:
-            while file.write(bytes(1024)):
-                file.flush()
-        except OSError:
+    with contextlib.suppress(OSError), open(disk / 'ballast', 'wb', buffering=0) as file:
+        while file.write(bytes(4096)):
             pass
     ended = child.wait()
     (disk / 'ballast').unlink(missing_ok=True)
@@ -191,84 +193,6 @@ def checkpoints_lost(place: Place) -> Outcome:
     ended = place.dtql('train', '--out=run', *victim.FLAGS, '--resume')
     kept = (run / 'metrics.jsonl').read_bytes() == before
     return check(expect(ended, 'refused', 'checkpoint'), (kept, 'the logs were cut'))
-
-
-def edited(place: Place, then: str, **changes) -> Ended:
-    """A stopped run whose config.json was edited, resumed or evaluated."""
-    run = half_run(place)
-    config = json.loads((run / 'config.json').read_text())
-    for name, value in changes.items():
-        *path, last = name.split('__')
-        functools.reduce(lambda tree, key: tree[key], path, config)[last] = value
-    (run / 'config.json').write_text(json.dumps(config))
-    if then == 'evaluate':
-        return place.dtql('evaluate', '--run=run', '--episodes=1')
-    return place.dtql('train', '--out=run', '--resume')
-
-
-@accident
-def edited_score_range(place: Place) -> Outcome:
-    """Another score range in config.json, then an evaluation."""
-    ended = edited(place, 'evaluate', identity__task__score_range=[0, 1])
-    return expect(ended, 'refused', 'config.json')
-
-
-@accident
-def edited_seed(place: Place) -> Outcome:
-    """Another seed in all places of config.json, then a resume."""
-    lanes = [{'variant': 'Line', 'seed': seed, 'hparams': {}} for seed in (7, 8)]
-    ended = edited(place, 'resume', request__seed=7, identity__lanes=lanes)
-    return expect(ended, 'refused', 'config.json')
-
-
-@accident
-def edited_discount(place: Place) -> Outcome:
-    """Another discount in config.json, then a resume."""
-    ended = edited(place, 'resume', identity__config__discount=0.5)
-    return expect(ended, 'refused', 'config.json')
-
-
-@accident
-def edited_spec(place: Place) -> Outcome:
-    """Another action bound in config.json, then an evaluation."""
-    return expect(edited(place, 'evaluate', spec__max_action=2.0), 'refused', 'config.json')
-
-
-@accident
-def config_without_fields(place: Place) -> Outcome:
-    """config.json is valid JSON with the right format and nothing else."""
-    run = half_run(place)
-    (run / 'config.json').write_text('{"format": 2}')
-    ended = place.dtql('train', '--out=run', '--resume')
-    return check(expect(ended, 'refused', 'config.json'), refuses_evaluation(place))
-
-
-@accident
-def config_is_a_folder(place: Place) -> Outcome:
-    """A folder of the name config.json."""
-    run = half_run(place)
-    (run / 'config.json').unlink()
-    (run / 'config.json').mkdir()
-    ended = place.dtql('train', '--out=run', '--resume')
-    return check(expect(ended, 'refused', 'config.json'), refuses_evaluation(place))
-
-
-def refuses_evaluation(place: Place) -> tuple[bool, str]:
-    """Whether `dtql evaluate` refuses the run in one line too."""
-    ended = place.dtql('evaluate', '--run=run', '--episodes=1')
-    return ended.verdict == 'refused', f'evaluate: {ended.verdict} {ended.last[:80]}'
-
-
-@accident
-def changed_digit(place: Place) -> Outcome:
-    """A digit of a logged number is changed, then a resume."""
-    run = half_run(place)
-    text = (run / 'metrics.jsonl').read_text()
-    at = text.index('"pi/loss":') + len('"pi/loss":')
-    digit = '5' if text[at] != '5' else '6'
-    (run / 'metrics.jsonl').write_text(text[:at] + digit + text[at + 1 :])
-    ended = place.dtql('train', '--out=run', *victim.FLAGS, '--resume')
-    return expect(ended, 'refused', 'metrics.jsonl')
 
 
 @accident

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pathlib
 import resource
 import signal
 import time
@@ -90,7 +91,7 @@ def memory_limit(place: Place) -> Outcome:
     """The address space is limited (ulimit -v) to little more than is in use at the start."""
 
     def limit() -> None:
-        pages = int(open('/proc/self/statm').read().split()[0])
+        pages = int(pathlib.Path('/proc/self/statm').read_text().split()[0])
         most = pages * os.sysconf('SC_PAGE_SIZE') + (300 << 20)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 

@@ -106,19 +106,19 @@ def plain_set(place: Place) -> Outcome:
 
 
 @accident
-def recorded_NormalizeObservation(place: Place) -> Outcome:  # noqa: N802
+def recorded_NormalizeObservation(place: Place) -> Outcome:
     """A set recorded through NormalizeObservation."""
     return stateful(place, 'NormalizeObservation', {'epsilon': 1e-8})
 
 
 @accident
-def recorded_NormalizeReward(place: Place) -> Outcome:  # noqa: N802
+def recorded_NormalizeReward(place: Place) -> Outcome:
     """A set recorded through NormalizeReward."""
     return stateful(place, 'NormalizeReward', {'gamma': 0.99, 'epsilon': 1e-8})
 
 
 @accident
-def recorded_RecordVideo(place: Place) -> Outcome:  # noqa: N802
+def recorded_RecordVideo(place: Place) -> Outcome:
     """A set recorded through RecordVideo, which opens windows or writes files."""
     ended = stateful(place, 'RecordVideo', {'video_folder': str(place.folder / 'films')})
     return check(ended, (not (place.folder / 'films').exists(), 'films were written'))

@@ -36,7 +36,7 @@ def card(place: Place, path: str, env: str = 'walk', **options) -> tuple[Ended, 
     return ended, json.loads(to.read_text()) if to.exists() else {}
 
 
-class refusing:  # noqa: N801  # used like `contextlib.suppress`
+class refusing:  # used like `contextlib.suppress`
     """Inside, a UserError becomes a line on standard error, as at the command line."""
 
     def __enter__(self) -> None:
