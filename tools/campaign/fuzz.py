@@ -8,6 +8,7 @@ type of error, with the mutations that made it.
 
 import contextlib
 import functools
+import hashlib
 import io
 import json
 import pathlib
@@ -67,7 +68,7 @@ def batch(work: pathlib.Path, failures: pathlib.Path, subject: str, seed: str) -
         name = f'{subject}-{ended.verdict}-{seed.replace("/", "-")}'.replace(' ', '-')
         shutil.copytree(folder, failures / name, dirs_exist_ok=True)
         found = {**found, f'{ended.verdict} {ended.last}': name}
-    verdict = 'none' if not found else next(iter(found)).split()[0]
+    verdict = 'none' if not found else next(iter(found)).split()[0].removesuffix(':')
     text = '; '.join(f'{what} ({where})' for what, where in found.items())
     return {'verdict': verdict, 'text': text, 'tried': tried['tried'], 'seconds': seconds}
 
@@ -89,32 +90,34 @@ def examples(subject: str, seed: str, failures: pathlib.Path) -> int:
     def one(example: Any) -> None:
         pathlib.Path('example.json').write_text(json.dumps(example, default=repr))
         signal.alarm(EXAMPLE_S)
+        trace = ''
         try:
             wrong = attempt(example)
         except Exception as error:
-            wrong = failure(error)
+            wrong, trace = failure(error), traceback.format_exc()
         finally:
             signal.alarm(0)
         told['tried'] += 1
         if wrong and wrong not in told['failures']:
-            name = f'{subject}-{abs(hash(wrong)) % 10**8}-{seed.replace("/", "-")}'
+            name = f'{subject}-{hashlib.sha256(wrong.encode()).hexdigest()[:8]}'
             told['failures'][wrong] = name
-            keep(failures / name, wrong)
+            if not (failures / name).exists():
+                keep(failures / name, f'{wrong}\n\nseed {seed}\n\n{trace}')
         pathlib.Path('told.json').write_text(json.dumps(told))
 
     one()
     return 0
 
 
-def keep(to: pathlib.Path, wrong: str) -> None:
-    """Stores the example that failed: its files, its mutations and the error."""
+def keep(to: pathlib.Path, text: str) -> None:
+    """Stores the example that failed: its files, its mutations, and a text about the error."""
     to.mkdir(exist_ok=True)
     for name in ('example.json', 'data.hdf5', 'data.npz'):
         if pathlib.Path(name).exists():
             shutil.copy(name, to)
     if pathlib.Path('set').exists():
         shutil.copytree('set', to / 'set', dirs_exist_ok=True)
-    (to / 'error.txt').write_text(f'{wrong}\n\n{traceback.format_exc()}')
+    (to / 'error.txt').write_text(text)
 
 
 def failure(error: BaseException) -> str:
@@ -210,7 +213,7 @@ def minari() -> tuple[Any, Attempt]:
         with h5py.File('set/data/main_data.hdf5', 'a') as file:
             for index, part, (how, *values) in on_episodes:
                 group = file.get(f'episode_{index}')
-                if group is None or part not in group:
+                if group is None or group.get(part) is None:  # or a link to nothing, by now
                     continue
                 array = np.zeros(3) if isinstance(group[part], h5py.Group) else group[part][()]
                 del group[part]

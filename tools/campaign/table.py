@@ -35,12 +35,21 @@ def _of_kind(results: list[dict[str, Any]]) -> str:
     rows = [[results[0]['kind'], 'tried', 'verdicts', 'not as promised']]
     for revision, result in zip(revisions, results, strict=True):
         counts: Counter = Counter(record['verdict'] for record in result['records'].values())
-        tried = sum(record.get('tried', 1) for record in result['records'].values())
-        tried += sum(len(record.get('strikes', ())) for record in result['records'].values())
+        tried = _tried(list(result['records'].values()))
         bad = sum(count for verdict, count in counts.items() if verdict not in GOOD)
         told = ', '.join(f'{count} {verdict}' for verdict, count in counts.most_common())
-        rows.append([revision, str(tried), told, str(bad)])
+        rows.append([revision, tried, told, str(bad)])
     return markdown(rows)
+
+
+def _tried(records: list[dict[str, Any]]) -> str:
+    """What was tried, in numbers."""
+    strikes = sum(len(record.get('strikes', ())) for record in records)
+    if strikes:
+        return f'{strikes} strikes in {len(records)} runs'
+    if examples := sum(record.get('tried', 0) for record in records):
+        return f'{examples:,} examples in {len(records)} batches'
+    return str(len(records))
 
 
 def _cell(record: dict[str, Any] | None) -> str:

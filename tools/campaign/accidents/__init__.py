@@ -23,7 +23,7 @@ from tools.campaign.processes import Child, Ended
 from tools.campaign.store import Store
 
 MODULES = (
-    'folders', 'edits', 'interrupts', 'simulators', 'values', 'recorded', 'machine', 'commands',
+    'folders', 'edits', 'interrupts', 'simulators', 'values', 'recorded', 'paths', 'machine', 'commands',
 )  # fmt: skip
 ROOT = pathlib.Path(__file__).parents[3]
 LIMIT_S = 40.0
