@@ -35,13 +35,17 @@ class Walk(gym.Env):
 class Faulty(Walk):
     """A walk that fails in the way that the variable `CAMPAIGN_FAULT` names.
 
-    Its episodes count from the first that was played to learn the speed of the simulator. The fault
-    comes in the third step of each episode whose start lies to the right.
+    The fault comes in the third step of each episode of an evaluation whose start lies to the right.
+    Episodes that are played to learn the speed of the simulator have the seed 0 or none.
     """
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
+        self.evaluation = bool(seed)
+        return super().reset(seed=seed, options=options)
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict]:
         obs, reward, *rest = super().step(action)
-        if self.steps == 3 and self.position[0] > 0:
+        if self.steps == 3 and self.evaluation and self.position[0] > 0:
             return self.fail(os.environ.get('CAMPAIGN_FAULT', ''), obs, reward, rest)
         return obs, reward, *rest
 

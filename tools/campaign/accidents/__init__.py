@@ -23,7 +23,8 @@ from tools.campaign.processes import Child, Ended
 from tools.campaign.store import Store
 
 MODULES = (
-    'folders', 'edits', 'interrupts', 'simulators', 'values', 'recorded', 'paths', 'machine', 'commands',
+    'folders', 'edits', 'interrupts', 'simulators', 'values', 'recorded', 'paths', 'machine',
+    'commands',
 )  # fmt: skip
 ROOT = pathlib.Path(__file__).parents[3]
 LIMIT_S = 40.0
@@ -134,8 +135,11 @@ class Place:
 
     def wait_for_rows(self, child: Child, count: int = 1, log: str = 'metrics') -> None:
         """Waits until a run in `run` has written rows."""
+        end = time.monotonic() + LIMIT_S
         while len(victim.rows(self.folder / 'run', log)) < count and not child.over():
             time.sleep(0.005)
+            if time.monotonic() > end:
+                child.send(9)
         if child.over():
             raise Skip(f'the run ended before its accident: {child.wait()}')
 
