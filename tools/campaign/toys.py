@@ -35,7 +35,7 @@ class Walk(gym.Env):
 class Faulty(Walk):
     """A walk that fails in the way that the variable `CAMPAIGN_FAULT` names.
 
-    The fault comes in the third step of each episode of an evaluation whose start lies to the right.
+    The fault comes in the third step of each episode of an evaluation that then is on the right.
     Episodes that are played to learn the speed of the simulator have the seed 0 or none.
     """
 

@@ -39,7 +39,7 @@ def tree(folder):
 
 @pytest.mark.parametrize('fault', damage.FAULTS)
 def test_fault__changes_the_folder_and_is_repeatable(fault, run, tmp_path):
-    for seed in range(12):
+    for seed in range(6):
         told = []
         for copy in (tmp_path / 'one', tmp_path / 'two'):
             shutil.rmtree(copy, ignore_errors=True)
