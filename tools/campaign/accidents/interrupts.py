@@ -19,8 +19,8 @@ def stopped(place: Place, *signals: int, env: str = 'faulty') -> tuple[Ended, fl
     child = place.start_train(
         f'--env={env}', variables={'CAMPAIGN_FAULT': 'hang'}, out='run', folder=place.folder
     )
-    place.wait_for_rows(child, 4)  # the evaluation comes after the next ones
-    time.sleep(4)
+    place.wait_for_rows(child, 8)  # the evaluation comes after these
+    time.sleep(2)
     began = time.monotonic()
     for number in signals:
         child.send(number)
