@@ -30,6 +30,12 @@ def under_way(place: Place, change, **options) -> Ended:
     return child.wait(60)
 
 
+def remove(folder: pathlib.Path) -> None:
+    """Removes a folder into which another process writes."""
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def stopped(ended: Ended, *words: str) -> Outcome:
     """Refused before the end of training, which is hours away in a run of usual length."""
     early = '62,000/62,000' not in ended.out
@@ -116,7 +122,7 @@ def lock_of_a_dead_process(place: Place) -> Outcome:
 @accident
 def folder_removed_under_way(place: Place) -> Outcome:
     """The run folder is removed while it trains."""
-    return stopped(under_way(place, shutil.rmtree), 'run')
+    return stopped(under_way(place, remove), 'run')
 
 
 @accident
@@ -136,7 +142,7 @@ def log_removed_under_way(place: Place) -> Outcome:
 @accident
 def checkpoints_removed_under_way(place: Place) -> Outcome:
     """checkpoints/ is removed while it trains: it stops, or ends with policies that can be read."""
-    ended = under_way(place, lambda run: shutil.rmtree(run / 'checkpoints', ignore_errors=True))
+    ended = under_way(place, lambda run: remove(run / 'checkpoints'))
     if ended.verdict == 'refused':
         return expect(ended, 'refused')
     return check(expect(ended, 'done'), readable(place, 'run'))
