@@ -155,8 +155,9 @@ class Victim:
 
     def judge(self, ended: Ended, whole: dict[str, str]) -> tuple[str, str]:
         """Whether the run has ended as the undisturbed one did."""
-        if ended.verdict != 'done':
-            return ended.verdict, f'{ended.last} ({self.strikes[-1]})'
+        if ended.verdict != 'done':  # to be refused would be no promise here
+            verdict = 'not resumed' if ended.verdict == 'refused' else ended.verdict
+            return verdict, f'{ended.last} ({self.strikes[-1]})'
         facts = facts_of(self.out)
         if isinstance(facts, Ended):
             return 'unreadable', facts.last

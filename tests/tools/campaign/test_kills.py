@@ -37,6 +37,7 @@ def test_judge__a_process_that_failed(struck):
     ended = Ended(1, '', 'Traceback (most recent call last)\n', 1.0)
     assert struck.judge(ended, WHOLE)[0] == 'traceback'
     assert struck.judge(Ended(None, '', '', 1.0), WHOLE)[0] == 'hang'
+    assert struck.judge(Ended(2, '', 'error: no\n', 1.0), WHOLE)[0] == 'not resumed'
 
 
 def test_moments__are_told_by_the_folder(tmp_path):
