@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from tools.campaign import victim
-from tools.campaign.processes import Child, Ended
+from tools.campaign.processes import LIMIT_S, Child, Ended
 from tools.campaign.store import Store
 
 STRIKES = 10  # of one run, at most
@@ -136,6 +136,8 @@ class Victim:
             for wanted in (False, True):
                 while MOMENTS[moment](self.out) != wanted and not child.over():
                     time.sleep(0.002)
+                    if time.monotonic() - child.began > LIMIT_S:
+                        return child.wait(0)
         else:
             wait_s = rng.uniform(0, 0.5 if moment == 'start' else self.life)
         end = time.monotonic() + wait_s
@@ -157,7 +159,7 @@ class Victim:
         """Whether the run has ended as the undisturbed one did."""
         if ended.verdict != 'done':  # to be refused would be no promise here
             verdict = 'not resumed' if ended.verdict == 'refused' else ended.verdict
-            return verdict, f'{ended.last} ({self.strikes[-1]})'
+            return verdict, f'{ended.last} (after {self.strikes[-1:]})'
         facts = facts_of(self.out)
         if isinstance(facts, Ended):
             return 'unreadable', facts.last
