@@ -50,7 +50,9 @@ class Faulty(Walk):
         return obs, reward, *rest
 
     def fail(self, how: str, obs: Any, reward: float, rest: list) -> tuple:
-        """Does what `how` says."""
+        """Does what `how` says, and leaves a file where `CAMPAIGN_MARK` says."""
+        if mark := os.environ.get('CAMPAIGN_MARK'):
+            pathlib.Path(mark).touch()
         if how == 'raise':
             raise ValueError('the joint broke')
         if how == 'hang':
