@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from tools.campaign import accidents
-from tools.campaign.accidents import Outcome, Skip, check, expect, meet
+from tools.campaign.accidents import Outcome, Skip, check, either, expect, meet
 from tools.campaign.processes import Ended
 
 REFUSED = Ended(2, '', 'error: x.npz is locked\n', 1.0)
@@ -20,6 +20,13 @@ def test_expect__the_end_and_the_words():
     assert expect(REFUSED, 'done').verdict == 'refused'
     failed = Ended(1, '', 'Traceback (most recent call last)\nOSError\n', 1.0)
     assert expect(failed, 'refused', 'locked').verdict == 'traceback'
+
+
+def test_either__done_or_refused_and_the_words():
+    assert either(REFUSED, 'locked').verdict == 'as promised'
+    assert either(Ended(0, 'it is Locked\n', '', 1.0), 'locked').verdict == 'as promised'
+    assert either(Ended(0, '', '', 1.0), 'locked').verdict == 'wrong'
+    assert either(Ended(1, '', 'locked\n', 1.0), 'locked').verdict == 'exit 1'
 
 
 def test_check__a_condition_that_does_not_hold():

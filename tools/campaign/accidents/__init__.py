@@ -155,6 +155,14 @@ def expect(ended: Ended, verdict: str, *words: str) -> Outcome:
     return Outcome('as promised', ended.last, ended.code)
 
 
+def either(ended: Ended, *words: str) -> Outcome:
+    """As promised where a process was refused or done, and said these words in any case."""
+    outcome = expect(ended, 'done' if ended.verdict == 'done' else 'refused')
+    said = (ended.out + ended.err).lower()
+    missing = [word for word in words if word.lower() not in said]
+    return check(outcome, (not missing, f'it does not say {missing}'))
+
+
 def check(outcome: Outcome, *conditions: tuple[bool, str]) -> Outcome:
     """The outcome, unless one of the conditions does not hold, which its text then says."""
     if outcome.verdict != 'as promised':

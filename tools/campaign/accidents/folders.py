@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 from tools.campaign import victim
-from tools.campaign.accidents import Outcome, Place, Skip, accident, check, expect
+from tools.campaign.accidents import Outcome, Place, Skip, accident, check, either, expect
 from tools.campaign.processes import Ended
 
 
@@ -234,7 +234,7 @@ def finished_run_read_only(place: Place) -> Outcome:
         path.chmod(0o555 if path.is_dir() else 0o444)
     (place.folder / 'run').chmod(0o555)
     ended = place.dtql('evaluate', '--run=run', '--episodes=1', obeying=True)
-    return expect(ended, ended.verdict if ended.verdict == 'done' else 'refused')
+    return either(ended)
 
 
 @accident

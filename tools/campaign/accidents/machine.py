@@ -6,7 +6,7 @@ import os
 import pathlib
 
 from tools.campaign import victim
-from tools.campaign.accidents import SHORT, Outcome, Place, accident, check, expect
+from tools.campaign.accidents import SHORT, Outcome, Place, accident, check, either, expect
 
 HOMELESS = """
 import os, pwd
@@ -25,7 +25,7 @@ def homeless(place: Place, *arguments: str) -> Outcome:
     code = HOMELESS.replace('ARGUMENTS', repr(list(arguments)))
     caches = ('JAX_COMPILATION_CACHE_DIR', 'DTQL_DATA_CACHE', 'MINARI_DATASETS_PATH')
     ended = place.script(code, variables=dict.fromkeys((*caches, 'MPLCONFIGDIR')))
-    return expect(ended, 'done' if ended.verdict == 'done' else 'refused')
+    return either(ended)
 
 
 @accident
@@ -164,7 +164,7 @@ def no_temporary_folder(place: Place) -> Outcome:
     """TMPDIR names a folder that does not exist."""
     variables = {'TMPDIR': str(place.folder / 'nowhere')}
     ended = place.train(variables=variables)
-    return expect(ended, ended.verdict if ended.verdict == 'done' else 'refused')
+    return either(ended)
 
 
 @accident
