@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import time
 
@@ -92,10 +93,12 @@ def hanging(place: Place, env: str) -> Outcome:
 def poisoned(place: Place, how: str) -> Outcome:
     """A run in which some episodes are not numbers: it ends, says so, and so does a resume."""
     ended = place.train('--env=faulty', '--eval_episodes=4', variables={'CAMPAIGN_FAULT': how})
+    said = ended.out + ended.err
     rows = victim.rows(place.folder / 'run', 'metrics')
     again = place.dtql('train', '--out=run', '--resume', variables={'CAMPAIGN_FAULT': how})
     return check(
-        expect(ended, 'done', 'step'),
+        expect(ended, 'done'),
+        (bool(re.search(r'episode \d+, step \d+', said)), 'episode and step are not said'),
         (len(rows) == 2, f'{len(rows)} rows'),
         (again.verdict == 'done', f'the resume: {again.last}'),
     )
