@@ -15,30 +15,30 @@ def good(record: dict[str, Any]) -> bool:
 
 
 def table(paths: list[pathlib.Path]) -> str:
-    """The tables of some results: accidents side by side, of other kinds the numbers."""
+    """Two tables of some results: the numbers of each kind, and accidents side by side."""
     results = [json.loads(path.read_text()) for path in paths]
-    kinds = dict.fromkeys(result['kind'] for result in results)
-    return '\n\n'.join(_of_kind([r for r in results if r['kind'] == kind]) for kind in kinds)
+    numbers = [['kind', 'revision', 'tried', 'verdicts', 'not as promised']]
+    numbers += [_numbers(result) for result in sorted(results, key=lambda r: r['kind'])]
+    accidents = [result for result in results if result['kind'] == 'accidents']
+    return markdown(numbers) + ('\n\n' + _side_by_side(accidents) if accidents else '')
 
 
-def _of_kind(results: list[dict[str, Any]]) -> str:
-    """The table of results of one kind."""
-    revisions = [result['about']['revision'] for result in results]
-    if results[0]['kind'] == 'accidents':
-        names = dict.fromkeys(name for result in results for name in result['records'])
-        rows = [['accident', *revisions]]
-        for name in names:
-            found = [result['records'].get(name) for result in results]
-            what = next(record['what'] for record in found if record)
-            rows.append([f'`{name}`: {what}', *map(_cell, found)])
-        return markdown(rows)
-    rows = [[results[0]['kind'], 'tried', 'verdicts', 'not as promised']]
-    for revision, result in zip(revisions, results, strict=True):
-        counts: Counter = Counter(record['verdict'] for record in result['records'].values())
-        tried = _tried(list(result['records'].values()))
-        bad = sum(count for verdict, count in counts.items() if verdict not in GOOD)
-        told = ', '.join(f'{count} {verdict}' for verdict, count in counts.most_common())
-        rows.append([revision, tried, told, str(bad)])
+def _numbers(result: dict[str, Any]) -> list[str]:
+    """The row of a kind's numbers."""
+    counts: Counter = Counter(record['verdict'] for record in result['records'].values())
+    bad = sum(count for verdict, count in counts.items() if verdict not in GOOD)
+    told = ', '.join(f'{count} {verdict}' for verdict, count in counts.most_common())
+    tried = _tried(list(result['records'].values()))
+    return [result['kind'], result['about']['revision'], tried, told, str(bad)]
+
+
+def _side_by_side(results: list[dict[str, Any]]) -> str:
+    """The table of accidents, a column for each revision."""
+    rows = [['accident', *(result['about']['revision'] for result in results)]]
+    for name in dict.fromkeys(name for result in results for name in result['records']):
+        found = [result['records'].get(name) for result in results]
+        what = next(record['what'] for record in found if record)
+        rows.append([f'`{name}`: {what}'.replace('|', '\\|'), *map(_cell, found)])
     return markdown(rows)
 
 

@@ -16,9 +16,13 @@ def test_table__accidents_stand_side_by_side(tmp_path):
     before = write(tmp_path / 'a.json', 'accidents', 'old', {'hangs': hang})
     after = write(tmp_path / 'b.json', 'accidents', 'new', {'hangs': well, 'more': well})
     lines = table([before, after]).splitlines()
-    assert lines[0] == '| accident | old | new |'
-    assert '| **hang**: a \\| b | as promised: error: it hangs |' in lines[2]
-    assert '| not tried |' in lines[3]
+    assert lines[2:4] == [
+        '| accidents | old | 1 | 1 hang | 1 |',
+        '| accidents | new | 2 | 2 as promised | 0 |',
+    ]
+    assert lines[5] == '| accident | old | new |'
+    assert '| **hang**: a \\| b | as promised: error: it hangs |' in lines[7]
+    assert '| not tried |' in lines[8]
 
 
 def test_table__counts_what_is_not_as_promised(tmp_path):
@@ -27,7 +31,7 @@ def test_table__counts_what_is_not_as_promised(tmp_path):
         'run 1': {'verdict': 'different', 'strikes': ['c']},
     }
     lines = table([write(tmp_path / 'a.json', 'kills', 'new', records)]).splitlines()
-    assert lines[2] == '| new | 3 strikes in 2 runs | 1 same, 1 different | 1 |'
+    assert lines[2] == '| kills | new | 3 strikes in 2 runs | 1 same, 1 different | 1 |'
 
 
 def test_good__a_planted_silent_change_is_not():

@@ -148,11 +148,13 @@ def expect(ended: Ended, verdict: str, *words: str) -> Outcome:
     """As promised where a process ended like that, and said these words in any case."""
     said = ended.last if verdict == 'refused' else ended.out + ended.err
     missing = [word for word in words if word.lower() not in said.lower()]
+    limit = f'no end within {ended.seconds:.0f} s'
+    text = {'done': 'exit code 0', 'hang': limit}.get(ended.verdict, ended.last)
     if ended.verdict != verdict:
-        return Outcome(ended.verdict, ended.last, ended.code)
+        return Outcome(ended.verdict, text, ended.code)
     if missing:
-        return Outcome('other words', f'lacks {missing}: {ended.last}', ended.code)
-    return Outcome('as promised', ended.last, ended.code)
+        return Outcome('other words', f'lacks {missing}: {text}', ended.code)
+    return Outcome('as promised', text, ended.code)
 
 
 def either(ended: Ended, *words: str) -> Outcome:
