@@ -1,5 +1,6 @@
 """Signals, threads and sinks that fail while a run is under way."""
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -122,16 +123,24 @@ class Sink:
         self.fail('close')
 
 
+def install(fails: str) -> None:
+    """Puts the sink in the place of wandb's, wherever the package keeps them."""
+    import importlib
+
+    for module in ('sinks', 'loggers'):
+        with contextlib.suppress(ImportError):
+            found = importlib.import_module(f'dtql_jax.report.{module}')
+            if hasattr(found, 'SINKS'):
+                sink = functools.partial(Sink, fails)
+                sink.module = Sink.module  # type: ignore[attr-defined]
+                found.SINKS['wandb'] = sink
+                return
+    raise LookupError('there are no SINKS')
+
+
 def with_sink(place: Place, fails: str) -> Outcome:
-    """A run with a sink that fails."""
-
-    def install() -> None:
-        from dtql_jax.report import loggers
-
-        loggers.SINKS['wandb'] = functools.partial(Sink, fails)  # type: ignore[assignment]
-        loggers.SINKS['wandb'].module = 'json'  # type: ignore[attr-defined]
-
-    ended = place.train('--log_to=wandb', before=install)
+    """A run with a sink that fails: it is dropped with a warning."""
+    ended = place.train('--log_to=wandb', before=functools.partial(install, fails))
     rows = len(victim.rows(place.folder / 'run', 'metrics'))
     return check(expect(ended, 'done', 'warning', 'wandb'), (rows == 2, f'{rows} rows'))
 
@@ -139,14 +148,7 @@ def with_sink(place: Place, fails: str) -> Outcome:
 @accident
 def sink_fails_to_open(place: Place) -> Outcome:
     """wandb cannot be reached when the run begins."""
-
-    def install() -> None:
-        from dtql_jax.report import loggers
-
-        loggers.SINKS['wandb'] = functools.partial(Sink, 'open')  # type: ignore[assignment]
-        loggers.SINKS['wandb'].module = 'json'  # type: ignore[attr-defined]
-
-    ended = place.train('--log_to=wandb', before=install)
+    ended = place.train('--log_to=wandb', before=functools.partial(install, 'open'))
     return either(ended, 'wandb')
 
 
