@@ -142,7 +142,8 @@ def with_sink(place: Place, fails: str) -> Outcome:
     """A run with a sink that fails: it is dropped with a warning."""
     ended = place.train('--log_to=wandb', before=functools.partial(install, fails))
     rows = len(victim.rows(place.folder / 'run', 'metrics'))
-    return check(expect(ended, 'done', 'warning: ', 'the server of the sink is down'), (rows == 2, f'{rows} rows'))
+    told = expect(ended, 'done', 'warning: ', 'the server of the sink is down')
+    return check(told, (rows == 2, f'{rows} rows'))
 
 
 @accident
