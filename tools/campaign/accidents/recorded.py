@@ -62,9 +62,13 @@ def write(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         minari.create_dataset_from_buffers(
-            NAME, episodes, env=spec(recorded) if spec else recorded,
-            observation_space=toys.Walk.observation_space, action_space=action,
+            NAME, episodes, env=recorded, observation_space=toys.Walk.observation_space,
+            action_space=action,
         )  # fmt: skip
+    if spec:  # minari would make the environment, which other machines cannot
+        path = folder / NAME / 'data' / 'metadata.json'
+        content = json.loads(path.read_text()) | {'env_spec': spec(recorded).to_json()}
+        path.write_text(json.dumps(content))
     return 0
 
 
