@@ -17,7 +17,7 @@ def test_expect__the_end_and_the_words():
         'as promised', 'error: x.npz is locked', 2
     )
     assert expect(REFUSED, 'refused', 'permission').verdict == 'other words'
-    assert expect(REFUSED, 'done').verdict == 'refused'
+    assert expect(REFUSED, 'done').verdict == 'wrongly refused'
     failed = Ended(1, '', 'Traceback (most recent call last)\nOSError\n', 1.0)
     assert expect(failed, 'refused', 'locked').verdict == 'traceback'
 

@@ -151,7 +151,8 @@ def expect(ended: Ended, verdict: str, *words: str) -> Outcome:
     limit = f'no end within {ended.seconds:.0f} s'
     text = {'done': 'exit code 0', 'hang': limit}.get(ended.verdict, ended.last)
     if ended.verdict != verdict:
-        return Outcome(ended.verdict, text, ended.code)
+        other = {'refused': 'wrongly refused', 'done': 'unnoticed'}
+        return Outcome(other.get(ended.verdict, ended.verdict), text, ended.code)
     if missing:
         return Outcome('other words', f'lacks {missing}: {text}', ended.code)
     return Outcome('as promised', text, ended.code)
