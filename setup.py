@@ -36,6 +36,7 @@ EXTRAS = {
         'ogbench>=1.2',
         'mypy>=1.18',
         'build>=1.2',
+        'hypothesis>=6.140',
     ],
     'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.6', 'mkdocstrings[python]>=0.29'],
     'ogbench': ['ogbench>=1.2'],
