@@ -6,6 +6,7 @@ import os
 import pathlib
 import resource
 import signal
+import sys
 import time
 
 from tools.campaign import victim
@@ -75,13 +76,18 @@ def evaluation_thread_cannot_start(place: Place) -> Outcome:
     """The system has no thread for the evaluation."""
 
     def refuse() -> None:
+        import _thread
         import threading
 
+        def none(*_: object, **__: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        _thread.start_new_thread = none
         start = threading.Thread.start
 
         def refusing(self: threading.Thread) -> None:
             if self.name.startswith('evaluation'):
-                raise RuntimeError("can't start new thread")
+                none()
             start(self)
 
         threading.Thread.start = refusing  # type: ignore[method-assign]
@@ -213,6 +219,7 @@ def output_closed(place: Place) -> Outcome:
         reading, writing = os.pipe()
         os.close(reading)
         os.dup2(writing, 1)
+        sys.stdout = open(1, 'w', closefd=False)  # noqa: SIM115 (it may take a pipe for a file)
 
     ended = place.train(before=closed)
     good = ended.verdict == 'done' or ended.code == 128 + signal.SIGPIPE

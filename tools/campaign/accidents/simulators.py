@@ -7,7 +7,15 @@ import signal
 import time
 
 from tools.campaign import victim
-from tools.campaign.accidents import Outcome, Place, accident, check, either, expect
+from tools.campaign.accidents import (
+    NO_SCORE,
+    Outcome,
+    Place,
+    accident,
+    check,
+    either,
+    expect,
+)
 
 
 def faulty(place: Place, how: str, env: str = 'faulty') -> Outcome:
@@ -36,9 +44,11 @@ def worker_ends_itself(place: Place) -> Outcome:
 
 @accident
 def resume_after_a_failed_simulator(place: Place) -> Outcome:
-    """A simulator raises; once it is mended, a resume ends well."""
+    """A simulator raises; once it is mended, a resume goes on and the run can be evaluated."""
     faulty(place, 'raise')
-    return expect(place.dtql('train', '--out=run', '--resume'), 'done')
+    resumed = place.dtql('train', '--out=run', '--resume')
+    again = place.dtql('evaluate', '--run=run', '--episodes=2')
+    return check(either(resumed), (again.verdict == 'done', f'the evaluation: {again.last}'))
 
 
 @accident
@@ -97,10 +107,10 @@ def poisoned(place: Place, how: str) -> Outcome:
     rows = victim.rows(place.folder / 'run', 'metrics')
     again = place.dtql('train', '--out=run', '--resume', variables={'CAMPAIGN_FAULT': how})
     return check(
-        expect(ended, 'done'),
+        either(ended),
         (bool(re.search(r'episode \d+, step \d+', said)), 'episode and step are not said'),
         (len(rows) == 2, f'{len(rows)} rows'),
-        (again.verdict == 'done', f'the resume: {again.last}'),
+        (again.verdict in ('done', NO_SCORE), f'the resume: {again.last}'),
     )
 
 
