@@ -38,3 +38,14 @@ def quick_compile():
     jax.config.update('jax_disable_most_optimizations', True)
     yield
     jax.config.update('jax_disable_most_optimizations', before)
+
+
+@pytest.fixture(autouse=True)
+def agents_stay_known():
+    """Forgets the agents that a test registers, which other tests would list."""
+    from dtql_jax.agents.registry import AGENTS
+
+    before = dict(AGENTS)
+    yield
+    AGENTS.clear()
+    AGENTS.update(before)

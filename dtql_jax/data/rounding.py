@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-SHARE = 0.01  # of a column's changes from row to row; fewer that vanish are rounding
+SHARE = 0.05  # of a column's changes from row to row; fewer that vanish are rounding
 BLOCK = 65536  # rows compared at a time
 FIELDS = ('observations', 'actions')  # rewards are compared after their transform
 

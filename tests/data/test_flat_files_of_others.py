@@ -114,7 +114,7 @@ def test_explained__a_file_that_one_may_not_read(d4rl_file, npz):
         path.chmod(0)
         with obeying_permissions():
             text = message(path)
-        assert text.startswith(': this user may not read it (')
+        assert text.startswith(': cannot be read, this user may not read it (')
         path.chmod(0o644)
         assert load_file(path).card['episodes'] == 2
 
@@ -124,7 +124,7 @@ def test_explained__a_file_that_another_process_writes(d4rl_file):
     with path.open('r+b') as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         text = message(path)
-        assert text.startswith(': another process holds it open for writing (')
+        assert text.startswith(': cannot be read, another process holds it open and writes it (')
         assert 'fetch' not in text
     assert load_file(path).card['episodes'] == 2
 
@@ -191,7 +191,7 @@ def test_explained__a_plugin_that_is_not_installed(d4rl_file):
         made = h5py.h5d.create(file.id, b'rewards', h5py.h5t.NATIVE_DOUBLE, space, plist)
         made.write_direct_chunk((0,), b'\0' * 24)
     text = message(path)
-    assert text.startswith(': it is compressed in a way that needs a plugin (')
+    assert text.startswith(': cannot be read, it is compressed by a filter of HDF5 that is not')
     assert load_file(d4rl_file()).card['episodes'] == 2
 
 
@@ -238,7 +238,7 @@ def test_enough__a_lack_of_memory_is_one_line(d4rl_file, monkeypatch, root):
         patch.setattr(memory, 'empty', fail)
         with pytest.raises(UserError) as caught:
             load_file(path)
-        assert str(caught.value).startswith('own: the data do not fit into memory (MemoryError: Un')
+        assert 'it does not fit into the memory (Unable to allocate 9 TiB)' in str(caught.value)
         write('me/own-v0', [episode(0, 3)])
     assert load_file(path).card['episodes'] == 2
 

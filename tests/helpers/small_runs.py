@@ -172,6 +172,6 @@ def no_training(monkeypatch):
     calls = []
     monkeypatch.setattr(loop.Trainer, 'run', lambda self, resume: calls.append((self, resume)))
     monkeypatch.setattr(run_module, 'read_jsonl', lambda path: [])
-    monkeypatch.setattr(run_module, 'plot_curves', lambda *_: 'curves.png')
+    monkeypatch.setattr('dtql_jax.runs.result.plot_curves', lambda *_: 'curves.png')
     monkeypatch.setattr(run_module, 'describe', lambda *_: 'plan')
     return calls

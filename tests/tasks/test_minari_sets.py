@@ -21,11 +21,10 @@ def test_minari_folder__takes_an_id_or_the_folder(root):
     assert minari_folder(str(root / 'here')) == root / 'here'
 
 
-def test_minari_folder__a_root_that_cannot_be_made(root, monkeypatch):
-    (root / 'file').write_text('')
-    monkeypatch.setenv('MINARI_DATASETS_PATH', str(root / 'file' / 'sets'))
-    with pytest.raises(UserError, match=r'be made: .*; point .* export MINARI_DATASETS_PATH='):
-        minari_folder('me/own-v0')
+def test_minari_folder__a_root_that_is_absent_is_not_made(root, monkeypatch):
+    monkeypatch.setenv('MINARI_DATASETS_PATH', str(root / 'no' / 'sets'))
+    assert minari_folder('me/own-v0') == root / 'no' / 'sets' / 'me' / 'own-v0'
+    assert not (root / 'no').exists()
 
 
 def test_minari_folder__a_folder_that_one_may_not_enter(root):
@@ -54,7 +53,7 @@ def test_own_folder__a_folder_is_absolute_and_an_id_stays(root, monkeypatch):
 
 
 def test_own_folder__a_home_that_is_not_known():
-    with pytest.raises(UserError, match='write the folder in full'):
+    with pytest.raises(UserError, match='the home folder is unknown: write the whole path'):
         own_folder('~no-such-user/own')
 
 
