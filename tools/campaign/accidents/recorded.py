@@ -185,25 +185,25 @@ def action_box_without_shape(place: Place) -> Outcome:
     import gymnasium as gym
 
     space = gym.spaces.Box(-1, 1, (), np.float32)
-    return expect(trained(place, action=space), 'refused', 'action')
+    return expect(trained(place, action=space), 'done')
 
 
 @accident
 def action_box_of_two_axes(place: Place) -> Outcome:
-    """Actions of shape (1, 2)."""
+    """Recorded actions of shape (1, 2): the two numbers that the simulator takes."""
     import gymnasium as gym
 
     space = gym.spaces.Box(-1, 1, (1, 2), np.float32)
-    return expect(trained(place, action=space), 'refused', 'action')
+    return expect(trained(place, action=space), 'done')
 
 
 @accident
 def infinite_action_box(place: Place) -> Outcome:
-    """Actions without bounds: the cure works."""
+    """Recorded actions without bounds: those of the simulator hold."""
     import gymnasium as gym
 
     space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
-    return expect(trained(place, action=space), 'refused', 'bound')
+    return expect(trained(place, action=space), 'done')
 
 
 @accident
@@ -216,7 +216,7 @@ def success_in_infos(place: Place) -> Outcome:
 
         register_task(Task('own', (NAME,), scored='success'))
 
-    ended = trained(place, '--env=own', infos={'success': True}, before=register)
+    ended = trained(place, '--env=own', '--dry_run', infos={'success': True}, before=register)
     zero = re.search(r'(success|score|behaviour).* 0\.0', ended.out)
     return check(expect(ended, 'done'), (not zero, f'a success of 0 is printed: {zero}'))
 
@@ -244,7 +244,7 @@ def newer_minari(place: Place) -> Outcome:
         path = data / 'metadata.json'
         path.write_text(json.dumps(json.loads(path.read_text()) | {'minari_version': '99.0.0'}))
 
-    return not_removed(changed_metadata(place, change), 'version')
+    return not_removed(changed_metadata(place, change), '99.0.0')
 
 
 @accident
@@ -286,7 +286,7 @@ def set_truncated(place: Place) -> Outcome:
         path = data / 'main_data.hdf5'
         path.write_bytes(path.read_bytes()[:3000])
 
-    return expect(changed_metadata(place, change), 'refused', 'main_data.hdf5')
+    return expect(changed_metadata(place, change), 'refused', 'me/walk-v0', 'truncated')
 
 
 @accident
@@ -296,4 +296,4 @@ def set_of_other_metadata(place: Place) -> Outcome:
     def change(data: pathlib.Path) -> None:
         (data / 'metadata.json').write_text('{}')
 
-    return expect(changed_metadata(place, change), 'refused', 'metadata')
+    return expect(changed_metadata(place, change), 'refused', 'me/walk-v0')
