@@ -28,7 +28,7 @@ from dtql_jax.runs.folder import (
     restore_agent,
     versions,
 )
-from dtql_jax.runs.forecast import changes, describe, evaluation_steps
+from dtql_jax.runs.forecast import changes, check_memory, describe, evaluation_steps
 from dtql_jax.runs.lock import hold
 from dtql_jax.runs.plan import Plan, Request, label, make_plan, make_request
 from dtql_jax.runs.result import Interrupted, Result, report
@@ -40,9 +40,10 @@ from dtql_jax.training.engine import Engine
 from dtql_jax.training.loop import Trainer
 from dtql_jax.training.records import Records, begun
 from dtql_jax.training.stop import StopFlag
-from dtql_jax.types import Spec, Stopped, Transition, UserError, user_path
+from dtql_jax.types import Spec, Stopped, Transition, UserError, machine_told, user_path
 
 
+@machine_told()
 def run(
     request: Request | Mapping[str, Any],
     *,
@@ -68,7 +69,8 @@ def run(
         The result of the run; None for a dry run.
 
     Raises:
-        UserError: the request cannot be met. No program was compiled.
+        UserError: the request cannot be met, and no program was compiled; or the machine fails,
+            such as a full disk.
         Interrupted: SIGINT or SIGTERM came. A checkpoint was saved.
     """
     check_not_importing()
@@ -93,6 +95,7 @@ def run(
         task, dataset = _load(plan, data, run_dir, recorded)
         check_env(task, dataset.spec)
         engine = Engine(plan.agent(dataset.spec, plan.config), dataset.transitions, plan.lanes)
+        check_memory(engine)
         dataset = dataclasses.replace(dataset, transitions=engine.data)  # frees the host's copy
         console.say(format_card(dataset.card))
         console.say(describe(plan, engine, run_dir))
