@@ -168,6 +168,13 @@ def user_path(name: str, path: str | os.PathLike[str]) -> pathlib.Path:
     return found
 
 
+def lasting_path(name: str, path: str | os.PathLike[str]) -> pathlib.Path:
+    """`user_path` in full: a user's simulator or agent may change the working folder."""
+    found = user_path(name, path)
+    with outside('the working folder cannot be found', 'change to another one'):
+        return found.absolute()
+
+
 class Rare(NamedTuple):
     """A metric that only some updates have, such as the loss of a delayed update.
 

@@ -169,7 +169,10 @@ def check_new(run_dir: pathlib.Path) -> None:
             f'{run_dir} exists and is never overwritten: add `resume` to continue it, or {cure}'
         )
     # Really: what the system says of permissions need not be what it does.
-    with outside(f'{run_dir} cannot be made in {above}', cure), tempfile.TemporaryDirectory(dir=above):
+    with (
+        outside(f'{run_dir} cannot be made in {above}', cure),
+        tempfile.TemporaryDirectory(dir=above),
+    ):
         pass
 
 

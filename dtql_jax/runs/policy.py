@@ -17,7 +17,7 @@ from dtql_jax.runs.folder import read_run, restore_agent, task_of_run
 from dtql_jax.training.compilation import own_numbers, start_jax
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.progress import restore_progress
-from dtql_jax.types import Lane, Params, Spec, UserError, machine_told, user_path
+from dtql_jax.types import Lane, Params, Spec, UserError, lasting_path, machine_told
 
 Which = Literal['last', 'best']
 
@@ -33,7 +33,7 @@ class Run:
     """
 
     def __init__(self, run_dir: str | pathlib.Path):
-        self.run_dir = user_path('run_dir', run_dir)
+        self.run_dir = lasting_path('run_dir', run_dir)
         self.description: dict[str, Any] = read_run(self.run_dir)
         self.agent = self._agent()
         self.lanes = [Lane(**lane) for lane in self.description['identity']['lanes']]
