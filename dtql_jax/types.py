@@ -100,6 +100,8 @@ def of_the_machine(error: BaseException) -> str | None:
     text = why(error)
     if isinstance(error, MemoryError):
         return NO_MEMORY.format("computer's memory", text)
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # which has no path
+        return f'the working folder is gone ({text}): change to another one'
     if isinstance(error, OSError):
         return f'{text}: {CURES.get(error.errno or 0, "mend that, and repeat the command")}'
     if type(error).__name__ in ('JaxRuntimeError', 'XlaRuntimeError') and re.search(
@@ -170,9 +172,7 @@ def user_path(name: str, path: str | os.PathLike[str]) -> pathlib.Path:
 
 def lasting_path(name: str, path: str | os.PathLike[str]) -> pathlib.Path:
     """`user_path` in full: a user's simulator or agent may change the working folder."""
-    found = user_path(name, path)
-    with outside('the working folder cannot be found', 'change to another one'):
-        return found.absolute()
+    return user_path(name, path).absolute()
 
 
 class Rare(NamedTuple):

@@ -1,6 +1,7 @@
 """Whole runs by the command: what other programs, people and disks do to a run folder."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -27,12 +28,17 @@ def no_updates(monkeypatch):
     monkeypatch.setattr(loop.Trainer, 'run_phase', lambda *_: pytest.fail('it trained'))
 
 
+def here_shown(text):
+    """A text without the working directory in its paths."""
+    return text.replace(f'{os.getcwd()}/', '')
+
+
 def resume(capsys, run):
-    return refused(capsys, train.main, f'--out={run}', '--resume')
+    return here_shown(refused(capsys, train.main, f'--out={run}', '--resume'))
 
 
 def reevaluate(capsys, run):
-    return refused(capsys, evaluate.main, f'--run={run}', '--episodes=1')
+    return here_shown(refused(capsys, evaluate.main, f'--run={run}', '--episodes=1'))
 
 
 def edit(run, change):
@@ -156,11 +162,11 @@ def test_run__damage_to_both_checkpoints_is_one_line(run, capfd, no_updates):
         if path.is_file():
             path.write_bytes(b'\0' * path.stat().st_size)
     assert train.main(['dtql train', f'--out={run}', '--resume']) == 2
-    error = capfd.readouterr().err
+    error = here_shown(capfd.readouterr().err)
     assert error.startswith('error: x/checkpoints: no checkpoint can be restored')
     assert error.count('\n') == 1
     assert evaluate.main(['dtql evaluate', f'--run={run}']) == 2
-    lines = capfd.readouterr().err.splitlines()
+    lines = here_shown(capfd.readouterr().err).splitlines()
     assert lines[-1].startswith('error: x/checkpoints: no checkpoint can be restored')
     assert all('is damaged' in line for line in lines[:-1])
 
