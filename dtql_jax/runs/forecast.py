@@ -49,7 +49,7 @@ def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
             f' ({unused} idle: {len(plan.lanes)} lanes split evenly over {len(engine.devices)}; '
             'choose a multiple of the devices to use all)'
         )
-    state = tree_bytes(jax.eval_shape(engine.init))
+    state = tree_bytes(engine.shapes)
     train_s, act_s = estimate_seconds(plan, engine)
     rows = {
         'lanes': '; '.join(f'{name} seeds {" ".join(s)}' for name, s in seeds.items()),
@@ -71,7 +71,7 @@ def check_memory(engine: Engine) -> None:
     """
     devices, row = len(engine.devices), tree_bytes(engine.data) / len(engine.data.reward)
     batch = max(phase.batch_size for phase in engine.agent.phases()) * row
-    size = 2 * tree_bytes(jax.eval_shape(engine.init)) / devices + batch
+    size = 2 * tree_bytes(engine.shapes) / devices + batch
     device = engine.devices[0]
     if device.platform == 'cpu':
         free, size = available(), size * devices

@@ -93,6 +93,6 @@ def test_check_memory__a_network_or_batch_beyond_any_machine_compiles_nothing(
     changes, here, compiled
 ):
     with pytest.raises(UserError, match='ask for fewer seeds'):
-        dtql_jax.run({'env': ENV, **changes}, out='x')
+        dtql_jax.run({'env': ENV, 'agent': 'bc', **changes}, out='x')
     assert not (here / 'x').exists()
     assert len(compiled) < 20  # small programs about the data, and no training

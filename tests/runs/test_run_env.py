@@ -10,13 +10,13 @@ import dtql_jax
 from dtql_jax.rollout import patience
 from dtql_jax.runs import run as run_module
 from dtql_jax.types import UserError
-from tests.helpers.small_runs import ENV, SMALL
+from tests.helpers.small_runs import ENV
 
 pytestmark = pytest.mark.usefixtures('here', 'quick_compile')
 
 
 def train(**changes):
-    return dtql_jax.run({'env': ENV, **SMALL, **changes}, out='x')
+    return dtql_jax.run({'env': ENV, 'agent': 'bc', 'hidden': 8, **changes}, out='x')
 
 
 @pytest.fixture
