@@ -118,17 +118,15 @@ def make_minari_root(base):
 
 
 @functools.cache
-def make_trained(base):
-    folder = base / 'trained'
+def make_run(base, name, *flags):
+    folder = base / name
     folder.mkdir()
-    flags = ['--steps=5', '--eval_every=2', '--eval_episodes=2', '--set=clone_seeds=1']
+    flags = [*flags, '--steps=5', '--eval_every=2', '--eval_episodes=2']
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, quickly_compiled():
         patch.setenv('MINARI_DATASETS_PATH', str(make_minari_root(base)))
         with contextlib.redirect_stdout(output):
-            code = train.main(
-                ['dtql train', f'--env={ENV}', f'--out={folder / "run"}', *FLAGS, *flags]
-            )
+            code = train.main(['dtql train', f'--env={ENV}', f'--out={folder / "run"}', *flags])
     assert code == 0
     return folder / 'run', output.getvalue()
 
@@ -142,7 +140,17 @@ def minari_root(tmp_path_factory):
 @pytest.fixture(scope='session')
 def trained(tmp_path_factory):
     """A run of DTQL with two seeds and a clone: its folder and the output of the command."""
-    return make_trained(tmp_path_factory.getbasetemp())
+    return make_run(tmp_path_factory.getbasetemp(), 'trained', *FLAGS, '--set=clone_seeds=1')
+
+
+@pytest.fixture(scope='session')
+def cloned(tmp_path_factory):
+    """The folder of a run of behaviour cloning, which is read and resumed in a fifth of the time.
+
+    For tests of what all agents share.
+    """
+    flags = ('--agent=bc', '--hidden=8', '--batch_size=8')
+    return make_run(tmp_path_factory.getbasetemp(), 'cloned', *flags)[0]
 
 
 @pytest.fixture
