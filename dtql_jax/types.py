@@ -36,8 +36,11 @@ class Stopped(Exception):
 def why(error: BaseException) -> str:
     """The reason of an error in one line: what the system says of a file, or type and message."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror + (f' ({error.filename})' if error.filename is not None else '')
+        text = str(error.strerror) + (f' ({error.filename})' if error.filename is not None else '')
+        return ' '.join(text.split())
     text = ' '.join(str(error).split())
+    if isinstance(error, UserError):
+        return text
     return f'{type(error).__name__}: {text}' if text else type(error).__name__
 
 
@@ -97,6 +100,8 @@ def of_the_machine(error: BaseException) -> str | None:
     text = why(error)
     if isinstance(error, MemoryError):
         return NO_MEMORY.format("computer's memory", text)
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # which has no path
+        return f'the working folder is gone ({text}): change to another one'
     if isinstance(error, OSError):
         return f'{text}: {CURES.get(error.errno or 0, "mend that, and repeat the command")}'
     if type(error).__name__ in ('JaxRuntimeError', 'XlaRuntimeError') and re.search(
@@ -106,6 +111,21 @@ def of_the_machine(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and "can't start new thread" in text:
         return f'{text}: {CURES[errno.EAGAIN]}'
     return None
+
+
+@contextlib.contextmanager
+def machine_told() -> Iterator[None]:
+    """Turns the errors that the machine is to blame for into a UserError; any other passes.
+
+    So does that of a reader of the output who has gone: nobody is left to be told.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = None if isinstance(error, BrokenPipeError) else of_the_machine(error)
+        if text is None:
+            raise
+        raise UserError(text) from error
 
 
 NO_TEXT = re.compile('[\x00-\x1f\x7f-\x9f\ud800-\udfff]')  # control characters, bytes not in UTF-8
@@ -148,6 +168,11 @@ def user_path(name: str, path: str | os.PathLike[str]) -> pathlib.Path:
     except OSError as error:
         raise UserError(f'`{name}`={text!r}: {of_the_machine(error)}') from error
     return found
+
+
+def lasting_path(name: str, path: str | os.PathLike[str]) -> pathlib.Path:
+    """`user_path` in full: a user's simulator or agent may change the working folder."""
+    return user_path(name, path).absolute()
 
 
 class Rare(NamedTuple):

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from dtql_jax.types import Stopped, UserError, of_the_machine, outside, user_path, why
+from dtql_jax.types import (
+    Stopped,
+    UserError,
+    lasting_path,
+    machine_told,
+    of_the_machine,
+    outside,
+    user_path,
+    why,
+)
 from tests.helpers.permissions import obeying_permissions
 
 
@@ -80,3 +89,26 @@ def test_of_the_machine__a_mistake_in_a_program_is_none():
     assert of_the_machine(OSError(28, 'No space left on device', 'x')) == (
         'No space left on device (x): free space on that disk, or write to another one'
     )
+
+
+def test_of_the_machine__a_working_folder_that_was_removed_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    text = 'the working folder is gone \\(No such file or directory\\): change to another one'
+    with pytest.raises(UserError, match=text), machine_told():
+        lasting_path('out', 'x')
+
+
+def test_machine_told__errors_of_the_machine_are_the_users_and_bugs_are_not():
+    with pytest.raises(UserError, match=r'^No space left on device: free'), machine_told():
+        raise OSError(28, 'No space left on device')
+    for error in (TypeError('x'), BrokenPipeError(32, 'Broken pipe'), Stopped()):
+        with pytest.raises(type(error)), machine_told():
+            raise error
+
+
+def test_why__is_one_line_whatever_the_system_says():
+    assert why(OSError(5, 'a\n  b', 'x\ny')) == 'a b (x y)'
+    assert why(ValueError('a\n b')) == 'ValueError: a b'
+    assert why(UserError('mend it')) == 'mend it'
+    assert why(KeyError()) == 'KeyError'

@@ -174,7 +174,7 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     for number, line in enumerate(complete, start=1):
         try:
             rows.append({key: _restored(value) for key, value in json.loads(line).items()})
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             raise UserError(
                 f'{path}, line {number} is not a JSON object: mend or delete that line.'
             ) from None

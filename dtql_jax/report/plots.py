@@ -201,7 +201,16 @@ def _save(figure: Figure, path: Path) -> Path:
 def _rows(run_dir: Path, name: str) -> Rows | None:
     """The rows of a run's file, None where the file is missing."""
     path = run_dir / name
-    return read_jsonl(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    rows = read_jsonl(path)
+    for number, row in enumerate(rows, start=1):
+        if not (_is_number(row.get('step')) and isinstance(row.get('seed', 0), int)):
+            raise UserError(
+                f'{path}, line {number} is no row of a run, which has numbers as step and seed: '
+                'mend or delete that line'
+            )
+    return rows
 
 
 def _variant(row: dict[str, Any]) -> str:

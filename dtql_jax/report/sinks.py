@@ -140,10 +140,10 @@ def _lane(row: Row) -> str:
 
 
 def _require(module: str, extra: str) -> Any:
-    """Imports an optional package; raises UserError where it is not installed."""
+    """Imports an optional package; raises UserError where it is not installed, or broken."""
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # of any kind: packages that do not fit together
         raise UserError(
-            f"logging to {extra} needs the package {extra} ({error}): pip install '{extra}'"
-        ) from None
+            f"logging to {extra} needs the package {extra} ({why(error)}): pip install '{extra}'"
+        ) from error

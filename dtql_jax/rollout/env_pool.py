@@ -163,7 +163,7 @@ def choose_workers(
 
 def _try_out(one: Simulators, steps: int, success: bool) -> float:
     """The seconds of a random step of the environment in slot 0."""
-    space = one.action_space(0)
+    _, space = one.spaces(0)
     space.seed(0)
     start, count, told = np.zeros(1, np.int64), 0, not success
     _require(one.answer('reset', [0], start))

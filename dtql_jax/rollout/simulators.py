@@ -64,9 +64,9 @@ class Simulators:
         ]
         return Steps(*(np.array(column) for column in zip(*rows, strict=True)))
 
-    def action_space(self, slot: int) -> gymnasium.Space:
-        """The action space of an environment."""
-        return self._envs[slot].action_space
+    def spaces(self, slot: int) -> tuple[gymnasium.Space, gymnasium.Space]:
+        """The spaces of observations and actions of an environment."""
+        return self._envs[slot].observation_space, self._envs[slot].action_space
 
     def close(self) -> None:
         """Closes the environments."""
@@ -128,6 +128,16 @@ class Simulators:
         if obs.shape != shape:
             raise ValueError(f'an observation of shape {obs.shape}, in a space of {shape}')
         return obs
+
+
+def spaces_of(make_env: MakeEnv) -> tuple[gymnasium.Space, gymnasium.Space]:
+    """The spaces of observations and actions of an environment, which is made and closed.
+
+    Raises:
+        UserError: the environment cannot be made.
+    """
+    with contextlib.closing(Simulators(make_env, [0])) as one:
+        return one.spaces(0)
 
 
 def succeeded(info: Any) -> float:

@@ -6,7 +6,9 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, outside
+
+NO_OPENGL = 'it needs OpenGL: install libegl1 (MUJOCO_GL=egl) or libosmesa6 (MUJOCO_GL=osmesa)'
 
 
 def record_video(
@@ -28,25 +30,37 @@ def record_video(
         The episode's return, without a discount.
 
     Raises:
-        UserError: no encoder for the suffix is installed.
+        UserError: no encoder for the suffix is installed, the film cannot be written, or the
+            simulator fails or cannot draw.
     """
     import imageio.v2 as imageio  # a quarter of a second, needed for films alone
 
-    fps = env.metadata.get('render_fps', 30)
+    fps = env.metadata.get('render_fps') or 30
     # The encoders want milliseconds per frame for a gif, and frames per second for a video.
     speed = {'duration': 1000 / fps} if Path(path).suffix == '.gif' else {'fps': fps}
-    try:
-        writer = imageio.get_writer(path, **speed)
-    except (ImportError, ValueError) as error:
-        raise UserError(
-            f'{path}: no encoder for this suffix; .gif always works, .mp4 after '
-            '`pip install imageio-ffmpeg`'
-        ) from error
-    with writer:
+    unwritten = f'{path} cannot be written', 'make room or give permission, or name another file'
+    with outside(*unwritten):
+        try:
+            writer = imageio.get_writer(path, **speed)
+        except (ImportError, ValueError) as error:
+            raise UserError(
+                f'{path}: no encoder for this suffix; .gif always works, .mp4 after '
+                '`pip install imageio-ffmpeg`'
+            ) from error
+    broken = 'the simulator fails in the film', 'mend it'
+    with outside(*broken):
         obs, _ = env.reset(seed=seed)
-        total, done = 0.0, False
-        while not done:
-            writer.append_data(env.render())
-            obs, reward, terminated, truncated, _ = env.step(policy(np.asarray(obs, np.float32)))
+    total, done = 0.0, False
+    while not done:
+        # The error of a missing OpenGL depends on the library that looked for it.
+        with outside('the simulator cannot draw here', NO_OPENGL):
+            frame = env.render()
+        with outside(*unwritten):
+            writer.append_data(frame)
+        action = policy(np.asarray(obs, np.float32))
+        with outside(*broken):
+            obs, reward, terminated, truncated, _ = env.step(action)
             total, done = total + float(reward), terminated or truncated
+    with outside(*unwritten):
+        writer.close()
     return total

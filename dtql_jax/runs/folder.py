@@ -13,6 +13,7 @@ import os
 import pathlib
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
@@ -167,8 +168,12 @@ def check_new(run_dir: pathlib.Path) -> None:
         raise UserError(
             f'{run_dir} exists and is never overwritten: add `resume` to continue it, or {cure}'
         )
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f'{run_dir} cannot be made in {above}: {cure}')
+    # Really: what the system says of permissions need not be what it does.
+    with (
+        outside(f'{run_dir} cannot be made in {above}', cure),
+        tempfile.TemporaryDirectory(dir=above),
+    ):
+        pass
 
 
 def create_run(run_dir: pathlib.Path, description: Mapping[str, Any]) -> None:

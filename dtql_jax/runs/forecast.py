@@ -1,5 +1,6 @@
 """The description of a run before it starts: what it will do, and its memory and time."""
 
+import math
 import pathlib
 import re
 import time
@@ -11,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtql_jax.agents.base import Agent
+from dtql_jax.data.memory import available
 from dtql_jax.report.console import duration
 from dtql_jax.runs.plan import Plan
 from dtql_jax.training.compilation import own_numbers
 from dtql_jax.training.engine import Engine
+from dtql_jax.types import UserError
 
 # The share of the machine's matrix-product rate that training reaches.
 USUAL_EFFICIENCY = 0.5
@@ -46,7 +49,7 @@ def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
             f' ({unused} idle: {len(plan.lanes)} lanes split evenly over {len(engine.devices)}; '
             'choose a multiple of the devices to use all)'
         )
-    state = tree_bytes(jax.eval_shape(engine.init))
+    state = tree_bytes(engine.shapes)
     train_s, act_s = estimate_seconds(plan, engine)
     rows = {
         'lanes': '; '.join(f'{name} seeds {" ".join(s)}' for name, s in seeds.items()),
@@ -59,6 +62,27 @@ def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
         'folder': str(run_dir),
     }
     return '\n'.join(['plan', *(f'  {name:<10} {text}' for name, text in rows.items())])
+
+
+def check_memory(engine: Engine) -> None:
+    """Raises UserError where the states of the lanes surely do not fit into memory.
+
+    Each device holds them twice, as the updates begin from a copy, and a batch at least.
+    """
+    devices, row = len(engine.devices), tree_bytes(engine.data) / len(engine.data.reward)
+    batch = max(phase.batch_size for phase in engine.agent.phases()) * row
+    size = 2 * tree_bytes(engine.shapes) / devices + batch
+    device = engine.devices[0]
+    if device.platform == 'cpu':
+        free, size = available(), size * devices
+    else:
+        stats = device.memory_stats() or {}
+        free = stats.get('bytes_limit', math.inf) - stats.get('bytes_in_use', 0)
+    if free is not None and size > free:
+        raise UserError(
+            f'the run needs {size / 1e9:,.1f} GB of memory and more, {max(0, free) / 1e9:,.1f} GB '
+            'are free: ask for fewer seeds (`num_seeds`), a smaller network or a smaller batch'
+        )
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -32,7 +32,7 @@ def hold(run_dir: pathlib.Path, say: Callable[[str], None]) -> Iterator[Callable
     path = run_dir / LOCK
     cure = 'make room or give permission, or choose another disk'
     with outside(f'{run_dir} cannot be written', cure):
-        file = path.open('a+')
+        file = path.open('a+', errors='replace')
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

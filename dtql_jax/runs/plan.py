@@ -17,6 +17,7 @@ from dtql_jax.agents.settings import Settings, setting
 from dtql_jax.tasks import registry, task
 from dtql_jax.types import Lane, UserError, user_path
 
+MOST_EPISODES = 1_000_000  # each takes memory from the start of an evaluation on
 FREE = ('settings', 'variants', 'log_to')  # fields of a request that are no plain values
 
 
@@ -36,9 +37,11 @@ class Request(Settings):
 
     env: str = setting('pointmaze-umaze', "task, or 'minari:<dataset id>' for data of your own")
     agent: str = setting('dtql', "algorithm, or 'my_module:MyAgent' for one of your own")
-    num_seeds: int = setting(2, 'seeds trained at once', least=1)
+    num_seeds: int = setting(2, 'seeds trained at once', least=1, most=10_000)
     seed: int = setting(0, 'the first seed; the others follow it')
-    eval_episodes: int | None = setting(None, 'episodes per evaluation and seed', least=1)
+    eval_episodes: int | None = setting(
+        None, 'episodes per evaluation and seed', least=1, most=MOST_EPISODES
+    )
     source: str | None = setting(None, 'where the data of the task come from', choices=task.SOURCES)
     dataset_path: str | None = setting(
         None, 'data to use instead: Minari folder, D4RL .hdf5 or OGBench .npz'

@@ -17,7 +17,7 @@ from dtql_jax.runs.folder import read_run, restore_agent, task_of_run
 from dtql_jax.training.compilation import own_numbers, start_jax
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.progress import restore_progress
-from dtql_jax.types import Lane, Params, Spec, UserError, user_path
+from dtql_jax.types import Lane, Params, Spec, UserError, lasting_path, machine_told
 
 Which = Literal['last', 'best']
 
@@ -33,7 +33,7 @@ class Run:
     """
 
     def __init__(self, run_dir: str | pathlib.Path):
-        self.run_dir = user_path('run_dir', run_dir)
+        self.run_dir = lasting_path('run_dir', run_dir)
         self.description: dict[str, Any] = read_run(self.run_dir)
         self.agent = self._agent()
         self.lanes = [Lane(**lane) for lane in self.description['identity']['lanes']]
@@ -95,6 +95,7 @@ class Run:
         return seeds[next(iter(seeds)) if seed is None else seed]
 
 
+@machine_told()
 def load_policy(
     run_dir: str | pathlib.Path,
     seed: int | None = None,
@@ -118,7 +119,7 @@ def load_policy(
         `[B, O]` to `[B, A]`. It raises UserError for observations of another shape.
 
     Raises:
-        UserError: there is no such run, seed, variant or evaluation.
+        UserError: there is no such run, seed, variant or evaluation, or the machine fails.
     """
     run = Run(run_dir)
     return policy_of(run, run.lane(seed, variant), which, batch)

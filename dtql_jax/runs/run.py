@@ -15,8 +15,9 @@ from dtql_jax.data.load import Dataset, load, with_dataset
 from dtql_jax.report.console import Console
 from dtql_jax.report.loggers import read_jsonl
 from dtql_jax.report.sinks import check_sinks, make_sinks
-from dtql_jax.rollout.patience import Patience
+from dtql_jax.rollout.patience import USUAL, Patience
 from dtql_jax.rollout.player import Conditions, open_player
+from dtql_jax.rollout.simulators import spaces_of
 from dtql_jax.runs.folder import (
     FORMAT,
     check_new,
@@ -28,11 +29,11 @@ from dtql_jax.runs.folder import (
     restore_agent,
     versions,
 )
-from dtql_jax.runs.forecast import changes, describe, evaluation_steps
+from dtql_jax.runs.forecast import changes, check_memory, describe, evaluation_steps
 from dtql_jax.runs.lock import hold
 from dtql_jax.runs.plan import Plan, Request, label, make_plan, make_request
 from dtql_jax.runs.result import Interrupted, Result, report
-from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.env import env_maker
 from dtql_jax.tasks.spaces import action_bound
 from dtql_jax.tasks.task import Task
 from dtql_jax.training.compilation import compiler_settings, start_jax
@@ -40,9 +41,10 @@ from dtql_jax.training.engine import Engine
 from dtql_jax.training.loop import Trainer
 from dtql_jax.training.records import Records, begun
 from dtql_jax.training.stop import StopFlag
-from dtql_jax.types import Spec, Stopped, Transition, UserError, user_path
+from dtql_jax.types import Spec, Stopped, Transition, UserError, lasting_path, machine_told
 
 
+@machine_told()
 def run(
     request: Request | Mapping[str, Any],
     *,
@@ -68,7 +70,8 @@ def run(
         The result of the run; None for a dry run.
 
     Raises:
-        UserError: the request cannot be met. No program was compiled.
+        UserError: the request cannot be met, and no program was compiled; or the machine fails,
+            such as a full disk.
         Interrupted: SIGINT or SIGTERM came. A checkpoint was saved.
     """
     check_not_importing()
@@ -91,8 +94,9 @@ def run(
                 else f'{run_dir} has no checkpoint yet: starting from the beginning'
             )
         task, dataset = _load(plan, data, run_dir, recorded)
-        check_env(task, dataset.spec)
+        check_env(task, dataset.spec, Patience(plan.request.eval_timeout))
         engine = Engine(plan.agent(dataset.spec, plan.config), dataset.transitions, plan.lanes)
+        check_memory(engine)
         dataset = dataclasses.replace(dataset, transitions=engine.data)  # frees the host's copy
         console.say(format_card(dataset.card))
         console.say(describe(plan, engine, run_dir))
@@ -120,8 +124,8 @@ def _resolve(
         plan = make_plan(make_request(request))
         out = out or plan.run_dir()
         if not resume:
-            return plan, user_path('out', out), None
-    run_dir = user_path('out', out)
+            return plan, lasting_path('out', out), None
+    run_dir = lasting_path('out', out)
     recorded = read_run(run_dir)
     asked = request_of_run(recorded, request)
     if asked.agent == recorded['request']['agent']:
@@ -216,14 +220,22 @@ def _description(plan: Plan, engine: Engine, dataset: Dataset) -> dict[str, Any]
     }
 
 
-def check_env(task: Task, spec: Spec) -> None:
-    """Raises UserError where the task's environment does not fit the data."""
-    with contextlib.closing(make_env(task)) as env:
-        sizes = {
-            'observation': (env.observation_space.shape, spec.obs_dim),
-            'action': (env.action_space.shape, spec.action_dim),
-        }
-        bound = action_bound(env.action_space, task.name)
+def check_env(task: Task, spec: Spec, patience: Patience = USUAL) -> None:
+    """Raises UserError where the task's environment does not fit the data.
+
+    Args:
+        task: the task.
+        spec: the sizes of the data.
+        patience: how long the environment may take.
+    """
+    obs_space, action_space = patience.call(
+        lambda: spaces_of(env_maker(task)), f'{task.name}: a simulator'
+    )
+    sizes = {
+        'observation': (obs_space.shape, spec.obs_dim),
+        'action': (action_space.shape, spec.action_dim),
+    }
+    bound = action_bound(action_space, task.name)
     for what, (shape, recorded) in sizes.items():
         (simulated,) = shape or (0,)
         if simulated != recorded:

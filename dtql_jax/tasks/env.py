@@ -111,6 +111,10 @@ class _TaskEnv(gym.Wrapper):
         terminated = bool(terminated or (self._task.success_ends and info['success']))
         return self._seen(obs), float(reward), terminated, truncated, info
 
+    def close(self) -> None:
+        with contextlib.suppress(Exception):  # all that it was needed for is there
+            self.env.close()
+
 
 def _build(task: Task, spec: EnvSpec | None, kwargs: dict[str, Any]) -> gym.Env:
     kwargs = {'disable_env_checker': True, **kwargs}
@@ -122,6 +126,7 @@ def _build(task: Task, spec: EnvSpec | None, kwargs: dict[str, Any]) -> gym.Env:
         cure = 'mend env_id and env_kwargs of the task, or the environment'
         with outside(f'{task.name}: cannot make its environment', cure), _installed(task):
             env = _make(task, spec, kwargs)
+            _ = env.observation_space, env.action_space  # which a user's may lack
     for attribute in ('tmp_xml_file_path', 'fullpath'):
         # Each maze writes its model to a temporary file, which nothing reads again.
         model = Path(str(getattr(env.unwrapped, attribute, '')))

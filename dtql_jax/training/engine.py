@@ -123,7 +123,7 @@ class Engine:
         )
 
     @functools.cached_property
-    def _state(self) -> State:
+    def shapes(self) -> State:
         """Shapes and dtypes of `init`; tracing an agent takes a second or so."""
         return self.with_sharding(jax.eval_shape(self.init))
 
@@ -135,7 +135,7 @@ class Engine:
             return phase.update(state, sample(state, self.data, phase.batch_size))[1]
 
         if phase.name not in self._metrics:
-            shapes = jax.eval_shape(jax.vmap(update), self._state)
+            shapes = jax.eval_shape(jax.vmap(update), self.shapes)
             self._metrics[phase.name] = self.with_sharding(shapes)
         return self._metrics[phase.name]
 
@@ -157,7 +157,7 @@ class Engine:
             )
             n = jax.ShapeDtypeStruct((), jnp.int32, sharding=self._everywhere)
             lowered = jax.jit(run, donate_argnums=(0, 1)).lower(
-                self._state, self.metrics(phase), self.data, n
+                self.shapes, self.metrics(phase), self.data, n
             )
             self._programs[phase.name] = compile_for(self.devices[0].platform, lowered)
         return self._programs[phase.name]

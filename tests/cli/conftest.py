@@ -1,5 +1,5 @@
 """Fixtures of the tests that train a small run."""
 
-from tests.helpers.small_runs import compiled, here, minari_root, no_training, trained
+from tests.helpers.small_runs import cloned, compiled, here, minari_root, no_training, trained
 
-__all__ = ['compiled', 'here', 'minari_root', 'no_training', 'trained']
+__all__ = ['cloned', 'compiled', 'here', 'minari_root', 'no_training', 'trained']

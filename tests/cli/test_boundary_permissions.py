@@ -77,9 +77,9 @@ def test_train__a_cache_never_stops_a_run(variable, locked, capsys, monkeypatch,
 
 
 @pytest.mark.parametrize('flags', [[], ['--which=best']])
-def test_evaluate__a_run_that_may_not_be_read_or_written(flags, trained, here, capsys):
+def test_evaluate__a_run_that_may_not_be_read_or_written(flags, cloned, here, capsys):
     run = here / 'run'
-    shutil.copytree(trained[0], run)
+    shutil.copytree(cloned, run)
     command = ['evaluate', f'--run={run}', '--episodes=1', '--seed=0', '--eval_envs=1', *flags]
     (run / 'config.json').chmod(0o000)
     assert 'config.json' in refused(capsys, *command)
@@ -92,8 +92,8 @@ def test_evaluate__a_run_that_may_not_be_read_or_written(flags, trained, here, c
     assert main.main(['dtql', *command]) == 0
 
 
-def test_plot__a_chart_that_may_not_be_written(trained, locked, capsys):
-    line = refused(capsys, 'plot', f'--runs={trained[0]}', f'--out={locked}/chart.png')
+def test_plot__a_chart_that_may_not_be_written(cloned, locked, capsys):
+    line = refused(capsys, 'plot', f'--runs={cloned}', f'--out={locked}/chart.png')
     assert str(locked) in line
 
 

@@ -46,7 +46,7 @@ MISTAKES = {
         'hopper-medium: only pointmazes have a behaviour of their own; name a policy: --policy=RUN',
     ),
     'no file': (['--policy=nowhere'], '--policy=nowhere: there is no such file or folder'),
-    'no run': (['--policy=.'], '. is no run folder (no config.json): check the path'),
+    'no run': (['--policy=.'], ' is no run folder (no config.json): check the path'),
     'no npz': ([f'--policy={__file__}', '--env=antmaze-umaze-v2'], 'not an npz file of plain'),
     'noise': (['--noise=0.1'], '--noise=0.1: wandering has its own noise: leave it out'),
     'negative noise': (['--noise=-1'], '--noise=-1.0: must be at least 0, and finite'),

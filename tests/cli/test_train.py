@@ -122,7 +122,7 @@ def test_main__an_existing_folder_is_never_overwritten(capsys, here, compiled):
     (here / 'mine').mkdir()
     (here / 'mine' / 'letter.txt').write_text('dear')
     error = refused(capsys, train.main, f'--env={ENV}', '--out=mine')
-    assert error.startswith('mine exists and is never overwritten: add --resume')
+    assert error.startswith(f'{here}/mine exists and is never overwritten: add --resume')
     assert (here / 'mine' / 'letter.txt').read_text() == 'dear'
     assert not compiled
 
@@ -304,5 +304,5 @@ def test_train__a_signal_is_told_by_the_exit_code(number, code, no_training, mon
     monkeypatch.setattr(loop.Trainer, 'run', run)
     assert train.main(['dtql train', f'--env={ENV}', '--out=x']) == code
     assert capsys.readouterr().err == (
-        'stopped, before its first checkpoint: continue with --out=x --resume\n'
+        f'stopped, before its first checkpoint: continue with --out={os.getcwd()}/x --resume\n'
     )

@@ -75,3 +75,13 @@ def test_plot_runs__draws_several_runs(tmp_path):
 def test_plot_runs__names_a_chart_that_cannot_be_written(tmp_path, name):
     with pytest.raises(UserError, match=f'cannot write the chart .*{name}'):
         plots.plot_runs([write_run(tmp_path / 'run')], tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    'line', ['{}', '{"step":"x"}', '{"step":1,"seed":[]}', '{"step":true}', '[' * 100_000]
+)
+def test_plot_runs__a_line_that_is_no_row_is_named(tmp_path, line):
+    run = write_run(tmp_path / 'run')
+    (run / 'eval.jsonl').write_text(f'{line}\n')
+    with pytest.raises(UserError, match=r'eval.jsonl, line 1 is (no row of a run|not a JSON)'):
+        plots.plot_runs([run], tmp_path / 'out.png')

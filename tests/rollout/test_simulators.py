@@ -50,7 +50,7 @@ def test_Simulators__an_environment_that_cannot_be_made_anew_fails_its_episode()
     simulators.answer('step', [0], np.array([[1.5, 0]]))
     for _ in range(2):
         (failure,) = simulators.answer('reset', [0], np.array([1])).failure
-        assert 'its reset failed: UserError: a simulator cannot be made: StopIteration' in failure
+        assert 'its reset failed: a simulator cannot be made: StopIteration' in failure
 
 
 @pytest.mark.parametrize('make_env', [fake_env.Unbuildable, lambda: exit(3)])

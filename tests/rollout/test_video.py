@@ -21,3 +21,21 @@ def test_record_video__films_an_episode(tmp_path):
 def test_record_video__without_an_encoder_is_the_users_to_mend(tmp_path):
     with pytest.raises(UserError, match='gif'):
         record_video(lambda obs: np.zeros(2), Walk(), tmp_path / 'film.unknown')
+
+
+def test_record_video__what_fails_is_named(tmp_path, monkeypatch):
+    def film(path='film.gif'):
+        with pytest.raises(UserError) as error:
+            record_video(lambda obs: np.zeros(2), Walk(), tmp_path / path)
+        return str(error.value)
+
+    assert 'none/film.gif cannot be written: ' in film('none/film.gif')
+    monkeypatch.setattr(Walk, 'step', lambda *_: 1 / 0)
+    assert film().startswith('the simulator fails in the film: ZeroDivisionError')
+    monkeypatch.setattr(Walk, 'render', lambda *_: 1 / 0)
+    assert film().startswith('the simulator cannot draw here: ZeroDivisionError')
+
+
+def test_record_video__a_mistake_in_the_policy_stays_one(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        record_video(lambda obs: 1 / 0, Walk(), tmp_path / 'film.gif')

@@ -10,6 +10,7 @@ import dtql_jax
 from dtql_jax.runs import folder
 from dtql_jax.runs.plan import Request, make_plan, make_request
 from dtql_jax.types import UserError
+from tests.helpers.permissions import obeying_permissions
 from tests.helpers.small_runs import ENV
 
 
@@ -102,7 +103,7 @@ def test_read_run__refuses_the_format_of_another_version_in_one_line(
     ):
         with pytest.raises(UserError) as error:
             read()
-        assert str(error.value) == message
+        assert str(error.value).endswith(message)
 
 
 def test_create_run__makes_all_of_it_or_nothing(tmp_path):
@@ -128,3 +129,11 @@ def test_check_same__names_every_field_that_differs():
 
 def test_versions__are_those_of_python_and_the_packages():
     assert folder.versions().keys() == {'python', *folder.PACKAGES}
+
+
+def test_check_new__tries_what_the_system_lets_it_do(tmp_path):
+    (tmp_path / 'locked').mkdir(mode=0o500)
+    with obeying_permissions(), pytest.raises(UserError, match=r'cannot be made in .*Permission'):
+        folder.check_new(tmp_path / 'locked' / 'x')
+    folder.check_new(tmp_path / 'x')
+    assert [path.name for path in tmp_path.iterdir()] == ['locked']

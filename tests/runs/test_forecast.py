@@ -5,10 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import dtql_jax
 from dtql_jax.agents.registry import AGENTS, task_config
+from dtql_jax.data.columns import one_row
 from dtql_jax.report.loggers import read_jsonl
-from dtql_jax.runs.forecast import changes, evaluation_steps, flops, matmul_rate, tree_bytes
-from dtql_jax.types import Spec
+from dtql_jax.runs.forecast import (
+    changes,
+    check_memory,
+    evaluation_steps,
+    flops,
+    matmul_rate,
+    tree_bytes,
+)
+from dtql_jax.training.engine import Engine
+from dtql_jax.types import Lane, Spec, UserError
+from tests.helpers.small_runs import ENV
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -57,3 +68,31 @@ def test_flops__are_those_of_a_product():
 
 def test_matmul_rate__is_a_rate():
     assert 1e6 < matmul_rate(n=64, repeats=2) < 1e15
+
+
+@pytest.fixture
+def engine():
+    agent = AGENTS['bc'].agent(Spec(4, 1), task_config('bc', '', {'hidden': 8, 'batch_size': 2}))
+    data = one_row(agent.spec, agent.columns)
+    return Engine(agent, data, [Lane('bc', seed) for seed in range(2)], jax.local_devices()[:1])
+
+
+def test_check_memory__a_run_that_cannot_fit_is_one_line(engine, monkeypatch):
+    size = 2 * tree_bytes(engine.init())
+    monkeypatch.setattr('dtql_jax.runs.forecast.available', lambda: size + 2 * 100)
+    check_memory(engine)
+    monkeypatch.setattr('dtql_jax.runs.forecast.available', lambda: None)  # nothing tells
+    check_memory(engine)
+    monkeypatch.setattr('dtql_jax.runs.forecast.available', lambda: size)
+    with pytest.raises(UserError, match=r'the run needs .* GB of memory and more, .*num_seeds'):
+        check_memory(engine)
+
+
+@pytest.mark.parametrize('changes', [{'hidden': 3_000_000}, {'batch_size': 10**13}])
+def test_check_memory__a_network_or_batch_beyond_any_machine_compiles_nothing(
+    changes, here, compiled
+):
+    with pytest.raises(UserError, match='ask for fewer seeds'):
+        dtql_jax.run({'env': ENV, 'agent': 'bc', **changes}, out='x')
+    assert not (here / 'x').exists()
+    assert len(compiled) < 20  # small programs about the data, and no training

@@ -287,3 +287,10 @@ def test_identity__differs_where_numbers_would():
 def test_run_dir__has_a_flat_name():
     assert plan(env='minari:/a/b').run_dir() == Path('runs/minari-a-b-dtql')
     assert plan(env='minari:me/x-v0').run_dir() == Path('runs/minari-me-x-v0-dtql')
+
+
+@pytest.mark.parametrize(('name', 'most'), [('num_seeds', 10_000), ('eval_episodes', 1_000_000)])
+def test_make_request__more_than_any_machine_holds_is_a_slip(name, most):
+    assert getattr(make_request({name: most}), name) == most
+    with pytest.raises(UserError, match=f'`{name}`={most + 1}: must be at most {most}'):
+        make_request({name: most + 1})

@@ -125,7 +125,7 @@ def test_run__a_signal_ends_it_while_its_simulator_hangs(script, numbers):
     assert time.monotonic() - began < 30
     assert 'Traceback' not in text, text
     if len(numbers) == 1:
-        assert f'continue with --out={name} --resume' in text.splitlines()[-1]
+        assert f'continue with --out={script.folder / name} --resume' in text.splitlines()[-1]
     assert_resumes(script, name)
 
 
