@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from dtql_jax.data.episodes import Episodes
-from dtql_jax.data.success import SUCCESS, UNKNOWN, of_episode
+from dtql_jax.data.success import UNKNOWN, of_episode
 from dtql_jax.tasks import recorded
+from dtql_jax.tasks.success import SUCCESS
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import Transition
 

@@ -33,6 +33,7 @@ from dtql_jax.data.episodes import Episodes
 from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.mazes import CELL
+from dtql_jax.tasks.success import SUCCESS
 from dtql_jax.tasks.task import Task
 from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import UserError, outside
@@ -102,7 +103,7 @@ def _arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         memory.need(path, sum(math.prod(x.shape or ()) * x.dtype.itemsize for x in stored.values()))
         for name, array in stored.items():
             _check_written(path, name, array)
-        told = {key: file.get(f'infos/{key}', file.get(key)) for key in success.SUCCESS}
+        told = {key: file.get(f'infos/{key}', file.get(key)) for key in SUCCESS}
         return (
             {name: _array(array) for name, array in stored.items()},
             {key: told[key][()] for key in told if isinstance(told[key], h5py.Dataset)},

@@ -15,11 +15,11 @@ from minari.dataset._storages import get_minari_storage, get_storage_keys
 from minari.dataset.minari_storage import MinariStorage, is_image_space
 from minari.serialization import deserialize_space
 
-from dtql_jax.data.success import SUCCESS
 from dtql_jax.data.validate import Field
 from dtql_jax.tasks.minari_sets import damaged, minari_folder, read_metadata
 from dtql_jax.tasks.recorded import recover
 from dtql_jax.tasks.spaces import pick
+from dtql_jax.tasks.success import SUCCESS
 from dtql_jax.tasks.task import Task
 from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import UserError

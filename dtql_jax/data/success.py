@@ -1,7 +1,6 @@
 """What data tell of success: 1, 0, or that they do not tell.
 
-Simulators report success at each step in `info`, under one of two keys. A column of successes is
-`Episodes.reached`; int8, so that it can say `UNKNOWN`.
+A column of successes is `Episodes.reached`; int8, so that it can say `UNKNOWN`.
 """
 
 from collections.abc import Mapping
@@ -9,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from dtql_jax.tasks.success import SUCCESS
 from dtql_jax.types import UserError
 
-SUCCESS = ('success', 'is_success')
 UNKNOWN = -1
 
 
@@ -62,7 +61,8 @@ def column(called: str, values: np.ndarray, steps: int) -> np.ndarray:
 
 
 def of_episode(reached: np.ndarray) -> int:
-    """Whether an episode succeeded, from its steps: 1, 0 or `UNKNOWN`."""
-    if (reached == 1).any():
-        return 1
-    return UNKNOWN if (reached == UNKNOWN).any() else 0
+    """Whether an episode succeeded, from its steps: 1, 0 or `UNKNOWN`.
+
+    Some simulators tell only at the end, so that a last step that tells speaks for those before.
+    """
+    return 1 if (reached == 1).any() else int(reached[-1])

@@ -8,7 +8,6 @@ from typing import Any
 
 from dtql_jax.agents.registry import agent_file
 from dtql_jax.collect.write import collect_missing
-from dtql_jax.data.boxes import same
 from dtql_jax.data.card import format_card
 from dtql_jax.data.columns import add_columns
 from dtql_jax.data.load import Dataset, load, with_dataset
@@ -32,15 +31,14 @@ from dtql_jax.runs.forecast import changes, describe, evaluation_steps
 from dtql_jax.runs.lock import hold
 from dtql_jax.runs.plan import Plan, Request, label, make_plan, make_request
 from dtql_jax.runs.result import Interrupted, Result, report
-from dtql_jax.tasks.env import make_env
-from dtql_jax.tasks.spaces import action_bound
+from dtql_jax.tasks.env import check_env
 from dtql_jax.tasks.task import Task
 from dtql_jax.training.compilation import compiler_settings, start_jax
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.loop import Trainer
 from dtql_jax.training.records import Records, begun
 from dtql_jax.training.stop import StopFlag
-from dtql_jax.types import Spec, Stopped, Transition, UserError, user_path
+from dtql_jax.types import Stopped, Transition, UserError, user_path
 
 
 def run(
@@ -214,26 +212,3 @@ def _description(plan: Plan, engine: Engine, dataset: Dataset) -> dict[str, Any]
         'devices': [str(device) for device in engine.devices],
         'compiler': compiler_settings(),
     }
-
-
-def check_env(task: Task, spec: Spec) -> None:
-    """Raises UserError where the task's environment does not fit the data."""
-    with contextlib.closing(make_env(task)) as env:
-        sizes = {
-            'observation': (env.observation_space.shape, spec.obs_dim),
-            'action': (env.action_space.shape, spec.action_dim),
-        }
-        bound = action_bound(env.action_space, task.name)
-    for what, (shape, recorded) in sizes.items():
-        (simulated,) = shape or (0,)
-        if simulated != recorded:
-            raise UserError(
-                f'{task.name}: the environment has {what} size {simulated}, the data {recorded}: '
-                'is it the data of another task?'
-            )
-    if not same(bound, spec.max_action):
-        raise UserError(
-            f'{task.name}: the environment has actions in ±{bound:g}, the data in '
-            f'±{spec.max_action:g}: is it the data of another task? If the two mean the same, '
-            'stretch those of the data: `rescale_actions`=true'
-        )

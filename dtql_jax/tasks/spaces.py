@@ -98,3 +98,8 @@ def action_box(space: gym.Space, owner: str) -> tuple[np.ndarray, np.ndarray]:
     if not (low.size and np.all(low < high)):
         raise UserError(f'{owner}: the action box {space} has no extent, so nothing can be learnt')
     return low, high
+
+
+def same_bound(one: float, other: float) -> bool:
+    """Whether two bounds are equal but for rounding."""
+    return bool(np.isclose(one, other, rtol=1e-6, atol=0))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.data.load import load
-from dtql_jax.runs.run import check_env
+from dtql_jax.tasks.env import check_env
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 from tests.helpers.flat_files import fields, load_file, table
