@@ -51,6 +51,8 @@ def test_told__either_key_counts():
 def test_of_episode__one_unknown_step_may_have_been_the_success():
     assert [of_episode(np.array(steps)) for steps in ([0, 1, -1], [0, 0, -1], [0, 0])] == [1, -1, 0]
     assert of_episode(np.array([False, True])) == 1
+    assert of_episode(np.array([-1, -1, 0])) == 0  # told at the end alone
+    assert of_episode(np.array([-1, 1, -1])) == 1
 
 
 @pytest.mark.parametrize('key', ['success', 'is_success'])
