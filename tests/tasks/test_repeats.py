@@ -67,9 +67,9 @@ def test_own_draws__ogbenchs_episodes_repeat_side_by_side_and_leave_numpys_gener
         contextlib.closing(make_env(TASKS[name])) as one,
         contextlib.closing(make_env(TASKS[name])) as other,
     ):
-        np.random.seed(5)
+        np.random.seed(5)  # noqa: NPY002
         alone = list(episode(one, seed=3))
-        assert np.random.random() == np.random.RandomState(5).random()
+        assert np.random.random() == np.random.RandomState(5).random()  # noqa: NPY002
         turns = zip(episode(one, seed=3), episode(other, seed=4), strict=True)
         assert [met for met, _ in turns] == alone
         assert list(episode(other, seed=4)) != alone
