@@ -15,6 +15,7 @@ from minari.dataset._storages import get_minari_storage, get_storage_keys
 from minari.dataset.minari_storage import MinariStorage, is_image_space
 from minari.serialization import deserialize_space
 
+from dtql_jax.data.hdf5 import incomplete
 from dtql_jax.data.validate import Field
 from dtql_jax.tasks.minari_sets import damaged, minari_folder, read_metadata
 from dtql_jax.tasks.recorded import recover
@@ -125,6 +126,8 @@ def surplus(storage: MinariStorage, total: int) -> tuple[str, ...]:
 def _arrays(node: Any, leaves: set[tuple[str, ...]]) -> Any:
     """A stored array, or those of a group that are among `leaves` by key; None for the others."""
     if not isinstance(node, h5py.Group):
+        if lack := incomplete(node):
+            raise ValueError(f'{node.name} {lack}')
         return node[()]
     below = {key: {path[1:] for path in leaves if path[:1] == (key,)} for key in node}
     return {key: _arrays(node[key], paths) if paths else None for key, paths in below.items()}

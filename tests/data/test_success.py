@@ -83,10 +83,19 @@ def test_read__episodes_that_tell_are_counted_alone(root):
 
 
 def test_read__sets_that_tell_and_others_can_be_joined(root, d4rl_file):
-    write('me/own-v0', [episode(0, 3, infos={'success': np.array(YES)})])
+    write('me/own-v0', [episode(0, 3, infos={'success': np.array(it)}) for it in (YES, NO)])
     write('me/more-v0', [episode(0, 3)])
     card = load(dataclasses.replace(OWN, datasets=('me/own-v0', 'me/more-v0'))).card
-    assert card['success_rate'] == 1.0
+    assert card['success_rate'] == 0.5
+
+
+def test_read__success_that_is_told_only_where_it_is_true_is_not_known(root):
+    told = [{'success': np.array(YES)}, {}, {'success': np.array(DARK)}]
+    write('me/own-v0', [episode(0, 3, infos=infos) for infos in told])
+    card = load(OWN).card
+    assert (card['success_rate'], card['score'], behaviour(card)) == (None, None, 'not known')
+    note = 'success is told in 1 of 3 episodes (infos, success or is_success), and never a failure'
+    assert f'{note}: its rate is not known' in card['notes']
 
 
 @pytest.mark.parametrize('place', ['infos/success', 'infos/is_success', 'success'])
