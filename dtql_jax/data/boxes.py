@@ -59,10 +59,10 @@ def recorded_bound(space: gym.Space, name: str, task: Task) -> float:
 
 def to_bound(action: np.ndarray, space: gym.Space, bound: float) -> np.ndarray:
     """Actions `[N, ...]` of a recorded space as float32 `[N, A]` in `[-bound, bound]`."""
-    low, high = np.ravel(space.low), np.ravel(space.high)
+    low, high = action_box(space, 'the recorded actions')
     action = action.reshape(len(action), -1)
     if np.isfinite([low, high]).all() and not (np.all(low == -bound) and np.all(high == bound)):
-        action = bound * (2 * (action - low) / (high.astype(np.float64) - low) - 1)
+        action = bound * (2 * (action - low) / (high - low) - 1)
     return action.astype(np.float32)
 
 
@@ -72,7 +72,7 @@ def clipped(episodes: Episodes, space: gym.Space) -> Episodes:
     Other spaces without bounds say nothing of actions beyond the simulator's.
     """
     env_spec = read_metadata(episodes.name).get('env_spec')
-    if np.isfinite([space.low, space.high]).all() or ':ClipAction"' not in str(env_spec):
+    if np.isfinite(action_box(space, episodes.name)).all() or ':ClipAction"' not in str(env_spec):
         return episodes
     beyond = int((np.abs(episodes.action) > episodes.max_action).any(1).sum())
     if not beyond:

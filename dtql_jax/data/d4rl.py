@@ -104,10 +104,11 @@ def _arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         for name, array in stored.items():
             _check_written(path, name, array)
         memory.need(path, sum(math.prod(x.shape or ()) * x.dtype.itemsize for x in stored.values()))
+        rows = [stored['rewards'].shape[:1] + more for more in ((), (1,))]
         told = {key: file.get(f'infos/{key}', file.get(key)) for key in SUCCESS}
         return (
             {name: _array(array) for name, array in stored.items()},
-            {key: told[key][()] for key in told if isinstance(told[key], h5py.Dataset)},
+            {key: x[()] for key, x in told.items() if getattr(x, 'shape', None) in rows},
         )
 
 

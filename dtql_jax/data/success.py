@@ -19,7 +19,7 @@ def told(infos: Mapping[str, Any], steps: int) -> np.ndarray:
 
     Args:
         infos: values by key, each `[T]`, `[T, 1]`, with one row more for the reset, or one for the
-            whole episode. A NaN tells nothing.
+            whole episode. What is neither 0 nor 1 tells nothing.
         steps: T.
     """
     column = np.full(steps, UNKNOWN, np.int8)
@@ -41,8 +41,8 @@ def _rows(values: np.ndarray, steps: int) -> np.ndarray:
     if values.size != steps:
         return column
     values = values.ravel()
-    known = ~np.isnan(values) if values.dtype.kind == 'f' else np.ones(steps, bool)
-    column[known] = values[known] != 0
+    known = (values == 0) | (values == 1)
+    column[known] = values[known]
     return column
 
 
@@ -52,10 +52,11 @@ def column(called: str, values: np.ndarray, steps: int) -> np.ndarray:
     Raises:
         UserError: it is not one number a step.
     """
-    if values.dtype.kind not in 'biuf' or values.shape not in ((steps,), (steps, 1)):
+    told = values.dtype.kind in 'biuf' and values.shape in ((steps,), (steps, 1))
+    if not (told and np.isin(values[~np.isnan(values)], (0, 1)).all()):
         raise UserError(
-            f'{called} has type {values.dtype} and shape {values.shape}; give 1, 0 or NaN for each '
-            f'of the {steps:,} rows'
+            f'{called} has type {values.dtype} and shape {values.shape}, or other numbers than 1, '
+            f'0 and NaN; give one of these for each of the {steps:,} rows'
         )
     return _rows(values, steps)
 

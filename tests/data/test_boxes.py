@@ -95,8 +95,9 @@ def test_to_bound__an_asymmetric_box_needs_the_setting(root):
     assert load(STRETCHED).transitions.action.tolist() == (2 * ACTIONS).tolist()
 
 
-def test_recorded_bound__a_box_without_bounds_is_taken_from_the_simulator(root):
-    write('me/own-v0', [episode(0, 3, actions=ACTIONS)], actions=box(-np.inf, np.inf))
+@pytest.mark.parametrize('most', [np.inf, np.finfo(np.float32).max, 1e30])
+def test_recorded_bound__a_box_without_bounds_is_taken_from_the_simulator(root, most):
+    write('me/own-v0', [episode(0, 3, actions=ACTIONS)], actions=box(-most, most))
     data = load(TASK)
     assert data.spec.max_action == 2
     assert data.transitions.action.tolist() == ACTIONS.tolist()

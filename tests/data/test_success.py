@@ -33,6 +33,7 @@ YES, NO, DARK = [0, 0, 1], [0, 0, 0], [0, 0, np.nan]
         (np.array([np.nan] * 3), [UNKNOWN] * 3),
         (np.array(['yes', 'no', 'no']), [UNKNOWN] * 3),
         (np.zeros(7), [UNKNOWN] * 3),
+        (np.array([-1, 0.3, 1]), [UNKNOWN, UNKNOWN, 1]),  # a share of the way is no success
         (np.zeros((3, 2)), [UNKNOWN] * 3),
         (np.zeros(0), [UNKNOWN] * 3),
     ],
@@ -126,9 +127,18 @@ def test_read_arrays__without_a_column_and_without_terminals_it_is_not_known():
     assert (card['success_rate'], behaviour(card)) == (None, 'not known')
 
 
-@pytest.mark.parametrize('values', [np.zeros(6), np.zeros((7, 2)), np.array(['a'] * 7)])
-def test_read_arrays__a_column_of_another_shape(values):
-    with pytest.raises(UserError, match=r'^data: the field success has type .* give 1, 0 or NaN'):
+@pytest.mark.parametrize(
+    'values', [np.zeros(6), np.zeros((7, 2)), np.array(['a'] * 7), np.full(7, 0.5)]
+)
+def test_read_arrays__a_column_of_another_shape_or_of_other_numbers(values):
+    told = r'^data: the field success has type .* give one of these for each of the 7 rows$'
+    with pytest.raises(UserError, match=told):
         load(ARRAYS, arrays=fields(success=values))
     with pytest.raises(UserError, match='are the same field'):
         load(ARRAYS, arrays=fields(success=np.zeros(7), is_success=np.zeros(7)))
+
+
+@pytest.mark.parametrize('values', [True, 1.0, np.ones(8), np.ones((7, 2)), 'yes'])
+def test_read__a_d4rl_field_of_another_shape_does_not_tell(d4rl_file, values):
+    card = load_file(d4rl_file(success=values), dataclasses.replace(FLAT, scored='success')).card
+    assert card['success_rate'] is None
