@@ -54,7 +54,12 @@ def wrappers_of(env):
     return names
 
 
-@pytest.mark.parametrize('case', list(CLEAN))
+# Each compiles a policy.
+QUICK = ('stacked', 'rewards normalised')
+CASES = [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CLEAN]
+
+
+@pytest.mark.parametrize('case', CASES)
 def test_recover__the_result_is_the_same_with_one_and_many_simulators(root, case):
     record(*CLEAN[case], horizon=8)
     data = load(TASK)
