@@ -108,7 +108,7 @@ def check_ranges(asked: flags.FlagValues) -> None:
 
 def summary(result: 'Collected', task: 'Task') -> str:
     """What was collected, and the command that trains on it."""
-    success = '' if result.success is None else f', goal reached in {result.success:.1%}'
+    success = '' if result.success is None else f', success in {result.success:.1%}'
     command = f'dtql train --env={task.name}'
     if result.dataset not in task.datasets:
         command += f' --dataset_path={result.path}'

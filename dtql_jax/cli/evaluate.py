@@ -58,11 +58,13 @@ def evaluate(asked: flags.FlagValues) -> int:
     from dtql_jax.rollout.patience import Patience
     from dtql_jax.rollout.player import Conditions, open_player
     from dtql_jax.runs.policy import Run
+    from dtql_jax.tasks.env import check_env
 
     check(asked)
     run = Run(user_path('run', asked.run))
     acting = run.acting(asked.which)
     lanes = choose(run, asked.which, asked.variant, asked.seed)
+    check_env(run.task, run.agent.spec, 'the policy')
     conditions = Conditions(
         asked.episodes, asked.eval_envs, asked.eval_seed, Patience(asked.eval_timeout)
     )

@@ -12,13 +12,15 @@ from gymnasium.envs.registration import EnvSpec
 
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.spaces import leaf_paths, pick
+from dtql_jax.tasks.success import succeeded
 from dtql_jax.tasks.task import Task
 
 # Mixed into the seeds of episodes, so that none starts as an episode of an evaluation does.
 COLLECT_TAG = 0x636F6C6C
 
 # An episode: observations `[T+1, ...]` under 'observations' or 'observations/KEY'; 'actions',
-# 'rewards', 'terminations', 'truncations' `[T, ...]`; and 'success', one bool.
+# 'rewards', 'terminations', 'truncations' `[T, ...]`; and 'success', one int8: 1, 0, or -1 where
+# the environment does not tell it.
 Episode = dict[str, np.ndarray]
 
 
@@ -99,7 +101,7 @@ def record(
     obs, info = env.reset(seed=int(start.generate_state(1)[0]))
     controller.begin(obs, rng)
     seen, actions, rewards = [obs], [], []
-    success, terminated, truncated = bool(info.get('success')), False, False
+    success, terminated, truncated = succeeded(info), False, False
     while not (terminated or truncated):
         action = controller.act(obs)
         if noise:
@@ -108,7 +110,7 @@ def record(
         seen.append(obs)
         actions.append(action)
         rewards.append(float(reward))
-        success |= bool(info.get('success'))
+        success = np.fmax(success, succeeded(info))
         truncated |= len(actions) == horizon
     last = np.arange(len(actions)) == len(actions) - 1
     episode = {
@@ -119,7 +121,7 @@ def record(
         'rewards': np.array(rewards),
         'terminations': last & terminated,
         'truncations': last & truncated & (not terminated),
-        'success': np.array(success),
+        'success': np.array(np.nan_to_num(success, nan=-1), np.int8),
     }
     for name, values in episode.items():
         if not np.isfinite(values).all():

@@ -66,5 +66,6 @@ def _buffer(episode: Episode) -> EpisodeBuffer:
             for key in path[:-1]:
                 inner = inner.setdefault(key, {})
             inner[path[-1]] = values
-    del fields['success']
-    return EpisodeBuffer(observations=observations, infos={}, **fields)
+    success = fields.pop('success')
+    infos = {'success': success[None] == 1} if success >= 0 else {}  # of the whole episode
+    return EpisodeBuffer(observations=observations, infos=infos, **fields)

@@ -39,7 +39,7 @@ VERSIONS = ('gymnasium', 'gymnasium-robotics', 'mujoco', 'numpy')  # may change 
 class Collected:
     """A finished set.
 
-    `success` is the share of episodes that reached a goal; None in a task without goals.
+    `success` is the share of episodes that succeeded; None where that is not told.
     """
 
     dataset: str
@@ -151,7 +151,7 @@ def collect(
         sum(tally.lengths),
         len(tally.lengths),
         float(np.mean(tally.returns)),
-        float(np.mean(tally.success)) if behaviour.task.goal != 'none' else None,
+        float(np.mean(tally.success)) if behaviour.task.tells_success and tally.success else None,
         time.perf_counter() - began,
     )
 
@@ -176,13 +176,14 @@ class _Tally:
     def __init__(self) -> None:
         self.returns: list[float] = []
         self.lengths: list[int] = []
-        self.success: list[bool] = []
+        self.success: list[int] = []  # of episodes that tell
 
     def count(self, episodes: Iterator[Episode]) -> Iterator[Episode]:
         for episode in episodes:
             self.returns.append(episode['rewards'].sum())
             self.lengths.append(len(episode['rewards']))
-            self.success.append(bool(episode['success']))
+            if episode['success'] >= 0:
+                self.success.append(int(episode['success']))
             yield episode
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from dtql_jax.data.episodes import Episodes
 from dtql_jax.tasks.env import make_env
-from dtql_jax.tasks.spaces import action_bound, action_box
+from dtql_jax.tasks.minari_sets import read_metadata
+from dtql_jax.tasks.spaces import action_bound, action_box, same_bound
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
@@ -58,11 +59,27 @@ def recorded_bound(space: gym.Space, name: str, task: Task) -> float:
 
 def to_bound(action: np.ndarray, space: gym.Space, bound: float) -> np.ndarray:
     """Actions `[N, ...]` of a recorded space as float32 `[N, A]` in `[-bound, bound]`."""
-    low, high = np.ravel(space.low), np.ravel(space.high)
+    low, high = action_box(space, 'the recorded actions')
     action = action.reshape(len(action), -1)
     if np.isfinite([low, high]).all() and not (np.all(low == -bound) and np.all(high == bound)):
-        action = bound * (2 * (action - low) / (high.astype(np.float64) - low) - 1)
+        action = bound * (2 * (action - low) / (high - low) - 1)
     return action.astype(np.float32)
+
+
+def clipped(episodes: Episodes, space: gym.Space) -> Episodes:
+    """Episodes with actions clipped, in place, as the `ClipAction` did that recorded `space`.
+
+    Other spaces without bounds say nothing of actions beyond the simulator's.
+    """
+    env_spec = read_metadata(episodes.name).get('env_spec')
+    if np.isfinite(action_box(space, episodes.name)).all() or ':ClipAction"' not in str(env_spec):
+        return episodes
+    beyond = int((np.abs(episodes.action) > episodes.max_action).any(1).sum())
+    if not beyond:
+        return episodes
+    np.clip(episodes.action, -episodes.max_action, episodes.max_action, out=episodes.action)
+    note = f'{beyond:,} actions clipped to ±{episodes.max_action:g}, as they were when recorded'
+    return episodes._replace(notes=(*episodes.notes, note))
 
 
 def simulator_bound(task: Task) -> float:
@@ -71,17 +88,12 @@ def simulator_bound(task: Task) -> float:
         return action_bound(env.action_space, task.name)
 
 
-def same(one: float, other: float) -> bool:
-    """Whether two bounds are equal but for rounding."""
-    return bool(np.isclose(one, other, rtol=1e-6, atol=0))
-
-
 def to_simulator(episodes: Episodes, task: Task) -> Episodes:
     """Episodes with actions stretched to the simulator's box, in place, if the task says so."""
     if not task.rescale_actions:
         return episodes
     bound, recorded = simulator_bound(task), episodes.max_action
-    if same(bound, recorded):
+    if same_bound(bound, recorded):
         return episodes
     np.multiply(episodes.action, bound / recorded, out=episodes.action, casting='same_kind')
     note = f"actions rescaled from ±{recorded:g} to the simulator's ±{bound:g} (rescale_actions)"

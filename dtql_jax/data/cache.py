@@ -38,6 +38,7 @@ from dtql_jax.data import memory
 from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.data.source import elsewhere, state_of
 from dtql_jax.tasks.task import Task
+from dtql_jax.types import UserError
 
 VARIABLE = 'DTQL_DATA_CACHE'
 VERSION = 3  # add one when a reader's result changes
@@ -64,13 +65,21 @@ def cached(name: str, source: Path, task: Task, read: Callable[[str, Task], Epis
         task: its layout belongs to the entry.
         read: the reader; what it raises is raised.
     """
-    try:
-        key, state = _key(source, task), {'version': VERSION, **state_of(source)}
-        folder = _folder()
-    except (OSError, RuntimeError, TypeError):  # no source or home, or kwargs unknown to JSON
-        folder = None
-    if folder is None:
-        return read(name, task)
+    state, folder = _state(source), None
+    with contextlib.suppress(RuntimeError, TypeError):  # no home, or arguments unknown to JSON
+        key, folder = _key(source, task), _folder()
+
+    def whole() -> Episodes:
+        episodes = read(name, task)
+        if _state(source) != state:
+            raise UserError(
+                f'{name}: {source} changed while it was read: wait until nothing writes it, then '
+                'repeat the command'
+            )
+        return episodes
+
+    if state is None or folder is None:
+        return whole()
     entry = folder / _name(key)
     try:
         found = _load(entry, name, state)
@@ -79,7 +88,7 @@ def cached(name: str, source: Path, task: Task, read: Callable[[str, Task], Epis
         found = None
     if found is not None:
         return found
-    episodes = read(name, task)
+    episodes = whole()
     try:
         if link := elsewhere(source):
             why = f'changes behind {link} would go unnoticed'
@@ -90,6 +99,14 @@ def cached(name: str, source: Path, task: Task, read: Callable[[str, Task], Epis
         cure = f'export {VARIABLE}=/path/to/a/folder'
         print(f'{name}: not cached for the next time ({_line(error)}); {cure}', flush=True)
     return episodes
+
+
+def _state(source: Path) -> dict[str, Any] | None:
+    """The state of a source that an entry must have; None without a source."""
+    try:
+        return {'version': VERSION, **state_of(source)}
+    except (OSError, RuntimeError):
+        return None
 
 
 def _line(error: BaseException) -> str:

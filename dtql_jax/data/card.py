@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from dtql_jax.data.episodes import Episodes
-from dtql_jax.data.success import SUCCESS, UNKNOWN, of_episode
+from dtql_jax.data.success import UNKNOWN, of_episode
 from dtql_jax.tasks import recorded
+from dtql_jax.tasks.success import SUCCESS
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import Transition
 
@@ -33,7 +34,7 @@ def make_card(
     """
     returns, outcomes = _outcomes(task, episodes, np.asarray(transitions.mask))
     told = outcomes != UNKNOWN
-    success = outcomes[told].mean() if told.any() else None  # of the episodes that tell
+    success = _rate(outcomes)
     values, counts = np.unique(episodes.reward, return_counts=True)
     unknown = task.scored == 'success' and success is None
     score = None if unknown else task.score(returns.mean(), success)
@@ -63,18 +64,34 @@ def make_card(
         'timeouts': int(episodes.truncated.sum()),
         'obs_range': _range(transitions.obs),
         'action_range': _range(transitions.action),
-        'notes': [*episodes.notes, *_notes(task, told)],
+        'notes': [*episodes.notes, *_notes(task, told, success)],
         'fingerprint': _fingerprint(task, transitions),
     }
 
 
-def _notes(task: Task, told: np.ndarray) -> list[str]:
-    """What the user should know besides what the readers noted; `told` `[E]`: of success."""
+def _rate(outcomes: np.ndarray) -> float | None:
+    """The share of successes among the episodes that tell, of `outcomes` `[E]`.
+
+    None where none tells, or where only successes are told: the others may have failed.
+    """
+    told = outcomes[outcomes != UNKNOWN]
+    if not told.size or (told.size < outcomes.size and told.all()):
+        return None
+    return float(told.mean())
+
+
+def _notes(task: Task, told: np.ndarray, success: float | None) -> list[str]:
+    """What the user should know besides what the readers noted; `told` `[E]`: of `success`."""
     notes = list(recorded.notes(task))
     if task.tells_success and not told.all():
         notes.append(
             f'success is told in {told.sum():,} of {len(told):,} episodes '
             f'(infos, {" or ".join(SUCCESS)})'
+            + (
+                ', and never a failure: its rate is not known'
+                if told.any() and success is None
+                else ''
+            )
         )
     return notes + ([task.caveat] if task.caveat else [])
 

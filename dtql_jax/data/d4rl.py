@@ -30,9 +30,11 @@ import numpy as np
 from dtql_jax.data import flat, memory, success, validate
 from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
+from dtql_jax.data.hdf5 import incomplete
 from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.mazes import CELL
+from dtql_jax.tasks.success import SUCCESS
 from dtql_jax.tasks.task import Task
 from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import UserError, outside
@@ -99,13 +101,14 @@ def _arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         other = [n for n in file if isinstance(file.get(n, getlink=True), h5py.HardLink)]
         arrays = [n for n in other if isinstance(file[n], h5py.Dataset)]
         flat.need(path, NEEDED, {*stored, *arrays})
-        memory.need(path, sum(math.prod(x.shape or ()) * x.dtype.itemsize for x in stored.values()))
         for name, array in stored.items():
             _check_written(path, name, array)
-        told = {key: file.get(f'infos/{key}', file.get(key)) for key in success.SUCCESS}
+        memory.need(path, sum(math.prod(x.shape or ()) * x.dtype.itemsize for x in stored.values()))
+        rows = [stored['rewards'].shape[:1] + more for more in ((), (1,))]
+        told = {key: file.get(f'infos/{key}', file.get(key)) for key in SUCCESS}
         return (
             {name: _array(array) for name, array in stored.items()},
-            {key: told[key][()] for key in told if isinstance(told[key], h5py.Dataset)},
+            {key: x[()] for key, x in told.items() if getattr(x, 'shape', None) in rows},
         )
 
 
@@ -130,17 +133,8 @@ def _check_written(path: str, name: str, stored: h5py.Dataset) -> None:
                     f'{path}: the field {name} lies in {source.file_name}, which is absent; put '
                     'the file there, or write the numbers themselves'
                 )
-    elif name in validate.TABLES and stored.size and not stored.external:
-        written, promised = int(stored.id.get_storage_size() > 0), 1
-        if stored.chunks:
-            pairs = zip(stored.shape, stored.chunks, strict=True)
-            promised = math.prod(-(-size // chunk) for size, chunk in pairs)
-            written = stored.id.get_num_chunks()
-        if written < promised:
-            raise UserError(
-                f'{path}: the field {name} was never written to its end ({written:,} of '
-                f'{promised:,} parts); write the file again'
-            )
+    elif lack := incomplete(stored, whole=name in validate.TABLES):
+        raise UserError(f'{path}: the field {name} {lack}; write the file again')
 
 
 def _array(stored: h5py.Dataset) -> np.ndarray:

@@ -22,7 +22,7 @@ from minari.dataset.minari_storage import MinariStorage
 
 from dtql_jax.data import memory, success, validate
 from dtql_jax.data import minari_files as files
-from dtql_jax.data.boxes import recorded_bound, to_bound
+from dtql_jax.data.boxes import clipped, recorded_bound, to_bound
 from dtql_jax.data.digest import DIGEST_KEY, file_digest
 from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.data.rounding import Rounding
@@ -71,6 +71,7 @@ def read(name: str, task: Task) -> Episodes:
     rows: dict[str, Any] = dict(zip(ROWS, columns, strict=True))
     notes = (*files.surplus(storage, total), *other_simulator(name, task), *rounding.notes())
     episodes = Episodes(name, bound, length=np.array(length), notes=notes, **rows)
+    episodes = clipped(episodes, storage.action_space)
     validate.check_values(episodes)
     return episodes
 

@@ -15,11 +15,12 @@ from minari.dataset._storages import get_minari_storage, get_storage_keys
 from minari.dataset.minari_storage import MinariStorage, is_image_space
 from minari.serialization import deserialize_space
 
-from dtql_jax.data.success import SUCCESS
+from dtql_jax.data.hdf5 import incomplete
 from dtql_jax.data.validate import Field
 from dtql_jax.tasks.minari_sets import damaged, minari_folder, read_metadata
 from dtql_jax.tasks.recorded import recover
 from dtql_jax.tasks.spaces import pick
+from dtql_jax.tasks.success import SUCCESS
 from dtql_jax.tasks.task import Task
 from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import UserError
@@ -125,6 +126,8 @@ def surplus(storage: MinariStorage, total: int) -> tuple[str, ...]:
 def _arrays(node: Any, leaves: set[tuple[str, ...]]) -> Any:
     """A stored array, or those of a group that are among `leaves` by key; None for the others."""
     if not isinstance(node, h5py.Group):
+        if lack := incomplete(node):
+            raise ValueError(f'{node.name} {lack}')
         return node[()]
     below = {key: {path[1:] for path in leaves if path[:1] == (key,)} for key in node}
     return {key: _arrays(node[key], paths) if paths else None for key, paths in below.items()}

@@ -1,7 +1,6 @@
 """What data tell of success: 1, 0, or that they do not tell.
 
-Simulators report success at each step in `info`, under one of two keys. A column of successes is
-`Episodes.reached`; int8, so that it can say `UNKNOWN`.
+A column of successes is `Episodes.reached`; int8, so that it can say `UNKNOWN`.
 """
 
 from collections.abc import Mapping
@@ -9,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from dtql_jax.tasks.success import SUCCESS
 from dtql_jax.types import UserError
 
-SUCCESS = ('success', 'is_success')
 UNKNOWN = -1
 
 
@@ -20,7 +19,7 @@ def told(infos: Mapping[str, Any], steps: int) -> np.ndarray:
 
     Args:
         infos: values by key, each `[T]`, `[T, 1]`, with one row more for the reset, or one for the
-            whole episode. A NaN tells nothing.
+            whole episode. What is neither 0 nor 1 tells nothing.
         steps: T.
     """
     column = np.full(steps, UNKNOWN, np.int8)
@@ -42,8 +41,8 @@ def _rows(values: np.ndarray, steps: int) -> np.ndarray:
     if values.size != steps:
         return column
     values = values.ravel()
-    known = ~np.isnan(values) if values.dtype.kind == 'f' else np.ones(steps, bool)
-    column[known] = values[known] != 0
+    known = (values == 0) | (values == 1)
+    column[known] = values[known]
     return column
 
 
@@ -53,16 +52,18 @@ def column(called: str, values: np.ndarray, steps: int) -> np.ndarray:
     Raises:
         UserError: it is not one number a step.
     """
-    if values.dtype.kind not in 'biuf' or values.shape not in ((steps,), (steps, 1)):
+    told = values.dtype.kind in 'biuf' and values.shape in ((steps,), (steps, 1))
+    if not (told and np.isin(values[~np.isnan(values)], (0, 1)).all()):
         raise UserError(
-            f'{called} has type {values.dtype} and shape {values.shape}; give 1, 0 or NaN for each '
-            f'of the {steps:,} rows'
+            f'{called} has type {values.dtype} and shape {values.shape}, or other numbers than 1, '
+            f'0 and NaN; give one of these for each of the {steps:,} rows'
         )
     return _rows(values, steps)
 
 
 def of_episode(reached: np.ndarray) -> int:
-    """Whether an episode succeeded, from its steps: 1, 0 or `UNKNOWN`."""
-    if (reached == 1).any():
-        return 1
-    return UNKNOWN if (reached == UNKNOWN).any() else 0
+    """Whether an episode succeeded, from its steps: 1, 0 or `UNKNOWN`.
+
+    Some simulators tell only at the end, so that a last step that tells speaks for those before.
+    """
+    return 1 if (reached == 1).any() else int(reached[-1])

@@ -11,10 +11,11 @@ import atexit
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 import numpy as np
+from absl import logging
 
 from dtql_jax.rollout.patience import ENDLESS, Patience
 from dtql_jax.rollout.simulators import API, SUCCESS_KEYS, MakeEnv, Simulators, Steps, serve
@@ -27,9 +28,16 @@ from dtql_jax.types import UserError
 # about a second.
 WORTH_A_WORKER_S = 2.5e-3
 
+REPEATED = 5  # steps of the episode that is played twice
+NO_REPEAT = (
+    'the simulator gives other observations or rewards when an episode is repeated with the same '
+    'seed and actions: results cannot be repeated, and depend on how many simulators run. Let '
+    'reset(seed=...) decide all that is random and clear all that earlier episodes left, or '
+    'register it with nondeterministic=True if this is meant'
+)
 NO_SUCCESS = (
     f'its success is scored, and the simulator reports neither {SUCCESS_KEYS} in an episode: let '
-    "it report one of them, or score the return (scored='return')"
+    "it report one of them in each episode, failed ones too, or score the return (scored='return')"
 )
 
 
@@ -136,7 +144,12 @@ def cores() -> int:
 
 
 def choose_workers(
-    make_env: MakeEnv, num_envs: int, *, steps: int = 50, success: bool = False
+    make_env: MakeEnv,
+    num_envs: int,
+    *,
+    steps: int = 50,
+    success: bool = False,
+    warn: Callable[[str], None] = logging.warning,
 ) -> int:
     """Returns the number of workers that runs an `EnvPool` fastest; 0 means in this process.
 
@@ -150,6 +163,7 @@ def choose_workers(
         num_envs: the number of environments.
         steps: the steps to time.
         success: whether its episodes must report success.
+        warn: is called where its episodes do not repeat.
 
     Raises:
         UserError: the environment cannot be made, reset or stepped, or reports no success.
@@ -157,6 +171,8 @@ def choose_workers(
     reached = reaches_workers(make_env)
     with contextlib.closing(Simulators(make_env, [0])) as one:
         seconds = _try_out(one, steps, success)
+        if not one.random_by_intent(0) and _first_steps(one) != _first_steps(one):
+            warn(NO_REPEAT)
     workers = min(cores(), num_envs, int(num_envs * seconds / WORTH_A_WORKER_S))
     return workers if reached and workers > 1 else 0
 
@@ -181,6 +197,18 @@ def _try_out(one: Simulators, steps: int, success: bool) -> float:
                 raise UserError(f'the task cannot be evaluated: {NO_SUCCESS}')
             one.answer('reset', [0], start)
     return (time.perf_counter() - begin) / count
+
+
+def _first_steps(one: Simulators) -> list[bytes]:
+    """What a policy meets in the first steps of an episode of seed 0 in slot 0."""
+    space = one.spaces(0)[1]
+    space.seed(0)
+    row = one.answer('reset', [0], np.zeros(1, np.int64))
+    met = [row.obs.tobytes()]
+    while len(met) <= REPEATED and not (row.terminated[0] or row.truncated[0]):
+        row = one.answer('step', [0], space.sample()[None])
+        met.append(b''.join(column.tobytes() for column in row[:4]))
+    return met
 
 
 def _require(row: Steps) -> None:

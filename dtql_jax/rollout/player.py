@@ -160,7 +160,9 @@ def open_player(
     """
     make = env_maker(task)
     slots = min(conditions.eval_envs or SIMULATORS, conditions.episodes * len(lanes))
-    choose = functools.partial(choose_workers, make, slots, success=task.scored == 'success')
+    choose = functools.partial(
+        choose_workers, make, slots, success=task.scored == 'success', warn=conditions.warn
+    )
     workers = conditions.patience.call(choose, f'{task.name}: a simulator')
     with _open_pool(make, slots, workers, conditions) as pool:
         yield Player(task, agent, lanes, pool, conditions)

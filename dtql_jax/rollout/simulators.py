@@ -4,18 +4,18 @@ Worker processes load this module, so it imports no jax.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
 from dtql_jax.rollout.worker import answering
+from dtql_jax.tasks.success import SUCCESS, succeeded
 from dtql_jax.types import UserError, why
 
 MakeEnv = Callable[[], gymnasium.Env]
 
-SUCCESS = ('success', 'is_success')  # the keys of `info` that report it
 SUCCESS_KEYS = ' nor '.join(f'info[{key!r}]' for key in SUCCESS)
 API = (
     'it needs the interface of gymnasium: reset(seed=...) -> (obs, info), step(action) -> 5 values'
@@ -67,6 +67,10 @@ class Simulators:
     def spaces(self, slot: int) -> tuple[gymnasium.Space, gymnasium.Space]:
         """The spaces of observations and actions of an environment."""
         return self._envs[slot].observation_space, self._envs[slot].action_space
+
+    def random_by_intent(self, slot: int) -> bool:
+        """Whether an environment is registered as one whose episodes do not repeat."""
+        return bool(getattr(self._envs[slot].spec, 'nondeterministic', False))
 
     def close(self) -> None:
         """Closes the environments."""
@@ -128,24 +132,6 @@ class Simulators:
         if obs.shape != shape:
             raise ValueError(f'an observation of shape {obs.shape}, in a space of {shape}')
         return obs
-
-
-def spaces_of(make_env: MakeEnv) -> tuple[gymnasium.Space, gymnasium.Space]:
-    """The spaces of observations and actions of an environment, which is made and closed.
-
-    Raises:
-        UserError: the environment cannot be made.
-    """
-    with contextlib.closing(Simulators(make_env, [0])) as one:
-        return one.spaces(0)
-
-
-def succeeded(info: Any) -> float:
-    """1 or 0, as `info['success']` or `info['is_success']` reports; NaN where neither does."""
-    told = [info[key] for key in SUCCESS if key in info] if isinstance(info, Mapping) else []
-    values = [float(np.asarray(value, np.float64).item()) for value in told if value is not None]
-    known = [value for value in values if not np.isnan(value)]
-    return float(any(known)) if known else np.nan
 
 
 def serve(pipe: Any, make_env: MakeEnv, slots: Sequence[int]) -> None:

@@ -14,6 +14,7 @@ from dtql_jax.collect.trained import Trained
 from dtql_jax.data.columns import one_row
 from dtql_jax.rollout.actor import Actor
 from dtql_jax.runs.folder import read_run, restore_agent, task_of_run
+from dtql_jax.tasks.env import check_env
 from dtql_jax.training.compilation import own_numbers, start_jax
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.progress import restore_progress
@@ -177,6 +178,7 @@ def trained_behaviour(run_dir: pathlib.Path, noise: float) -> Trained:
         UserError: there is no such run or policy.
     """
     run = Run(run_dir)
+    check_env(run.task, run.agent.spec, 'the policy')
     index = run.lane(None)
     acting = jax.tree.map(np.asarray, acting_of(run, index, 'last'))
     lane = run.lanes[index]

@@ -2,22 +2,21 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dtql_jax.agents.registry import agent_file
 from dtql_jax.collect.write import collect_missing
-from dtql_jax.data.boxes import same
 from dtql_jax.data.card import format_card
 from dtql_jax.data.columns import add_columns
 from dtql_jax.data.load import Dataset, load, with_dataset
 from dtql_jax.report.console import Console
 from dtql_jax.report.loggers import read_jsonl
 from dtql_jax.report.sinks import check_sinks, make_sinks
-from dtql_jax.rollout.patience import USUAL, Patience
+from dtql_jax.rollout.patience import Patience
 from dtql_jax.rollout.player import Conditions, open_player
-from dtql_jax.rollout.simulators import spaces_of
 from dtql_jax.runs.folder import (
     FORMAT,
     check_new,
@@ -33,15 +32,14 @@ from dtql_jax.runs.forecast import changes, check_memory, describe, evaluation_s
 from dtql_jax.runs.lock import hold
 from dtql_jax.runs.plan import Plan, Request, label, make_plan, make_request
 from dtql_jax.runs.result import Interrupted, Result, report
-from dtql_jax.tasks.env import env_maker
-from dtql_jax.tasks.spaces import action_bound
+from dtql_jax.tasks.env import check_env
 from dtql_jax.tasks.task import Task
 from dtql_jax.training.compilation import compiler_settings, start_jax
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.loop import Trainer
 from dtql_jax.training.records import Records, begun
 from dtql_jax.training.stop import StopFlag
-from dtql_jax.types import Spec, Stopped, Transition, UserError, lasting_path, machine_told
+from dtql_jax.types import Stopped, Transition, UserError, lasting_path, machine_told
 
 
 @machine_told()
@@ -94,7 +92,9 @@ def run(
                 else f'{run_dir} has no checkpoint yet: starting from the beginning'
             )
         task, dataset = _load(plan, data, run_dir, recorded)
-        check_env(task, dataset.spec, Patience(plan.request.eval_timeout))
+        Patience(plan.request.eval_timeout).call(
+            functools.partial(check_env, task, dataset.spec), f'{task.name}: a simulator'
+        )
         engine = Engine(plan.agent(dataset.spec, plan.config), dataset.transitions, plan.lanes)
         check_memory(engine)
         dataset = dataclasses.replace(dataset, transitions=engine.data)  # frees the host's copy
@@ -218,34 +218,3 @@ def _description(plan: Plan, engine: Engine, dataset: Dataset) -> dict[str, Any]
         'devices': [str(device) for device in engine.devices],
         'compiler': compiler_settings(),
     }
-
-
-def check_env(task: Task, spec: Spec, patience: Patience = USUAL) -> None:
-    """Raises UserError where the task's environment does not fit the data.
-
-    Args:
-        task: the task.
-        spec: the sizes of the data.
-        patience: how long the environment may take.
-    """
-    obs_space, action_space = patience.call(
-        lambda: spaces_of(env_maker(task)), f'{task.name}: a simulator'
-    )
-    sizes = {
-        'observation': (obs_space.shape, spec.obs_dim),
-        'action': (action_space.shape, spec.action_dim),
-    }
-    bound = action_bound(action_space, task.name)
-    for what, (shape, recorded) in sizes.items():
-        (simulated,) = shape or (0,)
-        if simulated != recorded:
-            raise UserError(
-                f'{task.name}: the environment has {what} size {simulated}, the data {recorded}: '
-                'is it the data of another task?'
-            )
-    if not same(bound, spec.max_action):
-        raise UserError(
-            f'{task.name}: the environment has actions in ±{bound:g}, the data in '
-            f'±{spec.max_action:g}: is it the data of another task? If the two mean the same, '
-            'stretch those of the data: `rescale_actions`=true'
-        )

@@ -15,13 +15,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.wrappers import ClipAction
 
 from dtql_jax.tasks import recorded
 from dtql_jax.tasks.mazes import REACHED
-from dtql_jax.tasks.repeats import check_running
-from dtql_jax.tasks.spaces import action_bound, flatten, leaf_paths
+from dtql_jax.tasks.repeats import check_running, own_draws
+from dtql_jax.tasks.spaces import action_bound, flatten, leaf_paths, same_bound
 from dtql_jax.tasks.task import Task
-from dtql_jax.types import UserError, outside, why
+from dtql_jax.types import Spec, UserError, outside, why
 
 
 def make_env(
@@ -54,8 +55,9 @@ def make_env(
             f'register_task(Task(..., {named}, horizon=1000))'
         )
     check_running(env, task.name)
+    env = _TaskEnv(env, task, flat)
     action_bound(env.action_space, task.name)
-    return _TaskEnv(env, task, flat)
+    return env
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +80,32 @@ def env_maker(task: Task) -> EnvMaker:
     return EnvMaker(task, gym.registry.get(task.env_id or recorded.played_id(task)))
 
 
+def check_env(task: Task, spec: Spec, whose: str = 'the data') -> None:
+    """Raises UserError where the task's environment does not fit `whose` sizes and action box."""
+    cure = 'is it the data of another task?'
+    if whose != 'the data':
+        cure = 'the policy was trained for another environment: mend env_id or env_kwargs'
+    with contextlib.closing(make_env(task)) as env:
+        sizes = {
+            'observation': (env.observation_space.shape, spec.obs_dim),
+            'action': (env.action_space.shape, spec.action_dim),
+        }
+        bound = action_bound(env.action_space, task.name)
+    for what, (shape, size) in sizes.items():
+        (simulated,) = shape or (0,)
+        if simulated != size:
+            raise UserError(
+                f'{task.name}: the environment has {what} size {simulated}, {whose} {size}: {cure}'
+            )
+    if not same_bound(bound, spec.max_action):
+        if whose == 'the data':
+            cure += ' If the two mean the same, stretch those of the data: `rescale_actions`=true'
+        raise UserError(
+            f'{task.name}: the environment has actions in ±{bound:g}, {whose} in '
+            f'±{spec.max_action:g}: {cure}'
+        )
+
+
 class _TaskEnv(gym.Wrapper):
     """Applies the task: one goal, an end at success, and flat observations if `flat`."""
 
@@ -85,6 +113,8 @@ class _TaskEnv(gym.Wrapper):
         super().__init__(env)
         self._task, self._goal, self._flat = task, task.fixed_goal, flat
         self._paths = leaf_paths(env.observation_space, task.observed_keys)
+        self._draws = own_draws(env)
+        self.action_space = _acted_in(env)
         if flat:
             size = self._seen(env.observation_space.sample()).size
             self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -95,7 +125,8 @@ class _TaskEnv(gym.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        obs, info = self.env.reset(seed=seed, options=options)
+        with self._draws(seed):
+            obs, info = self.env.reset(seed=seed, options=options)
         if self._goal is not None:
             # The simulator moves the goal by up to a quarter of a cell; the start's noise stays.
             maze: Any = self.unwrapped
@@ -107,13 +138,24 @@ class _TaskEnv(gym.Wrapper):
         return self._seen(obs), info
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        obs, reward, terminated, truncated, info = self.env.step(action)
+        with self._draws(None):
+            obs, reward, terminated, truncated, info = self.env.step(action)
         terminated = bool(terminated or (self._task.success_ends and info['success']))
         return self._seen(obs), float(reward), terminated, truncated, info
 
     def close(self) -> None:
         with contextlib.suppress(Exception):  # all that it was needed for is there
             self.env.close()
+
+
+def _acted_in(env: gym.Env) -> gym.Space:
+    """The space of actions; of a `ClipAction`, whose own has no bounds, the box it clips to."""
+    inner = env
+    while isinstance(inner, gym.Wrapper) and inner.action_space is env.action_space:
+        if isinstance(inner, ClipAction):
+            return _acted_in(inner.env)
+        inner = inner.env
+    return env.action_space
 
 
 def _build(task: Task, spec: EnvSpec | None, kwargs: dict[str, Any]) -> gym.Env:

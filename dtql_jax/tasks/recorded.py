@@ -276,7 +276,10 @@ def _wrap(env: gym.Env, wrapper: WrapperSpec, owner: str, task: Task) -> gym.Env
     if not (isinstance(maker, type) and issubclass(maker, gym.Wrapper)):
         raise UserError(f'{owner} names {point} as a wrapper, which it is not; {NAME_ONE}')
     with outside(failed, cure):
-        return maker(env=env, **copy.deepcopy(wrapper.kwargs or {}))
+        kwargs = copy.deepcopy(wrapper.kwargs or {})
+        if isinstance(kwargs.get('shape'), list):  # JSON has no tuples, on which gymnasium insists
+            kwargs['shape'] = tuple(kwargs['shape'])
+        return maker(env=env, **kwargs)
 
 
 def _cure(task: Task, point: str) -> str:
@@ -290,6 +293,4 @@ def _cure(task: Task, point: str) -> str:
         found = importlib.util.find_spec(root)
     if found is None:
         return f'install the package that has the module {root}, or {NAME_ONE}'
-    if root.startswith('gymnasium'):
-        return f'try: pip install gymnasium-robotics "gymnasium[mujoco]", or {NAME_ONE}'
     return NAME_ONE

@@ -5,7 +5,8 @@ Otherwise a result depends on how many simulators run, and changes when it is re
 Worker processes import this module, so it imports no jax.
 """
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +15,33 @@ from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
 from dtql_jax.types import UserError, outside
 
-STEPS = 10  # of the episode that is played twice
+STEPS = 5  # of the episode that is played twice
+
+
+def own_draws(env: gym.Env) -> Callable[[int | None], contextlib.AbstractContextManager]:
+    """What to step and reset `env` within, given the seed of a reset, so that episodes repeat.
+
+    OGBench's simulators draw from NumPy's global generator, and from an action space that nobody
+    seeds. They get a state of the generator of their own. Others need nothing.
+    """
+    if not type(env.unwrapped).__module__.startswith('ogbench.'):
+        return contextlib.nullcontext
+    state: list[Any] = []
+
+    @contextlib.contextmanager
+    def own(seed: int | None) -> Iterator[None]:
+        if seed is not None:
+            env.unwrapped.action_space.seed(seed)
+            state[:] = [np.random.RandomState(seed % 2**32).get_state()]
+        others = np.random.get_state()  # noqa: NPY002
+        np.random.set_state(state.pop() if state else others)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            state[:] = [np.random.get_state()]  # noqa: NPY002
+            np.random.set_state(others)  # noqa: NPY002
+
+    return own
 
 
 def check_running(env: gym.Env, owner: str) -> None:

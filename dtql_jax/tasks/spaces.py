@@ -7,6 +7,8 @@ import numpy as np
 
 from dtql_jax.types import UserError
 
+BOUNDLESS = 1e10  # a larger bound, such as the largest float, means that there is none
+
 
 def pick(obs: Any, path: tuple[str, ...]) -> np.ndarray:
     """The array at `path` of a nested observation."""
@@ -81,7 +83,7 @@ def action_bound(space: gym.Space, owner: str) -> float:
 
 
 def action_box(space: gym.Space, owner: str) -> tuple[np.ndarray, np.ndarray]:
-    """The bounds of each number of an action, float64 `[A]` twice; they may be infinite.
+    """The bounds of each number of an action, float64 `[A]` twice; infinite beyond `BOUNDLESS`.
 
     Raises:
         UserError: the space is no box of floats, or has no extent.
@@ -95,6 +97,12 @@ def action_box(space: gym.Space, owner: str) -> tuple[np.ndarray, np.ndarray]:
             f'{owner}: actions of type {space.dtype}; only a Box of floats can be learnt'
         )
     low, high = (np.ravel(side).astype(np.float64) for side in (space.low, space.high))
+    low[~(low > -BOUNDLESS)], high[~(high < BOUNDLESS)] = -np.inf, np.inf
     if not (low.size and np.all(low < high)):
         raise UserError(f'{owner}: the action box {space} has no extent, so nothing can be learnt')
     return low, high
+
+
+def same_bound(one: float, other: float) -> bool:
+    """Whether two bounds are equal but for rounding."""
+    return bool(np.isclose(one, other, rtol=1e-6, atol=0))

@@ -81,6 +81,10 @@ class Task:
         for flag in ('success_ends', 'rescale_actions'):
             if type(getattr(self, flag)) is not bool:
                 raise UserError(f'{self.name}: {flag}={getattr(self, flag)!r}: use True or False')
+        if self.horizon is not None and not (type(self.horizon) is int and self.horizon > 0):
+            raise UserError(
+                f'{self.name}: horizon={self.horizon!r}: give a whole number of steps, or None'
+            )
         if self.success_ends and not maze:
             raise UserError(f'{self.name}: success_ends=True needs a goal, which only mazes have')
         cells = [cell for row in self.env_kwargs.get('maze_map', []) for cell in row]

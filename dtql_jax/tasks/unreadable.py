@@ -68,11 +68,11 @@ def explained(path: str, damaged: str = AGAIN) -> Iterator[None]:
         damaged: the cure where its content is damaged.
 
     Raises:
-        UserError: anything was raised inside but UserError and Stopped, which pass.
+        UserError: anything was raised inside but UserError, Stopped and MemoryError, which pass.
     """
     try:
         yield
-    except (UserError, Stopped):
+    except (UserError, Stopped, MemoryError):
         raise
     except Exception as error:
         reason, cure = _reason(error, damaged)
@@ -93,8 +93,6 @@ def _reason(error: Exception, damaged: str) -> tuple[str, str]:
         missing = getattr(error, 'name', None)
         cure = f'install the package that has {missing}' if missing else 'install the package'
         return 'a package is missing', text.partition('using ')[2].strip('`') or cure
-    if isinstance(error, MemoryError):
-        return 'it does not fit into the memory', 'use a part of it, or a larger machine'
     if number is not None:
         return 'the system cannot read it', 'try again, or copy the file to another disk'
     return 'the file is truncated or of another kind', damaged

@@ -130,3 +130,9 @@ def test_film__shows_the_first_episode_that_was_evaluated(trained, capsys, monke
     assert Path('film.gif').read_bytes().startswith(b'GIF')
     score = read_jsonl(run_dir / 'reeval.jsonl')[-1]['eval/return']
     assert f'film film.gif: dtql seed 1, return {score:.1f}' in capsys.readouterr().out
+
+
+def test_main__a_simulator_of_another_action_box_is_noticed(trained, capsys, monkeypatch):
+    monkeypatch.setattr(tasks_env, 'action_bound', lambda *_: 0.25)
+    error = refused(capsys, evaluate.main, f'--run={trained[0]}')
+    assert 'the environment has actions in ±0.25, the policy in ±3: the policy was' in error

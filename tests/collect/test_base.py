@@ -48,3 +48,14 @@ def test_evaluation_spec__has_the_wrappers_of_a_recorded_environment(tmp_path, m
 
 def test_without_marks__leaves_walls_and_free_cells():
     assert without_marks([[1, 'r', 0, 'g', 1]]) == [[1, 0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ('told', 'expected'),
+    [({'is_success': True}, 1), ({'success': 0.0}, 0), ({}, -1), ({'success': np.nan}, -1)],
+)
+def test_record__success_by_either_key_or_not_known(told, expected, monkeypatch):
+    step = fake_env.Walk.step
+    monkeypatch.setattr(fake_env.Walk, 'step', lambda *x: (*step(*x)[:4], told))
+    success = record(fake_env.Walk(), Drift(), 3, 0.0, 5, 0)['success']
+    assert (success, success.dtype) == (expected, np.int8)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from dtql_jax.collect.minari_set import publish, write_set
+from dtql_jax.data.load import load
+from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 
 PENDULUM = gym.spec('Pendulum-v1')
@@ -16,7 +18,7 @@ EPISODE = {
     'rewards': np.array([1.0, 2.0]),
     'terminations': np.zeros(2, bool),
     'truncations': np.array([False, True]),
-    'success': np.array(False),
+    'success': np.array(-1, np.int8),
 }
 
 
@@ -33,6 +35,14 @@ def test_write_set__minari_reads_it_where_it_is_published(written):
     np.testing.assert_array_equal(dataset[1].observations, EPISODE['observations'])
     np.testing.assert_array_equal(dataset[1].rewards, EPISODE['rewards'])
     assert not written.exists()
+
+
+def test_write_set__success_is_read_back(root):
+    told = [EPISODE | {'success': np.array(it, np.int8)} for it in (1, 0, 0, -1)]
+    write_set(root / 'own-v0', PENDULUM, iter(told), ABOUT)
+    card = load(Task('own', (str(root / 'own-v0'),), scored='success')).card
+    assert card['success_rate'] == pytest.approx(1 / 3)
+    assert 'success is told in 3 of 4 episodes (infos, success or is_success)' in card['notes']
 
 
 def test_write_set__replaces_an_unfinished_one(written):

@@ -132,6 +132,7 @@ def collect_small(name, **changes):
     return collect(Wander(TASK), f'dtql/{name}-v0', STEPS, **changes)
 
 
+@pytest.mark.slow
 def test_collect__workers_change_nothing(root, small_shards):
     done = []
     assert collect_small('here').steps == STEPS

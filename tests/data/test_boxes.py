@@ -1,15 +1,18 @@
 """The data's action box and the simulator's: the same, stretched, or refused."""
 
+import contextlib
 import dataclasses
+import re
 
 import gymnasium as gym
+import minari
 import numpy as np
 import pytest
 
 from dtql_jax.data.load import load
-from dtql_jax.runs.run import check_env
+from dtql_jax.tasks.env import check_env, make_env
 from dtql_jax.tasks.task import Task
-from dtql_jax.types import UserError
+from dtql_jax.types import Spec, UserError
 from tests.helpers.flat_files import fields, load_file, table
 from tests.helpers.minari_sets import episode, write
 
@@ -92,8 +95,9 @@ def test_to_bound__an_asymmetric_box_needs_the_setting(root):
     assert load(STRETCHED).transitions.action.tolist() == (2 * ACTIONS).tolist()
 
 
-def test_recorded_bound__a_box_without_bounds_is_taken_from_the_simulator(root):
-    write('me/own-v0', [episode(0, 3, actions=ACTIONS)], actions=box(-np.inf, np.inf))
+@pytest.mark.parametrize('most', [np.inf, np.finfo(np.float32).max, 1e30])
+def test_recorded_bound__a_box_without_bounds_is_taken_from_the_simulator(root, most):
+    write('me/own-v0', [episode(0, 3, actions=ACTIONS)], actions=box(-most, most))
     data = load(TASK)
     assert data.spec.max_action == 2
     assert data.transitions.action.tolist() == ACTIONS.tolist()
@@ -143,3 +147,49 @@ def test_check_values__rounding_at_the_edge_of_a_box_passes_and_more_does_not():
         edge = np.float32(bound) * np.full((7, 2), 1 + 1e-7)
         load(task, arrays=fields(action=edge))
         assert 'is outside of the box' in refused(task, fields(action=1.001 * edge))
+
+
+def test_clipped__a_set_recorded_through_ClipAction_is_clipped_as_it_was_played(root):
+    """Policies of SB3 and others give actions beyond the box, which that wrapper clips."""
+    env = gym.make('Pendulum-v1', disable_env_checker=True)
+    env = minari.DataCollector(gym.wrappers.ClipAction(env))
+    env.reset(seed=0)
+    for action in (-7.0, 1.5, 2.0, 3.0):
+        env.step(np.float32([action]))
+    env.create_dataset('me/own-v0')
+    for env_id in (None, 'Pendulum-v1'):
+        task = Task('own', ('me/own-v0',), env_id=env_id)
+        data = load(task)
+        assert data.transitions.action.ravel().tolist() == [-2, 1.5, 2, 2]
+        assert data.spec.max_action == 2
+        assert '2 actions clipped to ±2, as they were when recorded' in data.card['notes']
+        check_env(task, data.spec)
+
+
+@pytest.mark.parametrize('twice', [False, True])
+def test_check_env__behind_ClipAction_is_the_box_that_it_clips_to(root, twice):
+    def make():
+        env = gym.wrappers.ClipAction(Torque())
+        return gym.wrappers.ClipAction(env) if twice else gym.wrappers.RecordEpisodeStatistics(env)
+
+    gym.register('own-clipped-v0', make)
+    task = dataclasses.replace(TASK, env_id='own-clipped-v0')
+    with contextlib.closing(make_env(task)) as env:
+        assert env.action_space == box(-2, 2)
+    del gym.registry['own-clipped-v0']
+
+
+def test_check_env__a_policy_that_was_trained_for_another_environment():
+    for spec, text in (
+        (
+            Spec(3, 2, 1.0),
+            'has actions in ±2, the policy in ±1: the policy was trained',
+        ),
+        (
+            Spec(4, 2, 2.0),
+            'has observation size 3, the policy 4: the policy was trained',
+        ),
+        (Spec(3, 1, 2.0), 'has action size 2, the policy 1: the policy was trained'),
+    ):
+        with pytest.raises(UserError, match=re.escape(text)):
+            check_env(TASK, spec, 'the policy')

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.data import cache
+from dtql_jax.data import load as load_module
 from dtql_jax.data.load import load, with_dataset
 from dtql_jax.tasks.registry import TASKS
 from dtql_jax.tasks.task import Task, adjust
@@ -239,3 +240,23 @@ def test_cached__another_simulator_under_the_same_name_has_its_own_entry(folder,
         del gym.registry['own-hopper-v0']
     assert found == {2: 2, 3: 1}
     assert len(entries(folder)) == 2
+
+
+@pytest.mark.parametrize('cached', [True, False])
+def test_cached__a_source_that_changes_while_it_is_read(folder, tmp_path, monkeypatch, cached):
+    if not cached:
+        monkeypatch.setenv('DTQL_DATA_CACHE', '')
+    path = d4rl_file(tmp_path / 'own.hdf5')
+    read = load_module.FILES['.hdf5']
+
+    def beside_a_writer(*args):
+        episodes = read(*args)
+        with h5py.File(path, 'a') as file:
+            file['rewards'][0] = 5
+        return episodes
+
+    with monkeypatch.context() as patch:
+        patch.setitem(load_module.FILES, '.hdf5', beside_a_writer)
+        with pytest.raises(UserError, match=r'changed while it was read: wait until nothing write'):
+            load_file(path)
+    assert load_file(path).transitions.reward[0] == 5

@@ -83,7 +83,7 @@ def test_return_to_go__is_its_definition_on_random_episodes(discount):
     np.testing.assert_allclose(return_to_go(data, discount), expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize('length', [1000, 1_000_000])
+@pytest.mark.parametrize('length', [1000, pytest.param(1_000_000, marks=pytest.mark.slow)])
 def test_return_to_go__a_million_rows_take_no_loop(length):
     rows = 1_000_000
     data = dataset(np.ones(rows), np.ones(rows), [length] * (rows // length))

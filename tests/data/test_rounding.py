@@ -114,3 +114,12 @@ def test_rounding__counts_over_blocks_and_episodes_and_passes_rare_loss():
     rounding.add('observations', 5 + 1e-9 * np.arange(BLOCK + 1))
     (note,) = rounding.notes()
     assert f' of {2 * BLOCK + 10:,} changes from row to row vanish in float32' in note
+
+
+def test_notes__the_jitter_of_what_comes_to_rest_is_no_loss():
+    rest = np.cumsum(np.append(0.5 ** np.arange(20), np.tile([1e-12, -1e-12], 8)))
+    rounding = Rounding()
+    rounding.add('observations', rest[:, None])
+    assert rounding.notes() == ()
+    rounding.add('actions', (1.7e9 + np.append(np.arange(50), 1e6 + np.arange(50)))[:, None])
+    assert rounding.notes()[0].startswith('actions[0]: ')

@@ -33,6 +33,7 @@ YES, NO, DARK = [0, 0, 1], [0, 0, 0], [0, 0, np.nan]
         (np.array([np.nan] * 3), [UNKNOWN] * 3),
         (np.array(['yes', 'no', 'no']), [UNKNOWN] * 3),
         (np.zeros(7), [UNKNOWN] * 3),
+        (np.array([-1, 0.3, 1]), [UNKNOWN, UNKNOWN, 1]),  # a share of the way is no success
         (np.zeros((3, 2)), [UNKNOWN] * 3),
         (np.zeros(0), [UNKNOWN] * 3),
     ],
@@ -51,6 +52,8 @@ def test_told__either_key_counts():
 def test_of_episode__one_unknown_step_may_have_been_the_success():
     assert [of_episode(np.array(steps)) for steps in ([0, 1, -1], [0, 0, -1], [0, 0])] == [1, -1, 0]
     assert of_episode(np.array([False, True])) == 1
+    assert of_episode(np.array([-1, -1, 0])) == 0  # told at the end alone
+    assert of_episode(np.array([-1, 1, -1])) == 1
 
 
 @pytest.mark.parametrize('key', ['success', 'is_success'])
@@ -81,10 +84,19 @@ def test_read__episodes_that_tell_are_counted_alone(root):
 
 
 def test_read__sets_that_tell_and_others_can_be_joined(root, d4rl_file):
-    write('me/own-v0', [episode(0, 3, infos={'success': np.array(YES)})])
+    write('me/own-v0', [episode(0, 3, infos={'success': np.array(it)}) for it in (YES, NO)])
     write('me/more-v0', [episode(0, 3)])
     card = load(dataclasses.replace(OWN, datasets=('me/own-v0', 'me/more-v0'))).card
-    assert card['success_rate'] == 1.0
+    assert card['success_rate'] == 0.5
+
+
+def test_read__success_that_is_told_only_where_it_is_true_is_not_known(root):
+    told = [{'success': np.array(YES)}, {}, {'success': np.array(DARK)}]
+    write('me/own-v0', [episode(0, 3, infos=infos) for infos in told])
+    card = load(OWN).card
+    assert (card['success_rate'], card['score'], behaviour(card)) == (None, None, 'not known')
+    note = 'success is told in 1 of 3 episodes (infos, success or is_success), and never a failure'
+    assert f'{note}: its rate is not known' in card['notes']
 
 
 @pytest.mark.parametrize('place', ['infos/success', 'infos/is_success', 'success'])
@@ -115,9 +127,18 @@ def test_read_arrays__without_a_column_and_without_terminals_it_is_not_known():
     assert (card['success_rate'], behaviour(card)) == (None, 'not known')
 
 
-@pytest.mark.parametrize('values', [np.zeros(6), np.zeros((7, 2)), np.array(['a'] * 7)])
-def test_read_arrays__a_column_of_another_shape(values):
-    with pytest.raises(UserError, match=r'^data: the field success has type .* give 1, 0 or NaN'):
+@pytest.mark.parametrize(
+    'values', [np.zeros(6), np.zeros((7, 2)), np.array(['a'] * 7), np.full(7, 0.5)]
+)
+def test_read_arrays__a_column_of_another_shape_or_of_other_numbers(values):
+    told = r'^data: the field success has type .* give one of these for each of the 7 rows$'
+    with pytest.raises(UserError, match=told):
         load(ARRAYS, arrays=fields(success=values))
     with pytest.raises(UserError, match='are the same field'):
         load(ARRAYS, arrays=fields(success=np.zeros(7), is_success=np.zeros(7)))
+
+
+@pytest.mark.parametrize('values', [True, 1.0, np.ones(8), np.ones((7, 2)), 'yes'])
+def test_read__a_d4rl_field_of_another_shape_does_not_tell(d4rl_file, values):
+    card = load_file(d4rl_file(success=values), dataclasses.replace(FLAT, scored='success')).card
+    assert card['success_rate'] is None

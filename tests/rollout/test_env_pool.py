@@ -11,6 +11,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 
 from dtql_jax.rollout.env_pool import EnvPool, choose_workers
 from dtql_jax.rollout.worker import WorkerLost
@@ -181,3 +182,34 @@ def test_choose_workers__keeps_a_maker_of_a_notebook_in_this_process(monkeypatch
     assert choose_workers(Typed, 64, steps=5) == 0
     main.__file__ = __file__
     assert choose_workers(Typed, 64, steps=5) == 4
+
+
+class Tired(Walk):
+    """Gives less in each episode."""
+
+    episodes = 0
+
+    def reset(self, **kwargs):
+        self.episodes += 1
+        return super().reset(**kwargs)
+
+    def step(self, action):
+        obs, reward, *others = super().step(action)
+        return obs, reward - self.episodes, *others
+
+
+def test_choose_workers__warns_of_episodes_that_do_not_repeat():
+    warned = []
+    choose_workers(Walk, 1, warn=warned.append)
+    assert not warned
+    choose_workers(Tired, 1, warn=warned.append)
+    assert len(warned) == 1
+    assert 'results cannot be repeated, and depend on how many simulators run. Let ' in warned[0]
+
+    def by_intent():
+        env = Tired()
+        env.spec = EnvSpec('Tired-v0', nondeterministic=True)
+        return env
+
+    choose_workers(by_intent, 1, warn=warned.append)
+    assert len(warned) == 1

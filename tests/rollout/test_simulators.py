@@ -15,7 +15,8 @@ from tests.helpers import fake_env
     ({'success': np.array([True])}, 1.0), ({'is_success': np.array([[0.0]])}, 0.0),
     ({'success': False, 'is_success': True}, 1.0), ({'success': None, 'is_success': 0}, 0.0),
     ({}, np.nan), (None, np.nan), ([], np.nan), ({'success': None}, np.nan),
-    ({'success': np.nan}, np.nan), ({'succeeded': True}, np.nan),
+    ({'success': 0.3}, np.nan), ({'success': -1}, np.nan), ({'success': np.nan}, np.nan),
+    ({'succeeded': True}, np.nan),
 ])  # fmt: skip
 def test_succeeded__knows_two_names_and_what_it_does_not_know(info, expected):
     np.testing.assert_equal(succeeded(info), expected)

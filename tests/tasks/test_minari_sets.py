@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from dtql_jax.collect.wander import Wander
+from dtql_jax.collect.write import collect
+from dtql_jax.data.load import load
 from dtql_jax.tasks.minari_sets import (
     damaged,
     minari_folder,
@@ -11,6 +14,8 @@ from dtql_jax.tasks.minari_sets import (
     read_metadata,
     unmet_requirements,
 )
+from dtql_jax.tasks.registry import TASKS
+from dtql_jax.tasks.task import Task
 from dtql_jax.types import UserError
 from tests.helpers.permissions import obeying_permissions
 
@@ -25,6 +30,19 @@ def test_minari_folder__a_root_that_is_absent_is_not_made(root, monkeypatch):
     monkeypatch.setenv('MINARI_DATASETS_PATH', str(root / 'no' / 'sets'))
     assert minari_folder('me/own-v0') == root / 'no' / 'sets' / 'me' / 'own-v0'
     assert not (root / 'no').exists()
+
+
+def test_minari_folder__a_root_that_cannot_be(root, monkeypatch):
+    (root / 'file').write_text('')
+    monkeypatch.setenv('MINARI_DATASETS_PATH', str(root / 'file' / 'sets'))
+    with pytest.raises(
+        UserError, match=r'me/own-v0 is not in .*/file/sets and .* export MINARI_DAT'
+    ):
+        load(Task('own', ('me/own-v0',)), download=False)
+    with pytest.raises(
+        UserError, match=r'cannot write dataset me/own-v0 .* export MINARI_DATASETS_P'
+    ):
+        collect(Wander(TASKS['pointmaze-umaze']), 'me/own-v0', 300)
 
 
 def test_minari_folder__a_folder_that_one_may_not_enter(root):

@@ -58,3 +58,10 @@ def test_adjust__checks_names_and_values():
         adjust(UMAZE, rescale_actions=1)
     with pytest.raises(UserError, match="unknown task setting 'horizont': there are goal, succ"):
         adjust(UMAZE, horizont=3)
+
+
+@pytest.mark.parametrize('horizon', [0, -1, 2.5, True, '9'])
+def test_Task__a_horizon_that_is_no_number_of_steps(horizon):
+    text = r'^own: horizon=.*: give a whole number of steps, or None$'
+    with pytest.raises(UserError, match=text):
+        Task('own', horizon=horizon)

@@ -46,7 +46,6 @@ def test_explained__one_line_for_damage_and_none_for_user_errors():
         (OSError(errno.EMFILE, 'Too many open files'), 'the system cannot read it'),
         (FileNotFoundError(errno.ENOENT, 'No such file', 'f'), 'there is no such file'),
         (IsADirectoryError(errno.EISDIR, 'Is a directory', 'f'), 'it is a folder'),
-        (MemoryError(), 'it does not fit into the memory'),
         (ModuleNotFoundError('No module', name='pyarrow'), 'the package that has pyarrow'),
         (
             ImportError('no. Please install it using `pip install "minari[arrow]"`'),

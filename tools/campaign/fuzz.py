@@ -146,7 +146,7 @@ def loads(env: str, path: str) -> str | None:
     import numpy as np
 
     from dtql_jax.data.load import load, with_dataset
-    from dtql_jax.runs.run import check_env
+    from dtql_jax.tasks.env import check_env
     from dtql_jax.tasks.registry import TASKS, resolve
     from dtql_jax.types import UserError
 
