@@ -49,8 +49,8 @@ def test_main__a_run_of_an_earlier_version_is_refused(trained, here, capsys):
     del config['format']
     Path('old/config.json').write_text(json.dumps(config))
     assert refused(capsys, evaluate.main, '--run=old') == (
-        'old/config.json has format 1, and this version of dtql_jax reads format 3 only: train '
-        'again, or use the version that made the run'
+        f'{here}/old/config.json has format 1, and this version of dtql_jax reads format 3 '
+        'only: train again, or use the version that made the run'
     )
 
 
