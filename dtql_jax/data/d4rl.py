@@ -67,7 +67,7 @@ def read(path: str, task: Task) -> Episodes:
     end[-1] = True
     reached = terminal & (task.goal != 'none')
     if task.goal == 'none' and task.scored == 'success':
-        reached = success.told(told, len(terminal))
+        reached = success.told_flat(told, len(terminal))
     episodes = flat.assemble(path, bound, arrays, flat.Ends(terminal, timeout, end, reached))
     if task.family == 'd4rl-antmaze':
         notes = (*_leap_notes(episodes), *notes)
@@ -104,11 +104,10 @@ def _arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         for name, array in stored.items():
             _check_written(path, name, array)
         memory.need(path, sum(math.prod(x.shape or ()) * x.dtype.itemsize for x in stored.values()))
-        rows = [stored['rewards'].shape[:1] + more for more in ((), (1,))]
         told = {key: file.get(f'infos/{key}', file.get(key)) for key in SUCCESS}
         return (
             {name: _array(array) for name, array in stored.items()},
-            {key: x[()] for key, x in told.items() if getattr(x, 'shape', None) in rows},
+            {key: x[()] for key, x in told.items() if isinstance(x, h5py.Dataset)},
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dtql_jax.data import memory, validate
+from dtql_jax.data import memory, success, validate
 from dtql_jax.data.boxes import narrow
 from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.data.jumps import jump_notes
@@ -54,19 +54,10 @@ def assemble(name: str, max_action: float, arrays: dict[str, np.ndarray], ends: 
         next_obs,
         ends.terminal,
         ends.timeout,
-        _carried(ends.reached, ~keep, ends.episode),
+        success.carried(ends.reached, ~keep, ends.episode),
         length=np.zeros(0, int),
     )
     return cut(rows, ends.episode, keep)
-
-
-def _carried(reached: np.ndarray, lost: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """`reached` with what `lost` rows tell of success moved to the row before, in its episode."""
-    before = np.flatnonzero(lost[1:] & ~end[:-1])
-    here, later = reached[before], reached[before + 1]
-    moved = reached.copy()
-    moved[before] = np.where((here != 1) & (later != 0), later, here)
-    return moved
 
 
 def next_rows(obs: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -11,6 +11,9 @@ them from the state before the action and the goal of the task's environment:
 
 A maze has one part, so that reward = success - 1. The environment must be one of OGBench's single
 tasks, which has the robot, the coordinates and the goal of the data. Pickled arrays are never read.
+
+Success is what a field `success` or `is_success` tells, also in a row that is dropped, else a mask
+of 0.
 """
 
 import contextlib
@@ -20,17 +23,18 @@ import zipfile
 import gymnasium as gym
 import numpy as np
 
-from dtql_jax.data import flat, memory, validate
+from dtql_jax.data import flat, memory, success, validate
 from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
 from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.env import make_env
+from dtql_jax.tasks.success import SUCCESS
 from dtql_jax.tasks.task import Task
 from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import UserError
 
 NEEDED = ('observations', 'actions', 'terminals')
-OPTIONAL = ('rewards', 'masks', 'next_observations', 'valids', 'qpos', 'button_states')
+OPTIONAL = ('rewards', 'masks', 'next_observations', 'valids', 'qpos', 'button_states', *SUCCESS)
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 OWN_TASK = '`env`=antmaze-large-navigate-singletask-task1-v0'
 
@@ -47,7 +51,11 @@ def read(path: str, task: Task) -> Episodes:
             f'{path}: {task.name} is played in another simulator than OGBench, with other '
             f"coordinates and another robot; take a task of OGBench's: {OWN_TASK}"
         )
-    arrays = validate.check_flat(path, _arrays(path))
+    arrays = _arrays(path)
+    told = {key: arrays.pop(key) for key in SUCCESS if key in arrays}
+    arrays = validate.check_flat(path, arrays)
+    if not told and {'rewards', 'masks'} <= arrays.keys():
+        told = {'is_success': ~arrays['masks']}
     with contextlib.closing(make_env(task)) as env:
         bound, limit = flat_bound(task, env), env.spec.max_episode_steps if env.spec else None
         reward, terminated = _rewards(path, arrays, env)
@@ -58,6 +66,9 @@ def read(path: str, task: Task) -> Episodes:
     recorded = arrays.pop('next_observations', None)
     next_obs = flat.next_rows(obs, end) if recorded is None else flat.float32(recorded)
     keep = ~end if recorded is None else np.ones(len(obs), bool)
+    reached = terminated & (task.scored == 'success')
+    if told and task.scored == 'success':
+        reached = success.carried(success.told_flat(told, len(obs)), ~keep, end)
     timeout = arrays['terminals'] & (end if recorded is None else ~terminated)
     rows = Episodes(
         path,
@@ -68,7 +79,7 @@ def read(path: str, task: Task) -> Episodes:
         next_obs,
         terminated,
         timeout,
-        terminated & (task.scored == 'success'),
+        reached,
         length=np.zeros(0, int),
     )
     episodes = flat.cut(rows, end, keep)

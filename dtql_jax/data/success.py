@@ -46,6 +46,12 @@ def _rows(values: np.ndarray, steps: int) -> np.ndarray:
     return column
 
 
+def told_flat(fields: Mapping[str, Any], steps: int) -> np.ndarray:
+    """`told` of flat fields, which have one row for each of all steps, or do not tell."""
+    shapes = ((steps,), (steps, 1))
+    return told({key: x for key, x in fields.items() if np.shape(x) in shapes}, steps)
+
+
 def column(called: str, values: np.ndarray, steps: int) -> np.ndarray:
     """A field of successes that the user gives, as `told` returns it.
 
@@ -59,6 +65,15 @@ def column(called: str, values: np.ndarray, steps: int) -> np.ndarray:
             f'0 and NaN; give one of these for each of the {steps:,} rows'
         )
     return _rows(values, steps)
+
+
+def carried(reached: np.ndarray, lost: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """`reached` with what `lost` rows tell of success moved to the row before, in its episode."""
+    before = np.flatnonzero(lost[1:] & ~end[:-1])
+    here, later = reached[before], reached[before + 1]
+    moved = reached.copy()
+    moved[before] = np.where((here != 1) & (later != 0), later, here)
+    return moved
 
 
 def of_episode(reached: np.ndarray) -> int:

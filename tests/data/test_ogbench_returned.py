@@ -100,3 +100,23 @@ def test_read__mistakes_in_these_fields(tmp_path, name):
     assert str(caught.value).startswith(str(path) + expected)
     np.savez(path, **by_hand())
     assert load_file(path).card['transitions'] == 6
+
+
+def test_read__without_successors_a_row_is_dropped_and_its_success_is_not(tmp_path):
+    rows = np.arange(7.0)
+    content = {
+        'observations': table(rows),
+        'actions': table(0.5 * np.ones(7), 2),
+        'terminals': np.isin(rows, [3, 6]),
+        'rewards': rows,
+        'masks': 1.0 * (rows != 3),
+    }
+    np.savez(tmp_path / 'own.npz', **content)
+    scored = dataclasses.replace(OWN, scored='success', score_range=(0.0, 1.0))
+    data = load_file(tmp_path / 'own.npz', scored)
+    assert data.transitions.reward.tolist() == [0, 1, 2, 4, 5]
+    assert data.transitions.mask.tolist() == [1] * 5
+    assert (data.card['success_rate'], data.card['timeouts']) == (0.5, 2)
+    for told, rate in ((rows == 6, 0.5), (np.ones(7), 1.0), (np.zeros(7), 0), (True, None)):
+        np.savez(tmp_path / 'own.npz', **content, success=told)
+        assert load_file(tmp_path / 'own.npz', scored).card['success_rate'] == rate
