@@ -14,6 +14,7 @@ Exit codes: 0 done; 1 the evaluation of every seed failed, and the table says wh
 flag or an error of the machine, which one line explains; 130 stopped by Ctrl-C.
 """
 
+import functools
 import os
 import pathlib
 import sys
@@ -64,10 +65,12 @@ def evaluate(asked: flags.FlagValues) -> int:
     run = Run(user_path('run', asked.run))
     acting = run.acting(asked.which)
     lanes = choose(run, asked.which, asked.variant, asked.seed)
-    check_env(run.task, run.agent.spec, 'the policy')
-    conditions = Conditions(
-        asked.episodes, asked.eval_envs, asked.eval_seed, Patience(asked.eval_timeout)
+    patience = Patience(asked.eval_timeout)
+    patience.call(
+        functools.partial(check_env, run.task, run.agent.spec, 'the policy'),
+        f'{run.task.name}: a simulator',
     )
+    conditions = Conditions(asked.episodes, asked.eval_envs, asked.eval_seed, patience)
     with open_player(run.task, run.agent, run.lanes, conditions) as player:
         scores = player(acting, lanes)
     rows = [
