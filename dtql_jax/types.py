@@ -62,7 +62,7 @@ def outside(what: str, cure: str) -> Iterator[None]:
         yield
     except (UserError, Stopped):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # nobody else's code may end the process
         raise UserError(f'{what}: {why(error)}; {cure}') from error
 
 

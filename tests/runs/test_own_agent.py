@@ -195,7 +195,7 @@ def test_run__an_agents_file_that_is_gone_is_one_line_and_another_may_be_named(
     error = refused(capsys, train.main, '--out=x', '--resume')
     assert f'{here}/files/gone_agents.py' in error
     assert error.endswith(': restore the file')
-    with pytest.raises(UserError, match=r'^x: .*gone_agents\.py.*: restore the file$'):
+    with pytest.raises(UserError, match=r'/x: .*gone_agents\.py.*: restore the file$'):
         dtql_jax.load_policy('x')
     moved = ['--out=x', '--resume', '--agent=moved/moved_agents.py:Linear']
     assert train.main(['dtql train', *moved]) == 0

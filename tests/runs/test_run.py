@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -125,7 +124,7 @@ def test_run__a_resume_needs_the_same_arrays(here, no_training, own_task, capsys
 
 def test_run__without_a_folder_a_run_goes_to_the_default_one(here, no_training, own_task):
     request = {'env': 'mine', 'hidden': 8}
-    assert dtql_jax.run(request, data=arrays()).run_dir == Path('runs/mine-dtql')
+    assert dtql_jax.run(request, data=arrays()).run_dir == here / 'runs/mine-dtql'
     assert dtql_jax.run(request, data=arrays(), resume=True)
     with pytest.raises(UserError, match='runs/mine-dtql exists and is never overwritten'):
         dtql_jax.run(request, data=arrays())

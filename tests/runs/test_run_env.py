@@ -8,7 +8,6 @@ import pytest
 
 import dtql_jax
 from dtql_jax.rollout import patience
-from dtql_jax.runs import run as run_module
 from dtql_jax.types import UserError
 from tests.helpers.small_runs import ENV
 
@@ -21,20 +20,15 @@ def train(**changes):
 
 @pytest.fixture
 def making(monkeypatch):
-    """Sets what is called before each simulator that `check_env` makes."""
-    real = run_module.env_maker
+    """Sets what is called before each simulator is made."""
+    make = gym.make
 
     def set_to(before):
-        def make(task):
-            maker = real(task)
+        def made(*args, **kwargs):
+            before()
+            return make(*args, **kwargs)
 
-            def made():
-                before()
-                return maker()
-
-            return made
-
-        monkeypatch.setattr(run_module, 'env_maker', make)
+        monkeypatch.setattr(gym, 'make', made)
 
     return set_to
 
@@ -58,7 +52,7 @@ def test_check_env__a_simulator_that_cannot_be_made_is_one_line(making, no_train
         raise error
 
     making(fail)
-    with pytest.raises(UserError, match=f'a simulator cannot be made: {type(error).__name__}: '):
+    with pytest.raises(UserError, match=f'cannot make its environment: {type(error).__name__}: '):
         train()
     making(lambda: None)
     train()

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tools.campaign import permissions, victim
@@ -158,12 +158,13 @@ def expect(ended: Ended, verdict: str, *words: str) -> Outcome:
     return Outcome('as promised', text, ended.code)
 
 
-NO_SCORE = 'exit 1'  # the run came to its end, and the table says why no seed has a score
+# A run came to its end; in the second, the table says why no seed has a score.
+ENDS = ('done', 'exit 1')
 
 
-def either(ended: Ended, *words: str) -> Outcome:
-    """As promised where a process came to its end or was refused, and said these words."""
-    outcome = expect(ended, ended.verdict if ended.verdict in ('done', NO_SCORE) else 'refused')
+def either(ended: Ended, *words: str, ends: Sequence[str] = ('done',)) -> Outcome:
+    """As promised where a process ended in one of `ends` or was refused, and said these words."""
+    outcome = expect(ended, ended.verdict if ended.verdict in ends else 'refused')
     said = (ended.out + ended.err).lower()
     missing = [word for word in words if word.lower() not in said]
     return check(outcome, (not missing, f'it does not say {missing}'))

@@ -8,7 +8,7 @@ import time
 
 from tools.campaign import victim
 from tools.campaign.accidents import (
-    NO_SCORE,
+    ENDS,
     Outcome,
     Place,
     accident,
@@ -21,7 +21,7 @@ from tools.campaign.accidents import (
 def faulty(place: Place, how: str, env: str = 'faulty') -> Outcome:
     """A run whose simulator fails: what it said is told, in one line or as a failed evaluation."""
     ended = place.train(f'--env={env}', variables={'CAMPAIGN_FAULT': how}, limit_s=60)
-    return either(ended, {'raise': 'joint', 'exit': 'worker'}[how])
+    return either(ended, {'raise': 'joint', 'exit': 'worker'}[how], ends=ENDS)
 
 
 @accident
@@ -48,7 +48,9 @@ def resume_after_a_failed_simulator(place: Place) -> Outcome:
     faulty(place, 'raise')
     resumed = place.dtql('train', '--out=run', '--resume')
     again = place.dtql('evaluate', '--run=run', '--episodes=2')
-    return check(either(resumed), (again.verdict == 'done', f'the evaluation: {again.last}'))
+    return check(
+        either(resumed, ends=ENDS), (again.verdict == 'done', f'the evaluation: {again.last}')
+    )
 
 
 @accident
@@ -63,7 +65,7 @@ def worker_killed(place: Place) -> Outcome:
     time.sleep(2)
     for pid in workers[:1]:
         os.kill(pid, signal.SIGKILL)
-    return either(child.wait(), 'worker')
+    return either(child.wait(), 'worker', ends=ENDS)
 
 
 def _children(pid: int) -> list[int]:
@@ -97,7 +99,7 @@ def hanging(place: Place, env: str) -> Outcome:
     limit = ['--eval_timeout=3'] if 'eval_timeout' in Request.__dataclass_fields__ else []
     variables = {'CAMPAIGN_FAULT': 'hang'}
     ended = place.train(f'--env={env}', *limit, variables=variables, limit_s=60)
-    return either(ended, 'hangs')
+    return either(ended, 'hangs', ends=ENDS)
 
 
 def poisoned(place: Place, how: str) -> Outcome:
@@ -107,10 +109,10 @@ def poisoned(place: Place, how: str) -> Outcome:
     rows = victim.rows(place.folder / 'run', 'metrics')
     again = place.dtql('train', '--out=run', '--resume', variables={'CAMPAIGN_FAULT': how})
     return check(
-        either(ended),
+        either(ended, ends=ENDS),
         (bool(re.search(r'episode \d+, step \d+', said)), 'episode and step are not said'),
         (len(rows) == 2, f'{len(rows)} rows'),
-        (again.verdict in ('done', NO_SCORE), f'the resume: {again.last}'),
+        (again.verdict in ENDS, f'the resume: {again.last}'),
     )
 
 
