@@ -52,7 +52,7 @@ def test_check_env__a_simulator_that_cannot_be_made_is_one_line(making, no_train
         raise error
 
     making(fail)
-    with pytest.raises(UserError, match=f'cannot make its environment: {type(error).__name__}: '):
+    with pytest.raises(UserError, match=f'which cannot be made: {type(error).__name__}: '):
         train()
     making(lambda: None)
     train()
