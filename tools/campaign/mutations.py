@@ -141,6 +141,8 @@ def mutated(array: np.ndarray, how: str, *values: Any) -> np.ndarray:
             return array.astype(kind).astype(values[0])
         if how == 'shape':
             return reshaped(array, values[0])
+        if array.dtype.kind not in 'biufcmM':  # an earlier change has left no numbers
+            return array
         wide = array.astype(np.float64)
         if how == 'number' and wide.size:
             wide.reshape(-1)[values[1] % wide.size] = values[0]
