@@ -250,6 +250,14 @@ class _QuietLoop(asyncio.SelectorEventLoop):
         super().close()
 
 
+def _of_no_thread(record: logging.LogRecord) -> bool:
+    """Whether a log record is not of Orbax's threads, which tell their errors after the save's."""
+    return '/orbax/checkpoint/_src/futures/' not in record.pathname
+
+
+logging.getLogger('absl').addFilter(_of_no_thread)
+
+
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Drops what Orbax logs and warns of: the caller says what is wrong, in one line."""

@@ -11,6 +11,7 @@ import time
 import jax
 import jax.numpy as jnp
 import pytest
+from orbax.checkpoint._src.futures import future
 
 from dtql_jax.training import checkpoint
 from dtql_jax.types import UserError
@@ -193,3 +194,17 @@ def test_restore__what_one_may_not_read_is_not_called_damaged(tmp_path):
     shutil.rmtree(folder)
     with pytest.raises(UserError, match='no checkpoints here'):
         checkpoint.restore(folder, like(), pytest.fail)
+
+
+def test_silence__a_thread_of_orbax_that_fails_later_says_nothing(capfd, caplog):
+    """Where a save fails in the main thread, those beside it fail after it was told."""
+
+    def fail():
+        raise OSError(28, 'No space left on device')
+
+    thread = future._SignalingThread(target=fail, send_signals=(), receive_signals=())
+    thread.start()
+    with pytest.raises(OSError, match='No space left'):
+        thread.join()
+    assert capfd.readouterr() == ('', '')
+    assert not caplog.records

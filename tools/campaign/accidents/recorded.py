@@ -181,11 +181,11 @@ def smaller_action_box(place: Place) -> Outcome:
 
 @accident
 def action_box_without_shape(place: Place) -> Outcome:
-    """Actions of shape ()."""
+    """Recorded actions of shape (), one number, where the simulator takes two."""
     import gymnasium as gym
 
     space = gym.spaces.Box(-1, 1, (), np.float32)
-    return expect(trained(place, action=space), 'done')
+    return expect(trained(place, action=space), 'refused', 'action size')
 
 
 @accident
