@@ -30,7 +30,7 @@ import numpy as np
 from dtql_jax.data import flat, memory, success, validate
 from dtql_jax.data.boxes import flat_bound
 from dtql_jax.data.episodes import Episodes
-from dtql_jax.data.hdf5 import incomplete
+from dtql_jax.data.hdf5 import incomplete, values
 from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.mazes import CELL
@@ -107,7 +107,7 @@ def _arrays(path: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         told = {key: file.get(f'infos/{key}', file.get(key)) for key in SUCCESS}
         return (
             {name: _array(array) for name, array in stored.items()},
-            {key: x[()] for key, x in told.items() if isinstance(x, h5py.Dataset)},
+            {key: values(x) for key, x in told.items() if isinstance(x, h5py.Dataset)},
         )
 
 
@@ -139,7 +139,7 @@ def _check_written(path: str, name: str, stored: h5py.Dataset) -> None:
 def _array(stored: h5py.Dataset) -> np.ndarray:
     """A stored array; numbers go to memory that jax uses without a copy."""
     if stored.dtype.kind not in 'fiub' or not stored.size:
-        return np.asarray(stored[()])
+        return values(stored)
     array = memory.empty(stored.shape, stored.dtype)
     stored.read_direct(array)
     return array

@@ -7,6 +7,16 @@ a bit of a shape is flipped.
 import math
 
 import h5py
+import numpy as np
+
+
+def values(stored: h5py.Dataset) -> np.ndarray:
+    """The values of an array. Those of one of objects are not read.
+
+    No column holds objects, so their type is refused next. Reading them may take for ever where a
+    flipped bit has made them of numbers.
+    """
+    return np.empty(stored.shape, object) if stored.dtype.hasobject else np.asarray(stored[()])
 
 
 def incomplete(stored: h5py.Dataset, *, whole: bool = True) -> str | None:

@@ -15,7 +15,7 @@ from minari.dataset._storages import get_minari_storage, get_storage_keys
 from minari.dataset.minari_storage import MinariStorage, is_image_space
 from minari.serialization import deserialize_space
 
-from dtql_jax.data.hdf5 import incomplete
+from dtql_jax.data.hdf5 import incomplete, values
 from dtql_jax.data.validate import Field
 from dtql_jax.tasks.minari_sets import damaged, minari_folder, read_metadata
 from dtql_jax.tasks.recorded import recover
@@ -108,7 +108,7 @@ def _stored(path: Path, leaves: set[tuple[str, ...]], total: int) -> Iterator[Si
             group = file[f'episode_{index}']
             parts = {part: _arrays(group[part], leaves) for part in PARTS}
             told = {k: group.get(f'infos/{k}') for k in SUCCESS}
-            told = {k: v[()] for k, v in told.items() if isinstance(v, h5py.Dataset)}
+            told = {k: values(v) for k, v in told.items() if isinstance(v, h5py.Dataset)}
             yield SimpleNamespace(**parts, infos=told)
 
 
@@ -128,6 +128,6 @@ def _arrays(node: Any, leaves: set[tuple[str, ...]]) -> Any:
     if not isinstance(node, h5py.Group):
         if lack := incomplete(node):
             raise ValueError(f'{node.name} {lack}')
-        return node[()]
+        return values(node)
     below = {key: {path[1:] for path in leaves if path[:1] == (key,)} for key in node}
     return {key: _arrays(node[key], paths) if paths else None for key, paths in below.items()}

@@ -29,11 +29,18 @@ def elsewhere(source: Path) -> str | None:
         if path.is_dir():
             if path.is_symlink():
                 return str(path)
-        elif h5py.is_hdf5(path):
-            with h5py.File(path, 'r') as file:
-                if name := file.visititems_links(_outward) or file.visititems(_spread):
-                    return f'{path}:{name}'
+        elif h5py.is_hdf5(path) and (name := _leaving(path)):
+            return f'{path}:{name}'
     return None
+
+
+def _leaving(path: Path) -> str | None:
+    """What in an hdf5 file leads to others; `/` where damage to parts that nobody read hides it."""
+    try:
+        with h5py.File(path, 'r') as file:
+            return file.visititems_links(_outward) or file.visititems(_spread)
+    except Exception:  # of hdf5, which raises any kind
+        return '/'
 
 
 def _outward(name: str, link: Any) -> str | None:

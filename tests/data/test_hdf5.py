@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dtql_jax.data.hdf5 import incomplete
+from dtql_jax.data.hdf5 import incomplete, values
 from dtql_jax.data.load import load
 from dtql_jax.types import UserError
 from tests.helpers.flat_files import load_file, message
@@ -64,3 +64,12 @@ def test_incomplete__whole_arrays_lack_nothing(tmp_path, kind):
         unwritten = file.create_dataset('b', (9, 2))
         assert incomplete(unwritten, whole=False) is None
         assert incomplete(unwritten) == 'was never written to its end (0 of 1 parts)'
+
+
+def test_values__objects_are_not_read(tmp_path):
+    with h5py.File(tmp_path / 'a.hdf5', 'w') as file:
+        text = file.create_dataset('text', (2, 3), h5py.string_dtype())
+        text[0, 0] = 'a'
+        file['number'] = 1.5
+        assert values(text).tolist() == [[None] * 3] * 2
+        assert values(file['number']) == 1.5

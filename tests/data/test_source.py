@@ -111,3 +111,14 @@ def test_elsewhere__a_linked_folder_inside_and_a_dangling_link(tmp_path):
     assert elsewhere(tmp_path / 'set') == str(tmp_path / 'set' / 'data' / 'episode_0')
     flat(tmp_path / 'own.hdf5')
     assert elsewhere(tmp_path / 'own.hdf5') is None
+
+
+def test_elsewhere__a_file_whose_links_cannot_be_followed(tmp_path, monkeypatch):
+    path = flat(tmp_path / 'a.hdf5')
+    assert elsewhere(path) is None
+
+    def fail(*_):
+        raise RuntimeError('Link visitation failed (wrong B-tree signature)')
+
+    monkeypatch.setattr(h5py.Group, 'visititems_links', fail)
+    assert elsewhere(path) == f'{path}:/'

@@ -120,16 +120,17 @@ def command_line(names: dict[str, list[str]]) -> st.SearchStrategy[list[str]]:
 
 def reshaped(array: np.ndarray, how: str) -> np.ndarray:
     """The array in another shape."""
+    rows = np.atleast_1d(array)  # an earlier change may have left one number
     return {
         'flat': lambda: array.reshape(-1),
         'deep': lambda: array[..., None],
         'transposed': lambda: array.T,
         'scalar': lambda: array.reshape(-1)[0],
-        'no rows': lambda: array[:0],
-        'one row': lambda: array[:1],
-        'short': lambda: array[:-1],
-        'long': lambda: np.concatenate([array, array]),
-        'no columns': lambda: array.reshape(len(array), -1)[:, :0],
+        'no rows': lambda: rows[:0],
+        'one row': lambda: rows[:1],
+        'short': lambda: rows[:-1],
+        'long': lambda: np.concatenate([rows, rows]),
+        'no columns': lambda: rows.reshape(len(rows), -1)[:, :0],
     }[how]()
 
 
