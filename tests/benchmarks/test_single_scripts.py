@@ -24,6 +24,7 @@ def same_keys(report, name):
     return before.keys() <= report.keys() and rows
 
 
+@pytest.mark.slow
 def test_saves__measures_every_part(tmp_path):
     report = measured(tmp_path, 'saves', '--seeds=1', '--repeats=1', '--log_rows=10')
     before = json.loads((RESULTS / 'saves.json').read_text())

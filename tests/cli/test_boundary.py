@@ -228,6 +228,7 @@ def shell(redirection, *arguments, **environment):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('closed', ['>&-', '<&-', '2>&-', '<&- >&- 2>&-'])
 def test_open_streams__closed_ones_do_no_harm(closed):
     result = shell(closed, 'list', '--env=hopper-medium')
@@ -241,6 +242,7 @@ def test_open_streams__a_mistake_with_closed_ones_is_one():
     assert (result.returncode, result.stderr.count('\n')) == (2, 1)
 
 
+@pytest.mark.slow
 def test_one_line__a_full_output_is_told():
     result = shell('>/dev/full', 'list')
     assert result.returncode == 2
@@ -249,6 +251,7 @@ def test_one_line__a_full_output_is_told():
     assert shell('2>/dev/full', 'list', '--env=hoper').returncode == 2
 
 
+@pytest.mark.slow
 def test_open_streams__what_cannot_be_encoded_is_escaped(tmp_path):
     (tmp_path / 'é' / 'data').mkdir(parents=True)
     result = shell('', 'list', f'--env=minari:{tmp_path}/é', PYTHONIOENCODING='ascii')
@@ -260,6 +263,7 @@ def test_open_streams__what_cannot_be_encoded_is_escaped(tmp_path):
     assert 'a byte that is no text' in result.stderr
 
 
+@pytest.mark.slow
 def test_main__pythons_options_do_no_harm():
     result = process(
         '-O',
@@ -282,6 +286,7 @@ pwd.getpwuid = pwd.getpwnam = unknown
 """
 
 
+@pytest.mark.slow
 def test_main__an_account_without_a_home_works_or_is_told(tmp_path, cloned):
     environment = {key: value for key, value in os.environ.items() if key != 'HOME'}
     environment |= {'PYTHONPATH': str(ROOT)}

@@ -76,6 +76,7 @@ def test_train__a_cache_never_stops_a_run(variable, locked, capsys, monkeypatch,
     assert 'Traceback' not in output.err + output.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('flags', [[], ['--which=best']])
 def test_evaluate__a_run_that_may_not_be_read_or_written(flags, cloned, here, capsys):
     run = here / 'run'

@@ -171,6 +171,7 @@ def test_run__damage_to_both_checkpoints_is_one_line(run, capfd, no_updates):
     assert all('is damaged' in line for line in lines[:-1])
 
 
+@pytest.mark.slow
 def test_report__a_file_that_cannot_be_written_is_one_line_and_a_resume_writes_it(run, capsys):
     names = ('table.txt', 'curves.png')
     for name in names:

@@ -178,6 +178,7 @@ def rows(run_dir, log):
     return [{k: v for k, v in row.items() if not k.startswith('time/')} for row in found]
 
 
+@pytest.mark.slow
 def test_run__a_run_that_is_stopped_ends_as_if_it_were_not(variants):
     whole, resumed = variants
     for log in ('metrics.jsonl', 'eval.jsonl'):
@@ -186,6 +187,7 @@ def test_run__a_run_that_is_stopped_ends_as_if_it_were_not(variants):
     assert whole.table == resumed.table
 
 
+@pytest.mark.slow
 def test_run__variants_are_lanes_with_labels_of_their_own(variants):
     result, _ = variants
     labels = [('low', 0), ('low', 1), ('high', 0), ('high', 1)]
@@ -202,6 +204,7 @@ def test_run__variants_are_lanes_with_labels_of_their_own(variants):
     assert any((weight[0] != weight[1]).any() for weight in weights)
 
 
+@pytest.mark.slow
 def test_run__variants_are_loaded_and_evaluated_by_label_without_the_data(variants, capsys):
     """Nor is the task known here."""
     run_dir = variants[0].run_dir
@@ -218,6 +221,7 @@ def test_run__variants_are_loaded_and_evaluated_by_label_without_the_data(varian
     assert [row['eval/score'] for row in again] == [row['eval/score'] for row in last]
 
 
+@pytest.mark.slow
 def test_run__other_variants_are_refused_at_a_resume(variants):
     with pytest.raises(UserError, match=r'lanes: the run has .* asked for'):
         dtql_jax.run(

@@ -118,6 +118,7 @@ def test_save__one_that_orbax_skips_is_an_error(tmp_path, monkeypatch):
 # Damage.
 
 
+@pytest.mark.slow
 def test_restore__damage_to_any_byte_never_gives_wrong_numbers(copy):
     """One byte of each file of the newest checkpoint in turn."""
     fell_back = []

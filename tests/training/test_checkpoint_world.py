@@ -90,7 +90,10 @@ def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize('harm', [lost, zeros, cut])
+SLOWER = [pytest.param(harm, marks=pytest.mark.slow) for harm in (lost, cut)]
+
+
+@pytest.mark.parametrize('harm', [zeros, *SLOWER])
 @pytest.mark.parametrize('part', ['d/', 'manifest', '_METADATA', '_CHECKPOINT_METADATA', 'meta/'])
 def test_restore__damage_says_its_lines_and_nothing_else(tmp_path, capfd, caplog, harm, part):
     """Also later, when what a failure left behind is collected."""

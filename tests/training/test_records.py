@@ -132,6 +132,7 @@ def test_save__one_that_cannot_be_read_back_ends_the_run_before_it_trains(
     assert trainer.cursor.step == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('often')
 def test_open__after_damage_to_the_newest_checkpoint_the_logs_are_cut_to_the_one_before(
     engine, whole, tmp_path
@@ -174,6 +175,7 @@ def test_begun__rows_without_checkpoints_are_never_cut_away(engine, tmp_path, lo
     assert (tmp_path / 'metrics.jsonl').read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('often')
 @pytest.mark.parametrize('name', ['metrics', 'eval'])
 def test_open__a_changed_digit_is_found_before_anything_is_compiled(engine, whole, tmp_path, name):
