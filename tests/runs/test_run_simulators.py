@@ -163,8 +163,8 @@ def test_run__a_scored_success_that_nobody_reports_is_refused_before_training(sc
     assert code == 2
     assert text.splitlines()[-1] == (
         'error: the task cannot be evaluated: its success is scored, and the simulator reports '
-        "neither info['success'] nor info['is_success'] in an episode: let it report one of them in "
-        "each episode, failed ones too, or score the return (scored='return')"
+        "neither info['success'] nor info['is_success'] in an episode: let it report one of them "
+        "in each episode, failed ones too, or score the return (scored='return')"
     )
     assert 'compiled' not in text
 
