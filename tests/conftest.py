@@ -49,3 +49,10 @@ def agents_stay_known():
     yield
     AGENTS.clear()
     AGENTS.update(before)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty Minari root, which the test's process uses."""
+    monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path))
+    return tmp_path

@@ -83,34 +83,29 @@ def run(
     if plan.note:
         console.say(f'note: {plan.note}')
     with contextlib.ExitStack() as stack:
-        check = None  # that the folder is this process's
+        check, goes_on = None, False  # `check`: that the folder is this process's
         if resume and not dry_run:
             check = stack.enter_context(hold(run_dir, console.warn))
+            goes_on = begun(run_dir)
             console.say(
                 f'resuming {run_dir}'
-                if begun(run_dir)
+                if goes_on
                 else f'{run_dir} has no checkpoint yet: starting from the beginning'
             )
-        task, dataset = _load(plan, data, run_dir, recorded)
-        Patience(plan.request.eval_timeout).call(
-            functools.partial(check_env, task, dataset.spec), f'{task.name}: a simulator'
-        )
-        engine = Engine(plan.agent(dataset.spec, plan.config), dataset.transitions, plan.lanes)
-        check_memory(engine)
-        dataset = dataclasses.replace(dataset, transitions=engine.data)  # frees the host's copy
+        task, dataset, engine = _prepare(plan, data, run_dir, recorded)
         console.say(format_card(dataset.card))
         console.say(describe(plan, engine, run_dir))
         if dry_run:
             return None
-        now = _description(plan, engine, dataset)
-        if recorded and begun(run_dir) and (changed := changes(recorded, now)):
-            console.warn(changed)
-        if not check:
-            create_run(run_dir, now)
+        description = _description(plan, engine, dataset)
+        if not (recorded and check):  # a new run
+            create_run(run_dir, description)
             check = stack.enter_context(hold(run_dir, console.warn))
-        config = recorded or read_run(run_dir)
+            recorded = read_run(run_dir)
+        elif goes_on and (changed := changes(recorded, description)):
+            console.warn(changed)
         sinks = make_sinks(plan.request.log_to, run_dir, plan.identity(), console.warn)
-        records = Records(run_dir, config, sinks, console.warn, check)
+        records = Records(run_dir, recorded, sinks, console.warn, check)
         stack.callback(records.close)
         result = _train(plan, engine, task, records, resume, console)
         return report(result, plan, dataset, console)
@@ -133,6 +128,27 @@ def _resolve(
     plan = make_plan(asked)
     check_same(plan.identity(), recorded['identity'], run_dir)
     return plan, run_dir, recorded
+
+
+def _prepare(
+    plan: Plan,
+    data: Transition | Mapping[str, Any] | None,
+    run_dir: pathlib.Path,
+    recorded: dict[str, Any] | None,
+) -> tuple[Task, Dataset, Engine]:
+    """The task, its data on the devices, and the engine; nothing is compiled yet.
+
+    Raises:
+        UserError: data and simulator do not match, or the lanes do not fit into memory.
+    """
+    task, dataset = _load(plan, data, run_dir, recorded)
+    Patience(plan.request.eval_timeout).call(
+        functools.partial(check_env, task, dataset.spec), f'{task.name}: a simulator'
+    )
+    engine = Engine(plan.agent(dataset.spec, plan.config), dataset.transitions, plan.lanes)
+    check_memory(engine)
+    # The host's copy of the data is freed.
+    return task, dataclasses.replace(dataset, transitions=engine.data), engine
 
 
 def _load(

@@ -19,13 +19,6 @@ SHARED = Path(__file__).parents[3] / 'shared' / 'data' / 'minari'
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
-    """An empty Minari root, which the test's process uses."""
-    monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
 def shared(monkeypatch):
     """The Minari root beside the checkout, read-only."""
     if not SHARED.is_dir():

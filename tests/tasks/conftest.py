@@ -1,14 +1,7 @@
-"""A Minari root of the test's own, and an environment that sets are recorded in."""
+"""An environment that sets are recorded in."""
 
 import gymnasium as gym
 import pytest
-
-
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    """An empty Minari root, which the test's process uses."""
-    monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture
