@@ -18,7 +18,7 @@ from dtql_jax.studies.plan import absolute, import_modules, make_jobs, split, ty
 from dtql_jax.studies.prepare import Needs, prepare
 from dtql_jax.studies.status import FAILED, STOPPED, WAITING, JobStatus, job_status, read_status
 from dtql_jax.studies.study import Study, as_fields, differences, read_study, study_from, to_toml
-from dtql_jax.studies.tables import plan_table
+from dtql_jax.studies.tables import plan_table, status_table
 from dtql_jax.types import UserError, lasting_path, machine_told, user_path, why
 
 
@@ -76,7 +76,7 @@ def sweep(
     if jobs:
         starter(Launch(study_dir, jobs, found, say, machine))
     else:
-        say(_nothing_to_do(states))
+        say(f'\n{status_table(states)}\n{_nothing_to_do(states)}')
     return read_status(study_dir)
 
 

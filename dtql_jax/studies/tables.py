@@ -24,7 +24,7 @@ def plan_table(
         workers: how many jobs run side by side.
         states: the state of each job.
     """
-    rows = [('job', 'state', 'lanes', 'memory', 'roughly')]
+    rows = [('job', 'state', 'lanes', 'memory from', 'time, roughly')]
     for job, state in zip(jobs, states, strict=True):
         rows.append((job.name, state, str(job.lanes), _size(job.memory), _time(job.seconds)))
     lanes = sum(job.lanes for job in jobs)
@@ -39,7 +39,7 @@ def plan_table(
         table(rows),
         '',
         f'{_count(len(jobs), "job")}, {_count(lanes, "lane")}; {_count(len(left), "job")} to run, '
-        f'{workers} at a time ({devices}): roughly {_time(total)}',
+        f'{workers} at a time ({devices}), in roughly {_time(total)}',
         *(f'note: {note}' for note in notes),
     ]
     return '\n'.join(lines)
