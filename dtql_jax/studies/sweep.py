@@ -65,14 +65,14 @@ def sweep(
     plan, notes, is_new = _plan(study, study_dir)
     plan, machine = _prepare(plan, study_dir, is_new, found, retry_failed)
     states = [job_status(study_dir, name) for name in plan.names()]
+    jobs = _pending(states, retry_failed)
     workers = len(local.worker_environments(found, machine))
-    shown = [status.state for status in states]
-    say(f'study {study_dir}\n\n{plan_table(plan.jobs, notes, machine, workers, shown)}')
+    text = plan_table(plan.jobs, [s.state for s in states], jobs, machine, workers)
+    say('\n'.join([f'study {study_dir}', '', text, *(f'note: {note}' for note in notes)]))
     if dry_run:
         return []
     if is_new:
         _create(study_dir, plan)
-    jobs = _pending(states, retry_failed)
     if jobs:
         starter(Launch(study_dir, jobs, found, say, machine))
     else:

@@ -9,20 +9,18 @@ JOBS = [Job('a', {}, 4, 3 * 2**20, 100.0), Job('bcd', {}, 1, None, 60.0), Job('e
 
 
 def test_plan_table__shows_each_job_and_the_totals():
-    text = plan_table(
-        JOBS, ['a note'], Machine('gpu', 2, 'H100'), 2, ['done', 'waiting', 'stopped']
-    )
-    lines = text.splitlines()
+    states, pending = ['done', 'waiting', 'failed'], ('bcd', 'e')
+    lines = plan_table(JOBS, states, pending, Machine('gpu', 2, 'H100'), 2).splitlines()
     assert lines[2].split() == ['a', 'done', '4', '3', 'MiB', '1:40', 'min']
     assert lines[3].split() == ['bcd', 'waiting', '1', '-', '1:00', 'min']
-    assert lines[-2] == (
+    assert lines[-1] == (
         '3 jobs, 6 lanes; 2 jobs to run, 2 at a time (2 x H100), in roughly 1:00 min'
     )
-    assert lines[-1] == 'note: a note'
+    assert plan_table(JOBS, states, (), Machine(), 1).endswith('\n3 jobs, 6 lanes')
 
 
 def test_plan_table__does_not_guess_what_is_unknown():
-    text = plan_table([Job('a', {}, 1)], [], Machine(), 1, ['waiting'])
+    text = plan_table([Job('a', {}, 1)], ['waiting'], ('a',), Machine(), 1)
     assert text.endswith('1 job, 1 lane; 1 job to run, 1 at a time (1 x cpu), in roughly -')
 
 
