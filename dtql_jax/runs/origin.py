@@ -80,7 +80,9 @@ def take_networks(plan: Plan, engine: Engine) -> tuple[Plan, Networks]:
     ours, theirs = engine.agent.spec, run.agent.spec
     for name, what in (('obs_dim', 'observations'), ('action_dim', 'actions')):
         if (a := getattr(theirs, name)) != (b := getattr(ours, name)):
-            raise UserError(f'{where} has {what} of size {a}, this run of size {b}: name another')
+            raise UserError(
+                f'{where} has {what} of size {a}, this run of size {b}: start from another run'
+            )
     _check_shapes(_networks(state), _networks(engine.shapes), where)
     lanes = origin_lanes(plan, run.lanes)
     for lane in lanes:
