@@ -6,6 +6,8 @@
   dtql train --env=hopper-medium --sweep alpha=0.5,1  # every seed with each value, in one program
   dtql train --env=hopper-medium --agent=my_module:MyAgent
   dtql train --out=runs/x --resume                  # continue a run that was stopped
+  dtql train --out=runs/x --resume --steps=200000   # train on for longer
+  dtql train --env=walker2d-medium --init_from=runs/x   # start from the networks of a run
   dtql train --env=hopper-medium --dry_run          # print the plan and stop
   dtql train --agent=idql --help                    # the settings of another agent
 
@@ -13,7 +15,8 @@
 
 A run writes a folder: config.json, metrics.jsonl, eval.jsonl, curves.png, table.txt, checkpoints/.
 Ctrl-C and SIGTERM save a checkpoint. --resume continues from it, bit for bit, and takes from the
-run whatever is not given again.
+run whatever is not given again. Only --steps, --eval_every and --eval_episodes may differ from the
+run's, and --steps not where a learning rate decays over it.
 
 Exit codes: 0 done; 1 no seed has a score, as each diverged or could not be evaluated; 2 a mistake
 in a flag or an error of the machine (disk, memory, permission), which one line explains; 130 and
@@ -74,7 +77,9 @@ def define_run() -> flags.FlagValues:
     define_settings(Request, values, [n for n in Request.__dataclass_fields__ if n not in FREE])
     flags.DEFINE_list('log_to', [], 'log to these too: wandb, tensorboard', values)
     flags.DEFINE_string('out', None, 'run folder (default: runs/<env>-<agent>)', values)
-    flags.DEFINE_bool('resume', False, 'continue the run in --out', values)
+    flags.DEFINE_bool(
+        'resume', False, 'continue the run in --out, perhaps for more --steps', values
+    )
     flags.DEFINE_multi_string(
         'set', [], 'name=value: another way to give a flag; may be repeated', values
     )

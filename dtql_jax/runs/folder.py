@@ -1,7 +1,7 @@
 """The folder of a run: it is made once, never over another, and read back.
 
 `config_file` says what its `config.json` holds. Each checkpoint repeats that, so that an edit which
-also mends the seal is noticed too.
+also mends the seal is noticed too. A resume that was asked for more adds `extended`, see `extend`.
 """
 
 import json
@@ -42,13 +42,20 @@ def read_run(run_dir: pathlib.Path) -> dict[str, Any]:
         UserError: there is none, it was edited, or another version of this package wrote it.
     """
     path = run_dir / CONFIG
-    description, sound = parse_config(run_dir)
+    description, whole = parse_config(run_dir)
     saved = checkpoint.read_meta(run_dir / CHECKPOINTS)
-    if saved is not None and (edits := _edits(description, saved['config'])):
+    later = whole and saved is not None and _is_later(description, saved['config'])
+    if saved is not None and not later and (edits := _edits(description, saved['config'])):
         raise UserError(f'{path} was edited: {edits}; put back what the run has')
-    if not sound:
+    if not whole:
         raise UserError(f'{path} was edited or is damaged: {CURE}')
     return description
+
+
+def _is_later(found: Mapping[str, Any], wrote: Mapping[str, Any]) -> bool:
+    """Whether a run was extended since a checkpoint `wrote` what its `config.json` was."""
+    before = seal(wrote)
+    return any(entry['sha256'] == before for entry in found.get('extended', []))
 
 
 def _edits(found: Mapping[str, Any], wrote: Mapping[str, Any], most: int = 3) -> str:
@@ -160,16 +167,37 @@ def create_run(run_dir: pathlib.Path, description: Mapping[str, Any]) -> None:
         UserError: the folder exists or cannot be made.
     """
     check_new(run_dir)
-    content = json.loads(json.dumps(description))  # tuples become lists, as in a file
-    text = json.dumps({**content, 'sha256': seal(content)}, indent=2)
+    text = _sealed(description)
     new = run_dir.parent / f'.{run_dir.name}.{os.getpid()}'
     try:
         with outside(f'{run_dir} cannot be made', 'choose another folder with `out`'):
             new.mkdir(parents=True)
-            (new / CONFIG).write_text(text + '\n')
+            (new / CONFIG).write_text(text)
             new.rename(run_dir)
     finally:
         shutil.rmtree(new, ignore_errors=True)  # of a full disk
+
+
+def write_config(run_dir: pathlib.Path, description: Mapping[str, Any]) -> None:
+    """Replaces a run's `config.json` at one moment, before which the old one is whole.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    new = run_dir / f'.{CONFIG}.new'
+    cure = 'make room or give permission, and repeat the command'
+    with outside(f'{run_dir / CONFIG} cannot be written', cure):
+        with new.open('w') as file:
+            file.write(_sealed(description))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(run_dir / CONFIG)
+
+
+def _sealed(description: Mapping[str, Any]) -> str:
+    """The text of a `config.json`."""
+    content = json.loads(json.dumps(description))  # tuples become lists, as in a file
+    return json.dumps({**content, 'sha256': seal(content)}, indent=2) + '\n'
 
 
 def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], run_dir: pathlib.Path) -> None:

@@ -51,9 +51,13 @@ def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
         )
     state = tree_bytes(engine.shapes)
     train_s, act_s = estimate_seconds(plan, engine)
+    begin = {}
+    if (origin := plan.origin) is not None:
+        begin = {'start': f'the networks of {origin["run"]} at update {origin["step"]:,}'}
     rows = {
         'lanes': '; '.join(f'{name} seeds {" ".join(s)}' for name, s in seeds.items()),
         'devices': devices,
+        **begin,
         'budget': f'{budget} (updates x batch)',
         'evaluation': f'every {config.eval_every:,} updates, {plan.eval_episodes} episodes a lane',
         'memory': f'{tree_bytes(engine.data) / 2**20:,.0f} MiB data, '

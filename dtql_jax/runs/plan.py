@@ -46,6 +46,9 @@ class Request(Settings):
     dataset_path: str | None = setting(
         None, 'data to use instead: Minari folder, D4RL .hdf5 or OGBench .npz'
     )
+    init_from: str | None = setting(
+        None, 'run folder: each seed starts from the last networks of the same seed there'
+    )
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     variants: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     # These change how the run goes, and none of its results.
@@ -65,9 +68,9 @@ class Request(Settings):
         _check_free(self.settings, self.variants, self.log_to)
         object.__setattr__(self, 'log_to', tuple(self.log_to))
         # Absolute, since a resume or an evaluation may start in another folder.
-        if self.dataset_path is not None:
-            path = user_path('dataset_path', self.dataset_path).resolve()
-            object.__setattr__(self, 'dataset_path', str(path))
+        for name in ('dataset_path', 'init_from'):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, str(user_path(name, given).resolve()))
         object.__setattr__(self, 'env', registry.absolute(self.env))
         where, _, attribute = self.agent.rpartition(':')
         if where.endswith('.py'):
@@ -95,7 +98,11 @@ CLONE = 'clone'  # the label of the lanes that `clone_seeds` adds
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A request with every default filled in."""
+    """A request with every default filled in.
+
+    `origin` names the checkpoint that the networks start from: the `run` folder, its `step` and the
+    `sha256` of its arrays. It is known once that run was read.
+    """
 
     request: Request
     task: task.Task
@@ -103,6 +110,7 @@ class Plan:
     config: Config
     lanes: tuple[Lane, ...]
     eval_episodes: int
+    origin: Mapping[str, Any] | None = None
 
     @property
     def agent(self) -> type[Agent]:
@@ -118,6 +126,8 @@ class Plan:
             'lanes': [dataclasses.asdict(lane) for lane in self.lanes],
             'eval_episodes': self.eval_episodes,
         }
+        if self.origin is not None:
+            fields['init_from'] = dict(self.origin)
         return json.loads(json.dumps(fields))  # tuples become lists, as in a file
 
     def run_dir(self) -> pathlib.Path:

@@ -18,6 +18,7 @@ from dtql_jax.report.sinks import check_sinks, make_sinks
 from dtql_jax.rollout.patience import Patience
 from dtql_jax.rollout.player import Conditions, open_player
 from dtql_jax.runs.config_file import FORMAT
+from dtql_jax.runs.extend import check_resume, extend
 from dtql_jax.runs.folder import (
     check_new,
     check_not_importing,
@@ -30,6 +31,7 @@ from dtql_jax.runs.folder import (
 )
 from dtql_jax.runs.forecast import changes, check_memory, describe, evaluation_steps
 from dtql_jax.runs.lock import hold
+from dtql_jax.runs.origin import Networks, check_origin, take_networks
 from dtql_jax.runs.plan import Plan, Request, label, make_plan, make_request
 from dtql_jax.runs.result import Interrupted, Result, report
 from dtql_jax.tasks.env import check_env
@@ -56,7 +58,8 @@ def run(
 
     Args:
         request: a `Request`, or a dict of its fields and of settings of the agent and the maze.
-            A resumed run keeps what it was started with in all that is not asked for.
+            A resumed run keeps what it was started with in all that is not asked for. It may be
+            asked for more `steps`, and for other `eval_every` and `eval_episodes`, see `extend`.
         data: transitions as arrays `[N, ...]`, in place of the task's datasets; see
             `dtql_jax.data.arrays`. A resume needs the same arrays.
         out: the run folder; `runs/<env>-<agent>` without.
@@ -92,23 +95,27 @@ def run(
                 if goes_on
                 else f'{run_dir} has no checkpoint yet: starting from the beginning'
             )
-        task, dataset, engine = _prepare(plan, data, run_dir, recorded)
-        console.say(format_card(dataset.card))
-        console.say(describe(plan, engine, run_dir))
+        begins = not (goes_on or (resume and dry_run))
+        work = _prepare(plan, _load(plan, data, run_dir, recorded), begins)
+        plan = work.plan
+        console.say(format_card(work.dataset.card))
+        console.say(describe(plan, work.engine, run_dir))
         if dry_run:
             return None
-        description = _description(plan, engine, dataset)
+        description = _description(work)
         if not (recorded and check):  # a new run
             create_run(run_dir, description)
             check = stack.enter_context(hold(run_dir, console.warn))
             recorded = read_run(run_dir)
-        elif goes_on and (changed := changes(recorded, description)):
-            console.warn(changed)
+        else:
+            recorded = extend(plan, recorded, run_dir, console.say)
+            if goes_on and (changed := changes(recorded, description)):
+                console.warn(changed)
         sinks = make_sinks(plan.request.log_to, run_dir, plan.identity(), console.warn)
         records = Records(run_dir, recorded, sinks, console.warn, check)
         stack.callback(records.close)
-        result = _train(plan, engine, task, records, resume, console)
-        return report(result, plan, dataset, console)
+        result = _train(work, records, resume, console)
+        return report(result, plan, work.dataset, console)
 
 
 def _resolve(
@@ -119,6 +126,8 @@ def _resolve(
         plan = make_plan(make_request(request))
         out = out or plan.run_dir()
         if not resume:
+            if plan.request.init_from is not None:
+                check_origin(plan)
             return plan, lasting_path('out', out), None
     run_dir = lasting_path('out', out)
     recorded = read_run(run_dir)
@@ -126,29 +135,48 @@ def _resolve(
     if asked.agent == recorded['request']['agent']:
         restore_agent(recorded)
     plan = make_plan(asked)
-    check_same(plan.identity(), recorded['identity'], run_dir)
+    if asked.init_from is not None:
+        origin = recorded['identity'].get('init_from', {})
+        plan = dataclasses.replace(plan, origin={**origin, 'run': asked.init_from})
+    check_resume(plan, recorded, run_dir)
     return plan, run_dir, recorded
 
 
-def _prepare(
-    plan: Plan,
-    data: Transition | Mapping[str, Any] | None,
-    run_dir: pathlib.Path,
-    recorded: dict[str, Any] | None,
-) -> tuple[Task, Dataset, Engine]:
-    """The task, its data on the devices, and the engine; nothing is compiled yet.
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """All that a run needs before anything is compiled; `networks` of another run, if any."""
+
+    plan: Plan
+    task: Task
+    dataset: Dataset  # on the devices
+    engine: Engine
+    networks: Networks | None
+
+
+def _prepare(plan: Plan, loaded: tuple[Task, Dataset], begins: bool) -> _Work:
+    """Moves the data to the devices and makes the engine; nothing is compiled yet.
+
+    Args:
+        plan: what is asked for.
+        loaded: the task and its data.
+        begins: whether no checkpoint has the run's networks.
 
     Raises:
-        UserError: data and simulator do not match, or the lanes do not fit into memory.
+        UserError: data and simulator do not match, the lanes do not fit into memory, or the run
+            cannot start from the networks of another one.
     """
-    task, dataset = _load(plan, data, run_dir, recorded)
+    task, dataset = loaded
     Patience(plan.request.eval_timeout).call(
         functools.partial(check_env, task, dataset.spec), f'{task.name}: a simulator'
     )
     engine = Engine(plan.agent(dataset.spec, plan.config), dataset.transitions, plan.lanes)
     check_memory(engine)
+    networks = None
+    if begins and plan.request.init_from is not None:
+        plan, networks = take_networks(plan, engine)
     # The host's copy of the data is freed.
-    return task, dataclasses.replace(dataset, transitions=engine.data), engine
+    dataset = dataclasses.replace(dataset, transitions=engine.data)
+    return _Work(plan, task, dataset, engine, networks)
 
 
 def _load(
@@ -174,19 +202,13 @@ def _load(
     return task, add_columns(dataset, plan.agent.columns, plan.config.discount)
 
 
-def _train(
-    plan: Plan,
-    engine: Engine,
-    task: Task,
-    records: Records,
-    resume: bool,
-    console: Console,
-) -> Result:
+def _train(work: _Work, records: Records, resume: bool, console: Console) -> Result:
     """Trains and evaluates all lanes.
 
     Raises:
         Interrupted: a signal came.
     """
+    plan, engine = work.plan, work.engine
     agent, asked = engine.agent, plan.request
     console.eval_steps = evaluation_steps(agent)
     overlap = asked.overlap
@@ -202,9 +224,9 @@ def _train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(_interrupted(stop, records.run_dir))
         stack.enter_context(stop.listening())
-        player = stack.enter_context(open_player(task, agent, plan.lanes, conditions))
+        player = stack.enter_context(open_player(work.task, agent, plan.lanes, conditions))
         trainer = Trainer(engine, records, player, console, stop, overlap)
-        trainer.run(resume)
+        trainer.run(resume, work.networks)
     evals = read_jsonl(records.run_dir / 'eval.jsonl')
     diverged = {int(lane): step for lane, step in trainer.cursor.diverged.items()}
     return Result(records.run_dir, plan.lanes, evals, diverged)
@@ -220,8 +242,9 @@ def _interrupted(stop: StopFlag, run_dir: pathlib.Path) -> Iterator[None]:
         raise Interrupted(run_dir, int(stop.signal)) from None
 
 
-def _description(plan: Plan, engine: Engine, dataset: Dataset) -> dict[str, Any]:
+def _description(work: _Work) -> dict[str, Any]:
     """The content of the run's `config.json`."""
+    plan, engine, dataset = work.plan, work.engine, work.dataset
     return {
         'format': FORMAT,
         'request': dataclasses.asdict(plan.request),

@@ -12,7 +12,7 @@ Rows and best policies are the same both ways.
 import contextlib
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -80,11 +80,12 @@ class Trainer:
         self._saved = 0.0  # when, on the clock of `time.monotonic`
         self._size = 0  # updates of the last dispatch that the clock allowed
 
-    def run(self, resume: bool = False) -> Progress:
+    def run(self, resume: bool = False, networks: Mapping[str, Any] | None = None) -> Progress:
         """Trains to the end.
 
         Args:
             resume: whether to go on from the newest checkpoint of the run folder, if it has one.
+            networks: what a run that begins starts from, see `fresh_progress`.
 
         Raises:
             Stopped: the stop flag was set. A checkpoint has been saved.
@@ -97,7 +98,7 @@ class Trainer:
                 self.engine, self.records.run_dir, self.report.warn
             )
         else:
-            progress = fresh_progress(self.engine)
+            progress = fresh_progress(self.engine, networks)
         self.start = time.monotonic() - self.cursor.elapsed_s
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self._playing and self._playing.leave())
@@ -136,6 +137,8 @@ class Trainer:
         if self.cursor.step == span.start < span.stop:
             state = self.engine.enter(phase, progress.state, self.alive)
             progress = progress.replace(state=state)
+        if self.cursor.step == span.stop and any(self.cursor.counts):
+            progress = self.write_rows(phase, progress)  # the end has come nearer, see `extend`
         while True:
             progress = self.evaluate_if_due(phase, span, progress)
             if self.cursor.step >= span.stop or not self.alive.any():

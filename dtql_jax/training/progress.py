@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -46,9 +46,17 @@ class Cursor:
 
 
 @own_numbers()
-def fresh_progress(engine: Engine) -> Progress:
-    """The progress of a run that has not begun."""
+def fresh_progress(engine: Engine, networks: Mapping[str, Any] | None = None) -> Progress:
+    """The progress of a run that has not begun.
+
+    Args:
+        engine: the run's agent and lanes.
+        networks: the `params` and the `target` of all lanes `[S, ...]`, where they are not to be
+            drawn anew. Optimisers, keys and the step are new in any case.
+    """
     state = engine.init()
+    if networks is not None:  # copied: an array of NumPy cannot be donated
+        state = state.replace(**jax.tree.map(jnp.array, dict(networks)))
     lanes = len(engine.lanes)
     return engine.shard(
         Progress(

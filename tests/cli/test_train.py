@@ -263,7 +263,7 @@ def test_train__a_resume_names_the_settings_that_differ(trained, capsys, compile
         capsys, train.main, f'--out={trained[0]}', '--resume', '--steps=6', '--set=alpha=3'
     )
     assert 'config.alpha: the run has 1.0, asked for 3.0' in error
-    assert 'config.steps: the run has 5, asked for 6' in error
+    assert 'steps' not in error  # which alone may differ
     assert error.endswith('start a new run in another folder with --out')
     assert not compiled
 
@@ -286,7 +286,7 @@ def test_train__a_run_without_a_checkpoint_starts_over(here, no_training, capsys
 
 
 def test_train__a_run_whose_seeds_all_diverged_fails(here, no_training, monkeypatch, capsys):
-    def run(self, resume):
+    def run(self, resume, networks):
         self.cursor.diverged = {str(i): 3 for i in range(len(self.engine.lanes))}
 
     monkeypatch.setattr(loop.Trainer, 'run', run)
@@ -296,7 +296,7 @@ def test_train__a_run_whose_seeds_all_diverged_fails(here, no_training, monkeypa
 
 @pytest.mark.parametrize(('number', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_train__a_signal_is_told_by_the_exit_code(number, code, no_training, monkeypatch, capsys):
-    def run(self, resume):
+    def run(self, resume, networks):
         os.kill(os.getpid(), number)
         assert self.stop()
         raise Stopped

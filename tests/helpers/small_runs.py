@@ -179,7 +179,11 @@ def compiled():
 def no_training(monkeypatch):
     """Replaces training by nothing; returns the trainers, each with whether it was to resume."""
     calls = []
-    monkeypatch.setattr(loop.Trainer, 'run', lambda self, resume: calls.append((self, resume)))
+
+    def run(self, resume, networks=None):
+        calls.append((self, resume))
+
+    monkeypatch.setattr(loop.Trainer, 'run', run)
     monkeypatch.setattr(run_module, 'read_jsonl', lambda path: [])
     monkeypatch.setattr(result_module, 'plot_curves', lambda *_: 'curves.png')
     monkeypatch.setattr(run_module, 'describe', lambda *_: 'plan')
