@@ -24,7 +24,7 @@ with hold(pathlib.Path(sys.argv[1]), print):
 
 def refused(folder):
     """The line that says who holds the folder."""
-    with pytest.raises(InUse) as error, hold(folder, pytest.fail):
+    with pytest.raises(UserError) as error, hold(folder, pytest.fail):
         pass
     assert '\n' not in str(error.value)
     return str(error.value)
@@ -45,9 +45,9 @@ def test_hold__the_other_says_who_holds_it_and_since_when(tmp_path):
 def test_take__locks_any_file_for_a_folder(tmp_path):
     path = tmp_path / 'x.lock'
     with take(path, tmp_path / 'x', pytest.fail):
-        with pytest.raises(InUse, match=f'x is in use by process {os.getpid()}'):
-            with take(path, tmp_path / 'x', pytest.fail):
-                pass
+        error = pytest.raises(InUse, match=f'x is in use by process {os.getpid()}')
+        with error, take(path, tmp_path / 'x', pytest.fail):
+            pass
         with take(tmp_path / 'y.lock', tmp_path / 'y', pytest.fail):
             pass
 
