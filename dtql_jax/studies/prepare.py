@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 
+from dtql_jax.agents.registry import agent_file
 from dtql_jax.collect.write import collect_missing
 from dtql_jax.data.columns import add_columns, one_row
 from dtql_jax.data.load import Dataset, load, with_dataset
@@ -25,13 +26,13 @@ from dtql_jax.data.memory import available
 from dtql_jax.rollout.patience import Patience
 from dtql_jax.runs.forecast import estimate_seconds, tree_bytes
 from dtql_jax.runs.plan import Plan, make_plan, make_request
-from dtql_jax.studies.folder import Job, read_json, write_whole
+from dtql_jax.studies.folder import Job, StudyPlan, read_json, write_whole
 from dtql_jax.studies.launch import Machine
 from dtql_jax.studies.plan import import_modules
 from dtql_jax.tasks.env import check_env
 from dtql_jax.training.compilation import start_jax
 from dtql_jax.training.engine import Engine
-from dtql_jax.types import Spec, UserError, machine_told
+from dtql_jax.types import Spec, UserError, machine_told, why
 
 USABLE = 0.9  # the share of the free memory that the states and a batch may take
 
@@ -71,14 +72,12 @@ class Prepared:
     needs: Mapping[str, Needs]
 
 
-def prepare(
-    jobs: Sequence[Job], modules: Sequence[str], side_by_side: int, forecast: bool
-) -> Prepared:
+def prepare(plan: StudyPlan, jobs: Sequence[Job], side_by_side: int, forecast: bool) -> Prepared:
     """Prepares jobs in a process of its own.
 
     Args:
+        plan: the plan of their study, which names the user's modules.
         jobs: the jobs that are to run.
-        modules: what is imported first.
         side_by_side: how many jobs share a device.
         forecast: whether the memory and the time of each job are predicted too.
 
@@ -87,7 +86,8 @@ def prepare(
     """
     asked = {
         'jobs': [dataclasses.asdict(job) for job in jobs],
-        'modules': list(modules),
+        'modules': plan.study.get('modules', []),
+        'folder': plan.folder,
         'side_by_side': side_by_side,
         'forecast': forecast,
     }
@@ -127,6 +127,7 @@ def main(path: str) -> int:
 
 def _prepared(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `Prepared`."""
+    sys.path.append(asked['folder'])
     import_modules(asked['modules'])
     start_jax()
     devices = jax.local_devices()
@@ -193,8 +194,17 @@ def _load(plan: Plan) -> Dataset:
 
 
 def _needs(plan: Plan, dataset: Dataset, side_by_side: int) -> Needs:
-    """The memory and the time of a job."""
-    row, batch, lane, seconds = _of_a_lane(plan, dataset.spec)
+    """The memory and the time of a job.
+
+    Raises:
+        UserError: an agent of the user's own cannot be traced.
+    """
+    try:
+        row, batch, lane, seconds = _of_a_lane(plan, dataset.spec)
+    except Exception as error:
+        if (file := agent_file(plan.agent)) is None:
+            raise
+        raise UserError(f'{file}: {why(error)}: mend the agent') from error
     device = jax.local_devices()[0]
     free = available()
     if device.platform != 'cpu':

@@ -50,6 +50,8 @@ def test_worker_environments__shares_the_memory_of_a_gpu(monkeypatch):
 def test_worker_environments__more_devices_than_there_are():
     with pytest.raises(UserError, match='`devices`=5: this machine has 4 x H100'):
         worker_environments(LaunchOptions(devices=5), GPUS)
+    with pytest.raises(UserError, match='1 x cpu; `jobs_per_device` runs more'):
+        worker_environments(LaunchOptions(devices=2), Machine())
 
 
 def test_worker_environments__another_platform_is_one_worker():
@@ -80,8 +82,8 @@ ENDS = {
     'killed': (-9, JobStatus(name='a', state=RUNNING, pid=7), FAILED, 'by signal 9 (memory?)'),
     'crashed': (-11, JobStatus(name='a', state=RUNNING, pid=7), FAILED, 'killed by signal 11'),
     'no program': (1, JobStatus(name='a', state=RUNNING, pid=3), FAILED, 'exit code 1: see'),
-    'early': (-signal.SIGTERM, JobStatus(name='a', state=RUNNING, pid=3), STOPPED, 'stopped'),
-    'late': (143, JobStatus(name='a', state=RUNNING, pid=7), STOPPED, 'stopped'),
+    'early': (-signal.SIGTERM, JobStatus(name='a', state=RUNNING, pid=3), STOPPED, ''),
+    'late': (143, JobStatus(name='a', state=RUNNING, pid=7), STOPPED, ''),
     'elsewhere': (3, JobStatus(name='a', state=RUNNING, pid=3), RUNNING, ''),
 }
 

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from dtql_jax.studies.folder import Job
+from dtql_jax.studies.folder import Job, StudyPlan
 from dtql_jax.studies.prepare import Needs, main, prepare
 from dtql_jax.types import UserError
 from tests.helpers.small_runs import ENV
 
+PLAN = StudyPlan({}, '/', ())
 BC = {'env': ENV, 'agent': 'bc', 'num_seeds': 3, 'hidden': 8, 'batch_size': 8, 'steps': 4}
 
 
@@ -19,7 +20,7 @@ def ask(path, *requests, forecast=True):
         for i, request in enumerate(requests)
     ]
     file = path / 'asked.json'
-    asked = {'jobs': jobs, 'modules': [], 'side_by_side': 2, 'forecast': forecast}
+    asked = {'jobs': jobs, 'side_by_side': 2, 'forecast': forecast, 'modules': [], 'folder': '/'}
     file.write_text(json.dumps(asked))
     assert main(str(file)) == 0
     return json.loads(file.read_text())
@@ -50,6 +51,18 @@ def test_main__names_all_tasks_without_data(here, monkeypatch):
     assert ask(here, none[0])['error'].startswith('dataset test/none1-v0')
 
 
+def test_main__an_agent_that_cannot_be_traced_is_one_line(here):
+    path = here / 'untraceable.py'
+    path.write_text(
+        'import dtql_jax.agents.bc\n'
+        'class Mine(dtql_jax.agents.bc.BC):\n'
+        '    def init(self, key):\n'
+        "        raise TypeError('no shape')\n"
+    )
+    error = ask(here, {**BC, 'agent': f'{path}:Mine'})['error']
+    assert error == f'{path}: TypeError: no shape: mend the agent'
+
+
 def test_needs__the_most_lanes_that_fit():
     assert Needs(shared=100, lane=10, free=1000, seconds=1.0).most() == 80
     assert Needs(shared=2000, lane=10, free=1000, seconds=1.0).most() == 0
@@ -59,8 +72,8 @@ def test_needs__the_most_lanes_that_fit():
 
 @pytest.mark.slow
 def test_prepare__answers_from_another_process(here, monkeypatch):
-    found = prepare([Job('a', BC, 3)], [], 1, True)
+    found = prepare(PLAN, [Job('a', BC, 3)], 1, True)
     assert found.machine.platform == 'cpu'
     assert found.needs['a'].seconds > 0
     with pytest.raises(UserError, match='none-v0'):
-        prepare([Job('a', {**BC, 'env': 'minari:test/none-v0'}, 3)], [], 1, True)
+        prepare(PLAN, [Job('a', {**BC, 'env': 'minari:test/none-v0'}, 3)], 1, True)
