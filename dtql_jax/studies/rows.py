@@ -40,7 +40,8 @@ class Metrics:
 
     def diverged(self) -> dict[int, int]:
         """The update at which a lane, by its index, was given up."""
-        rows = [self.row(i) for i, line in enumerate(self.lines) if DIVERGED.encode() in line]
+        key = DIVERGED.encode()
+        rows = [self.row(i) for i, line in enumerate(self.lines) if key in line]
         return {self.index[lane_of(row)]: row[DIVERGED] for row in rows}
 
 
