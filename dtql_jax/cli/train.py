@@ -77,9 +77,7 @@ def define_run() -> flags.FlagValues:
     define_settings(Request, values, [n for n in Request.__dataclass_fields__ if n not in FREE])
     flags.DEFINE_list('log_to', [], 'log to these too: wandb, tensorboard', values)
     flags.DEFINE_string('out', None, 'run folder (default: runs/<env>-<agent>)', values)
-    flags.DEFINE_bool(
-        'resume', False, 'continue the run in --out, perhaps for more --steps', values
-    )
+    flags.DEFINE_bool('resume', False, 'continue the run in --out, or for more --steps', values)
     flags.DEFINE_multi_string(
         'set', [], 'name=value: another way to give a flag; may be repeated', values
     )

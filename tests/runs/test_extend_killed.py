@@ -19,7 +19,7 @@ from tests.helpers.small_runs import ROOT, refused
 
 pytestmark = [pytest.mark.usefixtures('quick_compile', 'here'), pytest.mark.slow]
 
-LONG = {**CLONED, 'steps': 3000, 'eval_every': 1000}
+LONG = {**CLONED, 'num_seeds': 1, 'eval_episodes': 1, 'eval_every': 100}
 
 
 @pytest.fixture(scope='module')
@@ -110,15 +110,15 @@ def start(run_dir, steps):
 
 def test_run__killed_again_and_again_while_it_is_asked_for_more(here):
     """Each process asks for more, and is killed when the file changes or a save is under way."""
-    dtql_jax.run({**LONG, 'steps': 1000}, out='x')
-    dtql_jax.run({**LONG, 'steps': 3000}, out='whole')
+    dtql_jax.run({**LONG, 'steps': 100}, out='x')
+    dtql_jax.run({**LONG, 'steps': 300}, out='whole')
     config = here / 'x/config.json'
     moments = (
-        lambda: (here / 'x/.config.json.new').exists() or b'"steps": 2000' in config.read_bytes(),
-        lambda: b'"steps": 2500' in config.read_bytes(),
+        lambda: (here / 'x/.config.json.new').exists() or b'"steps": 200' in config.read_bytes(),
+        lambda: b'"steps": 250' in config.read_bytes(),
         lambda: any('tmp' in path.name for path in (here / 'x/checkpoints').iterdir()),
     )
-    for steps, moment in zip((2000, 2500, 3000), moments, strict=True):
+    for steps, moment in zip((200, 250, 300), moments, strict=True):
         process = start(here / 'x', steps)
         end = time.monotonic() + 300
         while not moment() and process.poll() is None and time.monotonic() < end:
@@ -126,5 +126,5 @@ def test_run__killed_again_and_again_while_it_is_asked_for_more(here):
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         assert asked('x') <= steps
-    assert start(here / 'x', 3000).wait(300) == 0
+    assert start(here / 'x', 300).wait(300) == 0
     assert_extended(here / 'x', here / 'whole')
