@@ -1,0 +1,132 @@
+"""One table in four formats: HTML, Markdown, LaTeX and CSV."""
+
+import csv
+import dataclasses
+import html
+import io
+import re
+from collections.abc import Sequence
+
+LATEX = {
+    '\\': r'\textbackslash{}', '&': r'\&', '%': r'\%', '$': r'\$', '#': r'\#', '_': r'\_',
+    '{': r'\{', '}': r'\}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}',
+    '<': r'\textless{}', '>': r'\textgreater{}', '±': r'$\pm$', '≤': r'$\le$', '≥': r'$\ge$',
+    '−': '--', '–': '--', '×': r'$\times$', '·': r'$\cdot$', '…': r'\ldots{}',
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A cell that leads to a place on the page; elsewhere it is its text."""
+
+    text: str
+    to: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclasses.dataclass(frozen=True)
+class Links:
+    """A cell with several links, one after the other."""
+
+    parts: tuple[Link, ...]
+
+    def __str__(self) -> str:
+        return '; '.join(map(str, self.parts))
+
+
+Cell = str | Link | Links
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        name: the name of its file, and its id on the page.
+        caption: what it shows, in a few words.
+        heading: the names of the columns.
+        rows: the cells, as many as the heading has.
+        texts: how many of the first columns are texts, which are aligned to the left.
+        anchors: an id for each row, which links may name; none without.
+    """
+
+    name: str
+    caption: str
+    heading: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    texts: int = 1
+    anchors: Sequence[str] = ()
+
+
+def to_html(table: Table) -> str:
+    """The table as HTML; a line stands above each new text in the first column."""
+    head = ''.join(
+        f'<th scope="col"{_side(table, i)}>{html.escape(text)}</th>'
+        for i, text in enumerate(table.heading)
+    )
+    lines, above = [], None
+    for number, row in enumerate(table.rows):
+        mark = f' id="{html.escape(table.anchors[number])}"' if table.anchors else ''
+        group = '' if above in (None, str(row[0])) else ' class="group"'
+        cells = ''.join(f'<td{_side(table, i)}>{_cell(cell)}</td>' for i, cell in enumerate(row))
+        lines.append(f'<tr{mark}{group}>{cells}</tr>')
+        above = str(row[0])
+    return (
+        f'<div class="scroll" tabindex="0"><table id="{table.name}">'
+        f'<caption>{html.escape(table.caption)}</caption>\n'
+        f'<thead><tr>{head}</tr></thead>\n<tbody>\n' + '\n'.join(lines) + '\n</tbody></table></div>'
+    )
+
+
+def to_markdown(table: Table) -> str:
+    """The table as Markdown under a heading."""
+    rule = ['---' if i < table.texts else '--:' for i in range(len(table.heading))]
+    rows = [table.heading, rule, *([_escaped(cell) for cell in row] for row in table.rows)]
+    lines = [f'| {" | ".join(row)} |' for row in rows]
+    return f'## {table.caption}\n\n' + '\n'.join(lines) + '\n'
+
+
+def to_latex(table: Table) -> str:
+    """The table in LaTeX, with the rules of the package booktabs."""
+    columns = 'l' * table.texts + 'r' * (len(table.heading) - table.texts)
+
+    def line(row: Sequence[Cell]) -> str:
+        return ' & '.join(map(_latex, row)) + r' \\'
+
+    return '\n'.join([
+        r'\begin{table}', r'\centering', rf'\caption{{{_latex(table.caption)}}}',
+        rf'\label{{tab:{table.name}}}', rf'\begin{{tabular}}{{{columns}}}', r'\toprule',
+        line(table.heading), r'\midrule', *map(line, table.rows), r'\bottomrule',
+        r'\end{tabular}', r'\end{table}', '',
+    ])  # fmt: skip
+
+
+def to_csv(table: Table) -> str:
+    """The table as comma-separated values, with its heading."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator='\n')
+    writer.writerow(table.heading)
+    writer.writerows([str(cell) for cell in row] for row in table.rows)
+    return stream.getvalue()
+
+
+def _side(table: Table, column: int) -> str:
+    return '' if column < table.texts else ' class="n"'
+
+
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, Links):
+        return '; '.join(map(_cell, cell.parts))
+    text = html.escape(str(cell))
+    return f'<a href="#{html.escape(cell.to)}">{text}</a>' if isinstance(cell, Link) else text
+
+
+def _escaped(cell: Cell) -> str:
+    """A cell of Markdown, whose text is no markup."""
+    return re.sub(r'([\\|*_`<>\[\]])', r'\\\1', str(cell)).replace('\n', ' ')
+
+
+def _latex(cell: Cell) -> str:
+    return ''.join(LATEX.get(letter, letter) for letter in str(cell))
