@@ -32,9 +32,13 @@ ORDER: dict[str, tuple[str, ...]] = {
     'runs': (
         'collect', 'rollout', 'data', 'training', 'agents', 'report', 'nn', 'diffusion', 'tasks',
     ),
-    PUBLIC: ('runs', 'training', 'agents', 'tasks'),
+    'studies': (
+        'runs', 'collect', 'rollout', 'data', 'training', 'agents', 'report', 'nn', 'diffusion',
+        'tasks',
+    ),
+    PUBLIC: ('studies', 'runs', 'training', 'agents', 'tasks'),
     'cli': (
-        PUBLIC, 'runs', 'collect', 'rollout', 'data', 'training', 'agents', 'report', 'nn',
+        PUBLIC, 'studies', 'runs', 'collect', 'rollout', 'data', 'training', 'agents', 'report', 'nn',
         'diffusion', 'tasks',
     ),
 }  # fmt: skip

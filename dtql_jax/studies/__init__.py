@@ -1,0 +1,1 @@
+"""Studies: many runs of tasks, agents, settings and seeds, asked for, started and read together."""
