@@ -12,7 +12,7 @@ import difflib
 import sys
 from collections.abc import Callable, Sequence
 
-from dtql_jax.cli import collect, evaluate, plot, train
+from dtql_jax.cli import collect, evaluate, plot, report, train
 from dtql_jax.cli import list as listing
 from dtql_jax.cli.flags import columns
 
@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     'train': (train.main, 'trains an agent on a task, evaluates and reports'),
     'evaluate': (evaluate.main, 'evaluates the policies of a run again'),
     'plot': (plot.main, 'compares runs in one chart'),
+    'report': (report.main, 'writes the report of a study: a page and tables'),
     'collect': (collect.main, "collects a dataset in a task's simulator"),
     'list': (listing.main, 'lists tasks, agents and their settings'),
 }

@@ -108,6 +108,34 @@ def interval(samples: np.ndarray, confidence: float = 0.95) -> tuple[float, floa
     return float(low), float(high)
 
 
+def curve(
+    values: np.ndarray, resamples: int = 500
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The course of several seeds in one line with a band.
+
+    Args:
+        values: scores `[S, E]` of each seed at each evaluation; NaN where a seed has none.
+        resamples: the number of bootstrap samples.
+
+    Returns:
+        At each evaluation, `[E]`: the IQM and its 95 % interval where five seeds have a score. With
+        fewer the mean, the lowest and the highest. NaN where no seed has one.
+    """
+    values = np.asarray(values, np.float64)
+    middle, low, high = np.full((3, values.shape[1]), np.nan)
+    known = ~np.isnan(values)
+    for mask in np.unique(known, axis=1).T:  # evaluations that the same seeds have, at once
+        at = (known == mask[:, None]).all(0)
+        mine = values[mask][:, at]
+        if len(mine) >= MIN_SEEDS_FOR_INTERVAL:
+            samples = iqm(resampled(np.random.default_rng(0), mine, resamples), axis=1)
+            middle[at] = iqm(mine, axis=0)
+            low[at], high[at] = np.quantile(samples, [0.025, 0.975], axis=0)
+        elif len(mine):
+            middle[at], low[at], high[at] = mine.mean(0), mine.min(0), mine.max(0)
+    return middle, low, high
+
+
 def summarise(scores: Sequence[float] | np.ndarray) -> dict[str, Any]:
     """Summarises one score per seed, `[S]`; NaN marks a seed without a score.
 
