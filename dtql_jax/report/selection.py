@@ -37,9 +37,7 @@ class Selection:
     high: np.ndarray
 
 
-def select(
-    pool: Sequence[np.ndarray], policies: int, budget: int, trials: int = 500
-) -> Selection:
+def select(pool: Sequence[np.ndarray], policies: int, budget: int, trials: int = 500) -> Selection:
     """Simulates the choice among `policies` policies, drawn anew from the pool in each trial.
 
     Args:

@@ -108,9 +108,7 @@ def interval(samples: np.ndarray, confidence: float = 0.95) -> tuple[float, floa
     return float(low), float(high)
 
 
-def curve(
-    values: np.ndarray, resamples: int = 500
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def curve(values: np.ndarray, resamples: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The course of several seeds in one line with a band.
 
     Args:

@@ -39,9 +39,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     text = text[text.index('<svg') :]
     text = re.sub(r'<!--.*?-->|<metadata>.*?</metadata>', '', text, flags=re.DOTALL)
     text = _named(text, name)
-    text = re.sub(
-        r'#[0-9a-f]{6}\b', lambda found: variable(COLOURS.get(found[0], 'ink')), text
-    )
+    text = re.sub(r'#[0-9a-f]{6}\b', lambda found: variable(COLOURS.get(found[0], 'ink')), text)
     text = re.sub(r'(font: [\d.]+px) [^;"]*', lambda f: f'{f[1]} {variable("font")}', text)
     text = re.sub(r'\d+\.\d{3,}', lambda found: f'{float(found[0]):.2f}', text)
     view = re.search(r'viewBox="[^"]*"', text)
@@ -55,8 +53,6 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
 def _named(text: str, name: str) -> str:
     """Leaves only those ids that something refers to, and begins each with the chart's name."""
     used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
-    text = re.sub(
-        r' id="([^"]+)"', lambda f: f' id="{name}-{f[1]}"' if f[1] in used else '', text
-    )
+    text = re.sub(r' id="([^"]+)"', lambda f: f' id="{name}-{f[1]}"' if f[1] in used else '', text)
     text = re.sub(r'(url\(|href=")#', rf'\1#{name}-', text)
     return text.replace('xlink:href', 'href')

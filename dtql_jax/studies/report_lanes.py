@@ -120,9 +120,7 @@ class Results:
         return columns
 
 
-def gather(
-    title: str, records: Iterable[RunRecord], statuses: Sequence[JobStatus] = ()
-) -> Results:
+def gather(title: str, records: Iterable[RunRecord], statuses: Sequence[JobStatus] = ()) -> Results:
     """The lanes of all runs, labelled. Of each record the results of episodes are let go."""
     thin, lanes = [], []
     for number, record in enumerate(records):
@@ -218,9 +216,7 @@ def _lanes(number: int, record: RunRecord) -> list[LaneResult]:
     return lanes
 
 
-def _agent_labels(
-    lanes: Sequence[LaneResult], records: Sequence[RunRecord]
-) -> list[LaneResult]:
+def _agent_labels(lanes: Sequence[LaneResult], records: Sequence[RunRecord]) -> list[LaneResult]:
     """The lanes with the labels of their agents."""
     swept = swept_settings(lanes)
     labelled = []
