@@ -23,7 +23,8 @@ from measure import Case, Report
 
 from dtql_jax.cli.flags import define_whole, run_command
 from dtql_jax.report.loggers import JsonlLog
-from dtql_jax.runs.folder import FORMAT, create_run, read_run
+from dtql_jax.runs.config_file import FORMAT
+from dtql_jax.runs.folder import create_run, read_run
 from dtql_jax.runs.forecast import tree_bytes
 from dtql_jax.runs.lock import hold
 from dtql_jax.training import checkpoint

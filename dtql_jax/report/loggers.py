@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -55,8 +56,8 @@ class JsonlLog:
     def write(self, row: Row) -> None:
         """Appends one row, which readers see at once.
 
-        Floats read back exactly. Those that are not finite become the strings 'nan', 'inf' and
-        '-inf'.
+        Floats read back exactly, also those in lists. Those that are not finite become the strings
+        'nan', 'inf' and '-inf'.
 
         Raises:
             TypeError: a value is an array. Its conversion could be a transfer from the device.
@@ -161,28 +162,38 @@ class JsonlLog:
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     """Reads the rows of a file that `JsonlLog` wrote; 'nan', 'inf' and '-inf' become floats.
 
-    It leaves out a last line without its end: the writer was stopped, or is writing it now.
+    The items of lists too. It leaves out a last line without its end: the writer was stopped, or is
+    writing it now.
 
     Raises:
         UserError: the file is missing, or a line in it is not a JSON object.
     """
     path = Path(path)
+    return [parse_row(path, i, line) for i, line in enumerate(whole_lines(path), start=1)]
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a log but the last one that has no end; raises UserError where it is missing."""
     if not path.is_file():
         raise UserError(f'{path} does not exist: name the folder of a run.')
-    rows = []
-    complete = path.read_bytes().split(b'\n')[:-1]
-    for number, line in enumerate(complete, start=1):
-        try:
-            rows.append({key: _restored(value) for key, value in json.loads(line).items()})
-        except (ValueError, AttributeError, RecursionError):
-            raise UserError(
-                f'{path}, line {number} is not a JSON object: mend or delete that line.'
-            ) from None
-    return rows
+    return path.read_bytes().split(b'\n')[:-1]
+
+
+def parse_row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """The row in a line of a log; raises UserError, which names the line, where there is none."""
+    try:
+        # Of many rows the keys are kept once.
+        return {sys.intern(key): _restored(value) for key, value in json.loads(line).items()}
+    except (ValueError, AttributeError, RecursionError):
+        raise UserError(
+            f'{path}, line {number} is not a JSON object: mend or delete that line.'
+        ) from None
 
 
 def plain(value: Any) -> Any:
-    """Returns `value` as one of JSON's types."""
+    """Returns `value` as one of JSON's types; a list may have any of them as its items."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -192,4 +203,6 @@ def plain(value: Any) -> Any:
 
 def _restored(value: Any) -> Any:
     """Undoes `plain`."""
+    if isinstance(value, list):
+        return [_restored(item) for item in value]
     return float(value) if isinstance(value, str) and value in NONFINITE else value

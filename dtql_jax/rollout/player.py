@@ -1,4 +1,4 @@
-"""Plays the episodes of a run's lanes in its task and returns their means as rows of a log.
+"""Plays the episodes of a run's lanes in its task and returns rows of a log: means and episodes.
 
 Training evaluates by this module, and so does a later evaluation of a run.
 """
@@ -77,8 +77,10 @@ class Player:
         Returns:
             A row for each of `lanes`: 'eval/score' (the return of a task without a score),
             'eval/return', 'eval/length', 'eval/episodes', and 'eval/success' where the task has it
-            and the simulator tells it. A lane whose evaluation failed has only 'eval/failed', the
-            reason in one line, and 'eval/episodes'.
+            and the simulator tells it. Lists have the value of each episode: 'episode/return',
+            'episode/length', 'episode/success' where 'eval/success' is, and 'episode/score' where
+            the task has a score. A lane whose evaluation failed has only 'eval/failed', the reason
+            in one line, and 'eval/episodes'.
 
         Raises:
             Stopped: on request.
@@ -121,15 +123,17 @@ class Player:
             episode = int(np.argmax(np.isnan(success)))
             return self._failed(f'{NO_SUCCESS}: episode {episode}')
         scores = self.task.score(returns, success)
-        columns = {
-            'score': returns if scores is None else scores,
-            'return': returns,
-            'length': rollouts.length[lane],
-        }
+        columns = {} if scores is None else {'score': scores}
+        columns |= {'return': returns, 'length': rollouts.length[lane]}
         if self.task.tells_success and told:
             columns['success'] = success
-        row: Row = {f'eval/{name}': float(np.mean(values)) for name, values in columns.items()}
-        return row | {'eval/episodes': self.conditions.episodes}
+        means = {f'eval/{name}': float(np.mean(values)) for name, values in columns.items()}
+        return {
+            'eval/score': means['eval/return'],  # of a task without a score
+            **means,
+            'eval/episodes': self.conditions.episodes,
+            **{f'episode/{name}': values.tolist() for name, values in columns.items()},
+        }
 
     def _restart(self) -> None:
         with outside('the simulators cannot be started again', 'free memory, then `resume`'):

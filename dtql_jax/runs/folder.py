@@ -1,13 +1,9 @@
 """The folder of a run: it is made once, never over another, and read back.
 
-`config.json` holds: `format`, `request` (what the user asked for), `identity` (all that decides the
-numbers), `agent_file` and `agent_class` (where an agent of the user's own is defined), `spec`,
-`data` (the card of the dataset), `versions`, `devices` and `compiler` (settings of jax and XLA).
-It is sealed: its `sha256` covers the rest, and each checkpoint repeats the rest, so that no edit
-changes a result unnoticed.
+`config_file` says what its `config.json` holds. Each checkpoint repeats that, so that an edit which
+also mends the seal is noticed too.
 """
 
-import hashlib
 import json
 import os
 import pathlib
@@ -20,14 +16,13 @@ from typing import Any
 
 from dtql_jax.agents.registry import AGENTS, find_agent, register_agent
 from dtql_jax.rollout.worker import importing_script
+from dtql_jax.runs.config_file import CONFIG, CURE, parse_config, seal
 from dtql_jax.runs.plan import Request, by_name, label, make_request
 from dtql_jax.tasks.task import Task
 from dtql_jax.training import checkpoint
 from dtql_jax.training.progress import CHECKPOINTS
 from dtql_jax.types import UserError, outside
 
-CONFIG = 'config.json'
-FORMAT = 3  # of that file: add one where older files can no longer be read
 PACKAGES = (
     'dtql_jax', 'jax', 'flax', 'optax', 'orbax-checkpoint',
     'minari', 'gymnasium', 'mujoco', 'numpy',
@@ -47,25 +42,12 @@ def read_run(run_dir: pathlib.Path) -> dict[str, Any]:
         UserError: there is none, it was edited, or another version of this package wrote it.
     """
     path = run_dir / CONFIG
-    cure = 'restore the file, or train again with another `out`'
-    with outside(f'{path} cannot be read', 'give permission, or restore the file'):
-        text = path.read_text() if path.exists() else None
-    if text is None:
-        raise UserError(f'{run_dir} is no run folder (no {CONFIG}): check the path')
-    with outside(f'{path} is damaged', cure):
-        description = json.loads(text)
-    found = description.get('format', 1) if isinstance(description, dict) else None
-    if found != FORMAT:
-        raise UserError(
-            f'{path} has format {found}, and this version of dtql_jax reads format {FORMAT} only: '
-            'train again, or use the version that made the run'
-        )
-    sealed = description.pop('sha256', None)
+    description, sound = parse_config(run_dir)
     saved = checkpoint.read_meta(run_dir / CHECKPOINTS)
     if saved is not None and (edits := _edits(description, saved['config'])):
         raise UserError(f'{path} was edited: {edits}; put back what the run has')
-    if sealed != _seal(description):
-        raise UserError(f'{path} was edited or is damaged: {cure}')
+    if not sound:
+        raise UserError(f'{path} was edited or is damaged: {CURE}')
     return description
 
 
@@ -84,11 +66,6 @@ def _edits(found: Mapping[str, Any], wrote: Mapping[str, Any], most: int = 3) ->
 def _shown(fields: Mapping[str, Any], name: str) -> str:
     """A value as the file has it; a missing one is told from a null."""
     return json.dumps(fields[name], sort_keys=True) if name in fields else 'missing'
-
-
-def _seal(description: Mapping[str, Any]) -> str:
-    """SHA-256 of what a `config.json` says, however it is laid out."""
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def request_of_run(recorded: Mapping[str, Any], asked: Request | Mapping[str, Any]) -> Request:
@@ -184,7 +161,7 @@ def create_run(run_dir: pathlib.Path, description: Mapping[str, Any]) -> None:
     """
     check_new(run_dir)
     content = json.loads(json.dumps(description))  # tuples become lists, as in a file
-    text = json.dumps({**content, 'sha256': _seal(content)}, indent=2)
+    text = json.dumps({**content, 'sha256': seal(content)}, indent=2)
     new = run_dir.parent / f'.{run_dir.name}.{os.getpid()}'
     try:
         with outside(f'{run_dir} cannot be made', 'choose another folder with `out`'):

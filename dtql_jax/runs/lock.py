@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
-from dtql_jax.runs.folder import CONFIG
+from dtql_jax.runs.config_file import CONFIG
 from dtql_jax.types import UserError, outside, why
 
 LOCK = '.lock'  # its text is for people; the lock is the kernel's, which ends with the process

@@ -17,8 +17,8 @@ from dtql_jax.report.loggers import read_jsonl
 from dtql_jax.report.sinks import check_sinks, make_sinks
 from dtql_jax.rollout.patience import Patience
 from dtql_jax.rollout.player import Conditions, open_player
+from dtql_jax.runs.config_file import FORMAT
 from dtql_jax.runs.folder import (
-    FORMAT,
     check_new,
     check_not_importing,
     check_same,

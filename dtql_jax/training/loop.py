@@ -173,6 +173,13 @@ class Trainer:
         sizes = (self._window, every) if phase.evaluate else (self._window,)
         return min(span.stop, *(span.start + (done // size + 1) * size for size in sizes))
 
+    def window_begin(self, phase: Phase, span: range) -> int:
+        """The step where the window that ends at this very step began."""
+        every = self.engine.agent.config.eval_every
+        done = self.cursor.step - span.start - 1
+        sizes = (self._window, every) if phase.evaluate else (self._window,)
+        return span.start + max(done // size * size for size in sizes)
+
     def evaluation_due(self, phase: Phase, span: range) -> bool:
         """Whether an evaluation of the policies is due at this very step."""
         step, every = self.cursor.step, self.engine.agent.config.eval_every
@@ -184,10 +191,15 @@ class Trainer:
     # What is due between updates.
 
     def write_rows(self, phase: Phase, progress: Progress) -> Progress:
-        """Writes the means of each lane's metrics since its last row, and starts new sums."""
+        """Writes the means of each lane's metrics since its last row, and starts new sums.
+
+        A lane that diverged in the first update since then has a row that says so, without metrics.
+        """
         sums = jax.device_get(progress.sums[phase.name])
+        began = self.window_begin(phase, self.span(phase))
         for i, lane in enumerate(self.engine.lanes):
-            if count := self.cursor.counts[i]:
+            count = self.cursor.counts[i]
+            if count or self.cursor.diverged.get(str(i), -1) >= began:
                 times = {'updates_per_s': self.rate, 'elapsed_s': time.monotonic() - self.start}
                 row: dict[str, Any] = {'phase': phase.name}
                 if str(i) in self.cursor.diverged:

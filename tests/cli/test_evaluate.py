@@ -65,8 +65,11 @@ def test_main__a_run_is_evaluated_again_with_the_same_result(trained, capsys):
     again = {(r['variant'], r['seed']): r for r in read_jsonl(run_dir / 'reeval.jsonl')[-3:]}
     assert again.keys() == last.keys()
     for lane, row in again.items():
-        numbers = {k: v for k, v in row.items() if k.startswith('eval/')}
-        assert numbers == {k: v for k, v in last[lane].items() if k.startswith('eval/')}
+        played = ('eval/', 'episode/')
+        numbers = {k: v for k, v in row.items() if k.startswith(played)}
+        assert numbers == {k: v for k, v in last[lane].items() if k.startswith(played)}
+        assert len(row['episode/return']) == 2
+        assert np.mean(row['episode/return']) == row['eval/return']
         assert (row['which'], row['step']) == ('last', 5)
     assert 'score: each seed or IQM' in capsys.readouterr().out
 
@@ -97,7 +100,7 @@ def test_main__a_seed_that_fails_has_no_score_and_the_others_do(trained, capsys,
     )
     sound, row = read_jsonl(run_dir / 'reeval.jsonl')[-2:]
     assert 'eval/score' in sound
-    assert {k: v for k, v in row.items() if k.startswith('eval/')} == failed
+    assert {k: v for k, v in row.items() if '/' in k} == failed
     assert evaluate.main([*flags, '--seed=1']) == 1
 
 

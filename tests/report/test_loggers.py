@@ -39,6 +39,20 @@ def test_JsonlLog__every_line_is_strict_json(path):
     assert (row['b'], row['c'], row['variant']) == (math.inf, -math.inf, 'dtql')
 
 
+def test_JsonlLog__lists_read_back_with_what_is_not_finite(path):
+    with JsonlLog(path) as log:
+        log.write({'episode/return': [1 / 3, math.nan, np.float32(-math.inf), 2], 'none': []})
+        with pytest.raises(TypeError):
+            log.write({'episode/return': [np.zeros(2)]})
+    assert 'NaN' not in path.read_text()
+    (row,) = read_jsonl(path)
+    third, unknown, *rest = row['episode/return']
+    assert third == 1 / 3
+    assert math.isnan(unknown)
+    assert rest == [-math.inf, 2]
+    assert row['none'] == []
+
+
 def test_JsonlLog__rows_are_visible_before_a_flush(path):
     log = JsonlLog(path)
     log.write({'step': 1})

@@ -22,6 +22,7 @@ def test_make_sinks__names_an_unknown_and_a_missing_one(tmp_path, monkeypatch):
 
 
 ROW = {'step': 5, 'phase': 'train', 'seed': 1, 'variant': 'dtql', 'pi/q': np.float32(2.5)}
+ROW['episode/return'] = [1.0, 2.0]  # no curve
 
 
 def test_TensorBoardSink__writes_one_run_per_variant_and_seed(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def walks(monkeypatch):
     monkeypatch.setattr(player, 'env_maker', lambda task: Walk)
 
 
-def test_Player__a_row_has_the_means_over_episodes():
+def test_Player__a_row_has_the_means_and_the_episodes():
     expected = run()
     with EnvPool(Walk, 3) as pool:
         rows = Player(SCORED, AGENT, LANES, pool, Conditions(4))(init(2, 2), [2, 0])
@@ -43,7 +43,11 @@ def test_Player__a_row_has_the_means_over_episodes():
             'eval/return': np.mean(returns),
             'eval/length': np.mean(expected.length[i]),
             'eval/episodes': 4,
+            'episode/score': (100 * (returns + 20) / 50).tolist(),
+            'episode/return': returns.tolist(),
+            'episode/length': expected.length[i].tolist(),
         }
+        assert list(row)[:2] == ['eval/score', 'eval/return']
 
 
 def test_Player__a_task_that_knows_success_reports_it():
@@ -52,12 +56,14 @@ def test_Player__a_task_that_knows_success_reports_it():
         row = Player(MAZE, AGENT, LANES, pool, Conditions(4))(init(2, 2), [1])[1]
     assert row['eval/success'] == np.mean(expected.success[1])
     assert row['eval/score'] == pytest.approx(100 * row['eval/success'])
+    assert row['episode/success'] == expected.success[1].tolist()
 
 
 def test_Player__without_a_score_range_the_score_is_the_return():
     with EnvPool(Walk, 3) as pool:
         row = Player(Task('walk', ()), AGENT, LANES, pool, Conditions(4))(init(2, 2), [1])[1]
     assert row['eval/score'] == row['eval/return']
+    assert {key for key in row if key[:8] == 'episode/'} == {'episode/return', 'episode/length'}
 
 
 @pytest.mark.usefixtures('walks')
@@ -115,7 +121,7 @@ def test_Player__success_that_is_not_reported_is_no_number(make_env):
     by_return = dataclasses.replace(MAZE, scored='return')
     maze = types.SimpleNamespace(tells_success=True, scored='return', score=by_return.score)
     rows, _ = played(make_env, init(2, 2), task=maze)
-    assert 'eval/success' not in rows[0]
+    assert not {'eval/success', 'episode/success'} & set(rows[0])
     assert 'eval/score' in rows[0]
 
 

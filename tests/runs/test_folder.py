@@ -8,6 +8,7 @@ import pytest
 
 import dtql_jax
 from dtql_jax.runs import folder
+from dtql_jax.runs.config_file import FORMAT
 from dtql_jax.runs.plan import Request, make_plan, make_request
 from dtql_jax.types import UserError
 from tests.helpers.permissions import obeying_permissions
@@ -17,7 +18,7 @@ from tests.helpers.small_runs import ENV
 def record(plan, run_dir):
     """A run folder of the plan, and its `config.json`."""
     request = dataclasses.asdict(plan.request)
-    description = {'format': folder.FORMAT, 'request': request, 'identity': plan.identity()}
+    description = {'format': FORMAT, 'request': request, 'identity': plan.identity()}
     folder.create_run(run_dir, description)
     return folder.read_run(run_dir)
 

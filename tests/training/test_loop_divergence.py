@@ -52,6 +52,17 @@ def test_run__ends_where_all_lanes_diverge(fragile, tmp_path, monkeypatch, blows
         assert f'toy seed {seed}: diverged at update {at}' in table
 
 
+@pytest.mark.parametrize('blow', [0, 4, 6, 9, 10])
+def test_run__every_lane_that_diverges_has_one_row_that_says_so(fragile, tmp_path, blow):
+    """Also where the first update of a window is the one: rows end at 4, 6, 10, 14, 18."""
+    trainer = toy_run.trainer(tmp_path, toy_run.with_blows(fragile, -1.0, float(blow), -1.0))
+    trainer.run()
+    told = [row for row in toy_run.rows(tmp_path, 'metrics') if 'diverged_at' in row]
+    assert [(row['seed'], row['diverged_at']) for row in told] == [(1, blow)]
+    assert ('net/loss' in told[0]) == (blow == 9)
+    assert toy_run.steps(tmp_path, 'metrics', 1)[-1] == told[0]['step'] > blow
+
+
 def test_run__divergence_survives_a_resume(fragile, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, 'DISPATCH_SECONDS', 0.0)
     plain = toy_run.trainer(tmp_path / 'plain', fragile)
