@@ -63,19 +63,15 @@ def line_chart(
     title: str,
     axis: Axis,
     lines: Sequence[Line],
-    levels: Mapping[str, float] | None = None,
+    level: float | None = None,
 ) -> str:
-    """A chart of lines as SVG; `levels` are horizontal lines with a text."""
+    """A chart of lines as SVG; `level` is that of a dashed line across it."""
     figure = Figure(figsize=SIZE, layout='constrained')
     axes = figure.subplots()
     for line in lines:
         _draw(axes, axis, line)
-    for text, level in (levels or {}).items():
-        axes.axhline(level, color='#999999', lw=1, ls=(0, (5, 3)), zorder=1)
-        axes.annotate(
-            text, (1, level), xycoords=('axes fraction', 'data'), xytext=(0, 2),
-            textcoords='offset points', ha='right', color=INK, fontsize=8,
-        )  # fmt: skip
+    if level is not None:
+        axes.axhline(level, color='#999999', lw=1.2, ls=(0, (5, 3)), zorder=1)
     _set_x(axes, axis)
     axes.set_ylabel(axis.y)
     _finish(axes, title)

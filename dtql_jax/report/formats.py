@@ -14,6 +14,8 @@ LATEX = {
     '−': '--', '–': '--', '×': r'$\times$', '·': r'$\cdot$', '…': r'\ldots{}',
 }  # fmt: skip
 
+LONG = 34  # letters of a cell that stay in one line
+
 
 @dataclasses.dataclass(frozen=True)
 class Link:
@@ -48,7 +50,7 @@ class Table:
         caption: what it shows, in a few words.
         heading: the names of the columns.
         rows: the cells, as many as the heading has.
-        texts: how many of the first columns are texts, which are aligned to the left.
+        sides: a letter for each column, as LaTeX has them: l for texts, r for numbers.
         anchors: an id for each row, which links may name; none without.
     """
 
@@ -56,21 +58,24 @@ class Table:
     caption: str
     heading: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    texts: int = 1
+    sides: str
     anchors: Sequence[str] = ()
 
 
 def to_html(table: Table) -> str:
     """The table as HTML; a line stands above each new text in the first column."""
     head = ''.join(
-        f'<th scope="col"{_side(table, i)}>{html.escape(text)}</th>'
-        for i, text in enumerate(table.heading)
+        f'<th scope="col"{_class(side)}>{html.escape(text)}</th>'
+        for side, text in zip(table.sides, table.heading, strict=True)
     )
     lines, above = [], None
     for number, row in enumerate(table.rows):
         mark = f' id="{html.escape(table.anchors[number])}"' if table.anchors else ''
         group = '' if above in (None, str(row[0])) else ' class="group"'
-        cells = ''.join(f'<td{_side(table, i)}>{_cell(cell)}</td>' for i, cell in enumerate(row))
+        cells = ''.join(
+            f'<td{_class(side, cell)}>{_cell(cell)}</td>'
+            for side, cell in zip(table.sides, row, strict=True)
+        )
         lines.append(f'<tr{mark}{group}>{cells}</tr>')
         above = str(row[0])
     return (
@@ -82,7 +87,7 @@ def to_html(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """The table as Markdown under a heading."""
-    rule = ['---' if i < table.texts else '--:' for i in range(len(table.heading))]
+    rule = ['---' if side == 'l' else '--:' for side in table.sides]
     rows = [table.heading, rule, *([_escaped(cell) for cell in row] for row in table.rows)]
     lines = [f'| {" | ".join(row)} |' for row in rows]
     return f'## {table.caption}\n\n' + '\n'.join(lines) + '\n'
@@ -90,14 +95,13 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """The table in LaTeX, with the rules of the package booktabs."""
-    columns = 'l' * table.texts + 'r' * (len(table.heading) - table.texts)
 
     def line(row: Sequence[Cell]) -> str:
         return ' & '.join(map(_latex, row)) + r' \\'
 
     return '\n'.join([
         r'\begin{table}', r'\centering', rf'\caption{{{_latex(table.caption)}}}',
-        rf'\label{{tab:{table.name}}}', rf'\begin{{tabular}}{{{columns}}}', r'\toprule',
+        rf'\label{{tab:{table.name}}}', rf'\begin{{tabular}}{{{table.sides}}}', r'\toprule',
         line(table.heading), r'\midrule', *map(line, table.rows), r'\bottomrule',
         r'\end{tabular}', r'\end{table}', '',
     ])  # fmt: skip
@@ -112,8 +116,11 @@ def to_csv(table: Table) -> str:
     return stream.getvalue()
 
 
-def _side(table: Table, column: int) -> str:
-    return '' if column < table.texts else ' class="n"'
+def _class(side: str, cell: Cell = '') -> str:
+    """Marks numbers, and texts that are so long that they are broken into lines."""
+    long = len(str(cell)) > LONG
+    names = [*(['n'] if side == 'r' else []), *(['long'] if long else [])]
+    return f' class="{" ".join(names)}"' if names else ''
 
 
 def _cell(cell: Cell) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dtql_jax.report.formats import Table, to_csv, to_html, to_latex, to_markdown
-from dtql_jax.types import outside
+from dtql_jax.types import UserError, outside
 
+MARK = '<meta name="generator" content="dtql_jax report">'  # tells our pages from others
 STYLE = Path(__file__).with_name('page.css')
 
 
@@ -81,7 +82,7 @@ def page(title: str, facts: Sequence[str], sections: Sequence[Section]) -> str:
     name = html.escape(title)
     return '\n'.join([
         '<!DOCTYPE html>', '<html lang="en">', '<head>', '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">', MARK,
         f'<title>{name}</title>', f'<style>\n{STYLE.read_text()}</style>', '</head>', '<body>',
         f'<h1>{name}</h1>', *(f'<p>{html.escape(fact)}</p>' for fact in facts),
         f'<nav><ul>{links}</ul></nav>', *map(_section, sections), '</body>', '</html>', '',
@@ -92,7 +93,8 @@ def write(out: Path, text: str, tables: Sequence[Table]) -> Path:
     """Writes the page and the tables into a folder; returns the page's path.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: a file cannot be written, or the folder has files of these names that no report
+            wrote.
     """
     files = {
         'index.html': text,
@@ -101,6 +103,14 @@ def write(out: Path, text: str, tables: Sequence[Table]) -> Path:
         **{f'{table.name}.csv': to_csv(table) for table in tables},
     }
     cure = 'make room or give permission, or name another folder with `out`'
+    with outside(f'{out} cannot be read', cure):
+        there = [name for name in files if (out / name).exists()]
+        index = out / 'index.html'
+        ours = not there or (index.exists() and MARK in index.read_text(encoding='utf-8'))
+    if not ours:
+        raise UserError(
+            f'{out / there[0]} exists, and no report wrote it: name another folder with `out`'
+        )
     for name, content in files.items():
         with outside(f'{out / name} cannot be written', cure):
             out.mkdir(parents=True, exist_ok=True)

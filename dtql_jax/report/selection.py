@@ -78,9 +78,9 @@ def _halves(
     for row, scores in zip(padded, pool, strict=True):
         row[: len(scores)] = scores
     lengths = np.array([len(scores) for scores in pool])[chosen]
-    order = rng.random((*chosen.shape, longest))
-    order[np.arange(longest) >= lengths[..., None]] = 2  # behind all episodes
-    order = np.argsort(order, axis=-1)
+    ranks = rng.random((*chosen.shape, longest))
+    ranks[np.arange(longest) >= lengths[..., None]] = 2  # behind all episodes
+    order = np.argsort(ranks, axis=-1)
     dealt = np.take_along_axis(padded[chosen], order, axis=-1)
     counts, place = lengths // 2, np.arange(longest)
     later = (place >= counts[..., None]) & (place < lengths[..., None])

@@ -50,11 +50,11 @@ class Published:
 
     @property
     def chosen(self) -> str:
-        """How the evaluation was chosen, in one word: last, mean, best, offline or not stated."""
+        """How the evaluation was chosen, in a word: last, mean, best, offline; ? is not stated."""
         for word in ('last', 'best', 'offline', 'mean'):
             if self.selection.startswith(word):
                 return word
-        return 'selection not stated'
+        return '?'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,8 +31,9 @@ def report_study(study: Place, out: Place | None = None) -> Path:
     if not folder.is_dir():
         raise UserError(f'`study`={str(study)!r}: there is no such folder: check the path')
     statuses = read_status(folder) if (folder / PLAN).is_file() else []
-    records = map(read_run, find_runs(folder))
-    results = gather(folder.resolve().name, records, statuses)
+    order = {status.name: place for place, status in enumerate(statuses)}
+    runs = sorted(find_runs(folder), key=lambda run: order.get(run.name, len(order)))
+    results = gather(folder.resolve().name, map(read_run, runs), statuses)
     return _write(results, folder / FOLDER if out is None else user_path('out', out))
 
 

@@ -10,6 +10,7 @@ HEADING = (
     'task', 'method', 'score', 'spread is', 'edition of the data', 'selection', 'seeds', 'episodes',
     'source', 'read',
 )  # fmt: skip
+SIDES = 'llrlllrrll'
 NOT_STATED = 'not stated'
 
 
@@ -28,10 +29,10 @@ def published(results: Results) -> Section:
     if same:
         rows, anchors = zip(*same, strict=True)
         caption = 'Published scores of the same edition of the data'
-        parts.append(Table('published', caption, HEADING, rows, 10, anchors))
+        parts.append(Table('published', caption, HEADING, rows, SIDES, anchors))
     if unstated:
         caption = 'Published scores whose edition of the data is not stated, or doubtful'
-        parts.append(Table('published_doubtful', caption, HEADING, unstated, 10))
+        parts.append(Table('published_doubtful', caption, HEADING, unstated, SIDES))
     without = [task for task, mine in found.items() if not mine.same and not mine.unstated]
     if without:
         parts.append(Note(f'No published number is known for: {join(without)}.'))

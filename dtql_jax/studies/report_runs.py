@@ -38,10 +38,10 @@ def problems(results: Results) -> Section:
     parts: list[Part] = []
     if lanes:
         heading = ('task', 'agent', 'seed', 'what happened', 'run')
-        parts.append(Table('lanes', 'Seeds without a last score', heading, lanes, texts=5))
+        parts.append(Table('lanes', 'Seeds without a last score', heading, lanes, 'llrll'))
     if jobs:
         heading = ('job', 'state', 'updates', 'reason', 'machine')
-        parts.append(Table('jobs', 'Jobs that are not done', heading, jobs, texts=5))
+        parts.append(Table('jobs', 'Jobs that are not done', heading, jobs, 'llrll'))
     if data := _different_data(results):
         parts.append(Note(data, grave=True))
     if not results.statuses:
@@ -79,7 +79,7 @@ def times(results: Results) -> Section:
             _duration(mean),
             _per_step(record),
         ))  # fmt: skip
-    table = Table('times', 'Times of runs', heading, rows, texts=5)
+    table = Table('times', 'Times of runs', heading, rows, 'lllrlrrrrr')
     return Section('times', 'Time', (
         'Updates per second count one update of all lanes together, as last measured. "Run in '
         'all" has training and evaluations, of the last start of a run that was resumed. An '

@@ -13,7 +13,7 @@ from dtql_jax.report.comparison import (
     profile_band,
 )
 from dtql_jax.report.formats import Cell, Link, Links, Table
-from dtql_jax.report.page import Charts, Note, Section
+from dtql_jax.report.page import Charts, Note, Part, Section
 from dtql_jax.report.statistics import iqm, stratified_interval, summarise
 from dtql_jax.studies.published import METHODS, find
 from dtql_jax.studies.report_lanes import LaneResult, Results, own_data
@@ -38,14 +38,15 @@ def scores(results: Results) -> Section:
     )
     notes = [Note(
         'The best score is the highest of many noisy evaluations and so biased upwards: compare '
-        'last scores. A number in "published" says how it was chosen, and leads to its source.',
+        'last scores. A number in "published" says how it was chosen, with ? for not stated, and '
+        'leads to its source.',
     )]  # fmt: skip
     without = [task for task in results.tasks if not results.scored(task)]
     if without:
         notes.append(Note(f'These tasks have no score; their returns are shown: {join(without)}.'))
     if results.twice:
         notes.append(Note(_twice(results.twice), grave=True))
-    table = Table('scores', 'Scores by task and agent', heading, rows, texts=2)
+    table = Table('scores', 'Scores by task and agent', heading, rows, 'llrrrrrll')
     return Section('by-task', 'Scores', words, [*notes, table])
 
 
@@ -72,12 +73,12 @@ def aggregate(results: Results) -> Section | None:
     heading = ('agent', 'tasks', 'scores', 'IQM', '95 % interval', 'mean of task means')
     points = sorted(points, key=lambda row: -row[2])[:MOST_LINES]
     charts = [interval_chart('overall', 'IQM over all tasks', 'score', points)] if points else []
-    parts = [Charts(charts)] if charts else []
+    parts: list[Part] = [Charts(charts)] if charts else []
     return Section('overall', 'Over all tasks', (
         'The interquartile mean of the last scores of all seeds on all tasks, with its 95 % '
         'interval; the bootstrap draws the seeds of each task on its own. Only agents with '
         'scores on all tasks compare, and only those are in the chart.'
-    ), [*parts, Table('aggregate', 'IQM over tasks', heading, rows)])  # fmt: skip
+    ), [*parts, Table('aggregate', 'IQM over tasks', heading, rows, 'lrrrrr')])  # fmt: skip
 
 
 def profiles(results: Results) -> Section | None:
@@ -131,7 +132,7 @@ def improvement(results: Results) -> Section | None:
         verdict = 'better' if low > 0.5 else 'worse' if high < 0.5 else 'undecided'
         rows.append((ours, theirs, f'{chance:.2f}', f'[{low:.2f}, {high:.2f}]', verdict))
     heading = ('agent', 'compared with', 'probability', '95 % interval', 'the first is')
-    table = Table('improvement', 'Probability of improvement', heading, rows, texts=2)
+    table = Table('improvement', 'Probability of improvement', heading, rows, 'llrrl')
     return Section('improvement', 'Probability of improvement', (
         'The probability that a run of the first agent scores above a run of the second on the '
         'same task, averaged over tasks; a tie counts as a half. "Undecided" means that the 95 % '
@@ -159,7 +160,7 @@ def complete_agents(results: Results, tasks: Sequence[str]) -> list[str]:
     return sorted(found, key=lambda agent: -found[agent])
 
 
-def left_out(every: Sequence[str], kept: Sequence[str], what: str) -> list[Note]:
+def left_out(every: Sequence[str], kept: Sequence[str], what: str) -> list[Part]:
     """A note about what a chart leaves out, if anything."""
     rest = [name for name in every if name not in kept]
     if not rest:

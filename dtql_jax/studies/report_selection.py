@@ -38,7 +38,7 @@ def selection(results: Results) -> Section | None:
         'task', 'agent', 'trained', 'choice of', 'mean of all', 'after 1', 'after 10', 'after 50',
         'at the end', 'episodes', 'best mean as recorded',
     )  # fmt: skip
-    table = Table('selection', 'Value of the policy that is kept', heading, rows, texts=2)
+    table = Table('selection', 'Value of the policy that is kept', heading, rows, 'll' + 9 * 'r')
     parts: list[Part] = [
         Charts(charts, legend(drawn)),
         *left_out(tasks, tasks[:MOST_PANELS], 'tasks'),
@@ -50,8 +50,9 @@ def selection(results: Results) -> Section | None:
         'online keeps one policy: a UCB bandit decides which policy plays next, and the one with '
         'the highest mean is kept (after Jackson et al., arXiv:2504.11453). The line is the '
         'expected score of the policy that is kept, told by episodes that did not decide; the '
-        'band holds 8 of 10 trials. Where it rises, a best score contains selection; "best mean '
-        'as recorded" is what a report of the best policy would claim.'
+        'band holds 8 of 10 trials. Where a line rises, the choice pays; with few recorded '
+        'episodes it also rises and falls by chance. "Best mean as recorded" is what a report of the best '
+        'policy would claim, luck included.'
     ), parts)  # fmt: skip
 
 
@@ -104,7 +105,7 @@ def _warnings(results: Results) -> list[Note]:
     counts = [len(lane.episodes) for lane in results.lanes if _takes_part(lane)]
     if counts and min(counts) < FEW:
         notes.append(Note(
-            f'Some policies have {min(counts)} recorded episodes, half of which decide: evaluate '
-            'with more episodes for a finer picture.'
+            f'Some policies have {min(counts)} recorded episodes, half of which decide: more '
+            'episodes in each evaluation give a finer picture.'
         ))  # fmt: skip
     return notes

@@ -8,7 +8,7 @@ import numpy as np
 
 from dtql_jax.report.charts import MOST_LINES, Axis, Line, legend, line_chart
 from dtql_jax.report.formats import Table
-from dtql_jax.report.page import Charts, Section
+from dtql_jax.report.page import Charts, Part, Section
 from dtql_jax.report.statistics import bootstrap_interval, curve, iqm
 from dtql_jax.studies.report_lanes import LaneResult, Results, shown, swept_settings
 from dtql_jax.studies.report_scores import UNKNOWN, left_out
@@ -32,8 +32,10 @@ def curves(results: Results) -> Section | None:
         drawn |= {agent: results.places[agent] for agent in agents}
         lines = [_curve(results.groups[task, agent], results.places[agent]) for agent in agents]
         axis = Axis('updates', measure(results, task), thousands=True)
-        charts.append(line_chart(f'curve-{i}', task, axis, lines, _behaviour(results, task)))
-    parts = [
+        level = _behaviour(results, task)
+        title = task if level is None else f'{task} (data {level:.1f})'
+        charts.append(line_chart(f'curve-{i}', title, axis, lines, level))
+    parts: list[Part] = [
         Charts(charts, legend(drawn)),
         *left_out(tasks, tasks[:MOST_PANELS], 'tasks'),
         *left_out(results.agents, list(drawn), 'agents'),
@@ -43,7 +45,7 @@ def curves(results: Results) -> Section | None:
         '95 % bootstrap interval; below five, the mean and the range from the lowest to the '
         'highest seed. A seed that diverged or failed is missing from there on, which can lift '
         f'the line. A chart has the {MOST_CURVES} agents with the highest last scores at most; the '
-        'dashed level is the policy that made the data.'
+        'dashed level, with its score in the title, is the policy that made the data.'
     ), parts)  # fmt: skip
 
 
@@ -51,22 +53,25 @@ def sweeps(results: Results) -> Section | None:
     """The score against each setting that was swept; None where there is none."""
     found = swept_settings(results.lanes)
     panels: dict[tuple[str, str], list[tuple[str, list[Any]]]] = {}
-    for (task, base), values in found.items():
-        for name in values:
-            panels.setdefault((name, task), []).append((base, values[name]))
+    for (task, base), mine in found.items():
+        for name in mine:
+            panels.setdefault((name, task), []).append((base, mine[name]))
     if not panels:
         return None
     charts, drawn, names = [], dict[str, int](), [f'{name} on {task}' for name, task in panels]
     for i, ((name, task), agents) in enumerate(list(panels.items())[:MOST_PANELS]):
         agents = agents[:MOST_LINES]
         drawn |= {base: results.places[base] for base, _ in agents}
-        values = _ordered([value for _, mine in agents for value in mine])
+        values = _ordered([value for _, tried in agents for value in tried])
         axis = _setting_axis(name, values, measure(results, task))
         lines = [
             _sweep_line(results, (task, base, name), values, bool(axis.names)) for base, _ in agents
         ]
         charts.append(line_chart(f'sweep-{i}', task, axis, lines))
-    parts = [Charts(charts, legend(drawn)), *left_out(names, names[:MOST_PANELS], 'charts')]
+    parts: list[Part] = [
+        Charts(charts, legend(drawn)),
+        *left_out(names, names[:MOST_PANELS], 'charts'),
+    ]
     return Section('sweeps', 'Score against settings', (
         'The IQM of the last scores for each value of a setting that was varied, over all seeds '
         'and all values of the other varied settings; bars are 95 % bootstrap intervals, from five '
@@ -100,7 +105,7 @@ def stability(results: Results) -> Section | None:
         'task', 'agent', 'seeds', 'deviation, mean', 'deviation, worst seed', 'range',
         'best minus last',
     )  # fmt: skip
-    table = Table('stability', f'Spread of the last {LAST} evaluations', heading, rows, texts=2)
+    table = Table('stability', f'Spread of the last {LAST} evaluations', heading, rows, 'llrrrrr')
     return Section('stability', 'Stability', (
         f'How much the last {LAST} evaluations of one seed differ from each other: the standard '
         'deviation and the range, means over seeds. High numbers mean that the last score depends '
@@ -143,11 +148,10 @@ def _curve(lanes: Sequence[LaneResult], place: int) -> Line:
     return Line(place, steps[known], middle[known], *band)
 
 
-def _behaviour(results: Results, task: str) -> dict[str, float]:
-    """The level of the data's policy, where it is known."""
+def _behaviour(results: Results, task: str) -> float | None:
+    """The score of the data's policy; None where it is not known."""
     run = next(lane.run for lane in results.lanes if lane.task == task)
-    score = results.records[run].config['data'].get('score')
-    return {} if score is None else {f'data {score:.1f}': float(score)}
+    return results.records[run].config['data'].get('score')
 
 
 def _ordered(values: Sequence[Any]) -> list[Any]:
