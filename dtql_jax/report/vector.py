@@ -17,6 +17,12 @@ from dtql_jax.report.plots import FAINT, INK, PALETTE
 COLOURS = {INK.lower(): 'ink', FAINT.lower(): 'faint', '#999999': 'axis'}
 COLOURS |= {colour.lower(): f'c{i}' for i, colour in enumerate(PALETTE)}
 
+# Comments, a style for the whole page, and shapes without a line or a colour.
+UNSEEN = (
+    r'<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>|'
+    r'<g id="patch_\d+">\s*<path d="[^"]*" style="fill: none"/>\s*</g>'
+)
+
 
 def variable(name: str) -> str:
     """The reference to a variable of the style sheet."""
@@ -37,10 +43,10 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
         figure.savefig(stream, format='svg', transparent=True, metadata={'Date': None})
     text = stream.getvalue()
     text = text[text.index('<svg') :]
-    text = re.sub(r'<!--.*?-->|<metadata>.*?</metadata>', '', text, flags=re.DOTALL)
+    text = re.sub(UNSEEN, '', text, flags=re.DOTALL)
     text = _named(text, name)
     text = re.sub(r'#[0-9a-f]{6}\b', lambda found: variable(COLOURS.get(found[0], 'ink')), text)
-    text = re.sub(r'(font: [\d.]+px) [^;"]*', lambda f: f'{f[1]} {variable("font")}', text)
+    text = re.sub(r"'DejaVu Sans'[^;\"]*", lambda _: variable('font'), text)
     text = re.sub(r'\d+\.\d{3,}', lambda found: f'{float(found[0]):.2f}', text)
     view = re.search(r'viewBox="[^"]*"', text)
     assert view is not None
