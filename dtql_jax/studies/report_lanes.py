@@ -73,6 +73,11 @@ class Results:
         lanes: their lanes.
         twice: lanes that were left out, as others have the same task, agent and seed.
         statuses: the states of the study's jobs; empty for runs without a study.
+        groups: the lanes of each task and agent.
+        pools: the lanes of each task and agent, whatever their settings.
+        tasks: the labels of the tasks.
+        agents: the labels of the agents.
+        places: the place of each agent, with and without settings, among the lines of charts.
     """
 
     title: str
@@ -83,12 +88,15 @@ class Results:
 
     def __post_init__(self) -> None:
         groups: dict[tuple[str, str], list[LaneResult]] = {}
+        pools: dict[tuple[str, str], list[LaneResult]] = {}
         for lane in self.lanes:
             groups.setdefault((lane.task, lane.agent), []).append(lane)
+            pools.setdefault((lane.task, lane.base), []).append(lane)
         names = dict.fromkeys([lane.base for lane in self.lanes])
         names |= dict.fromkeys([lane.agent for lane in self.lanes])
         fields = {
             'groups': groups,
+            'pools': pools,
             'tasks': tuple(dict.fromkeys(task for task, _ in groups)),
             'agents': tuple(dict.fromkeys(agent for _, agent in groups)),
             'places': {name: place for place, name in enumerate(names)},
@@ -97,6 +105,7 @@ class Results:
             object.__setattr__(self, name, value)
 
     groups: Mapping[tuple[str, str], list[LaneResult]] = dataclasses.field(init=False)
+    pools: Mapping[tuple[str, str], list[LaneResult]] = dataclasses.field(init=False)
     tasks: tuple[str, ...] = dataclasses.field(init=False)
     agents: tuple[str, ...] = dataclasses.field(init=False)
     places: Mapping[str, int] = dataclasses.field(init=False)

@@ -19,6 +19,7 @@ from dtql_jax.studies.status import DONE, JobStatus
 from dtql_jax.tasks.registry import OWN, TASKS
 
 NOT_KNOWN = 'not known'
+DEFAULT = Request()
 FREE = ('env', 'agent', 'settings', 'variants', 'log_to')
 
 
@@ -115,7 +116,7 @@ def commands(record: RunRecord) -> list[str]:
     given = {
         name: value
         for name, value in request.items()
-        if name not in FREE and value != getattr(Request(), name, None)
+        if name not in FREE and value != getattr(DEFAULT, name, None)
     }
     given |= request['settings']
     agent = _agent(record)

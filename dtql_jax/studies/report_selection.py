@@ -61,10 +61,12 @@ def _of_task(results: Results, task: str) -> dict[str, tuple[Selection, np.ndarr
 
     All agents choose from the same number of policies, so that more training is no advantage.
     """
-    pools: dict[str, list[np.ndarray]] = {}
-    for lane in results.lanes:
-        if lane.task == task and _takes_part(lane):
-            pools.setdefault(lane.base, []).append(lane.episodes)
+    pools = {
+        base: [lane.episodes for lane in lanes if _takes_part(lane)]
+        for (where, base), lanes in results.pools.items()
+        if where == task
+    }
+    pools = {base: pool for base, pool in pools.items() if pool}
     if not pools:
         return {}
     policies = min(MOST_POLICIES, *map(len, pools.values()))

@@ -179,10 +179,8 @@ def _sweep_line(
     task, base, name = where
     points = []
     for place, value in enumerate(values):
-        scores = np.array([
-            lane.last for lane in results.lanes
-            if (lane.task, lane.base) == (task, base) and lane.settings.get(name) == value
-        ])  # fmt: skip
+        tried = [lane for lane in results.pools[task, base] if lane.settings.get(name) == value]
+        scores = np.array([lane.last for lane in tried])
         scores = scores[~np.isnan(scores)]
         if len(scores):
             low, high = bootstrap_interval(scores) if len(scores) >= 5 else [iqm(scores)] * 2
