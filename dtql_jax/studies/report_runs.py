@@ -32,7 +32,13 @@ def problems(results: Results) -> Section:
         for job in [results.records[lane.run].job]
     ]
     jobs = [
-        (status.name, status.state, _progress(status), status.reason or UNKNOWN, status.host)
+        (
+            status.name,
+            status.state,
+            _progress(status),
+            status.reason or UNKNOWN,
+            status.host or UNKNOWN,
+        )
         for status in results.statuses
         if status.state != DONE
     ]
