@@ -46,7 +46,7 @@ class Table:
     """A table of texts.
 
     Attributes:
-        name: the name of its file, and its id on the page.
+        name: the name of its file, and with `table-` before it its id on the page.
         caption: what it shows, in a few words.
         heading: the names of the columns.
         rows: the cells, as many as the heading has.
@@ -79,7 +79,7 @@ def to_html(table: Table) -> str:
         lines.append(f'<tr{mark}{group}>{cells}</tr>')
         above = str(row[0])
     return (
-        f'<div class="scroll" tabindex="0"><table id="{table.name}">'
+        f'<div class="scroll" tabindex="0"><table id="table-{table.name}">'
         f'<caption>{html.escape(table.caption)}</caption>\n'
         f'<thead><tr>{head}</tr></thead>\n<tbody>\n' + '\n'.join(lines) + '\n</tbody></table></div>'
     )

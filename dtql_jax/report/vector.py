@@ -47,13 +47,18 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     text = _named(text, name)
     text = re.sub(r'#[0-9a-f]{6}\b', lambda found: variable(COLOURS.get(found[0], 'ink')), text)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", lambda _: variable('font'), text)
-    text = re.sub(r'\d+\.\d{3,}', lambda found: f'{float(found[0]):.2f}', text)
+    text = re.sub('<[^>]*>', lambda tag: _rounded(tag[0]), text)
     view = re.search(r'viewBox="[^"]*"', text)
     assert view is not None
     label = html.escape(description)
     head = f'<svg class="chart" role="img" aria-label="{label}" {view[0]}>'
     text = re.sub(r'<svg.*?>', head, text, count=1, flags=re.DOTALL)
     return re.sub(r'\s*\n\s*', '\n', text).strip()
+
+
+def _rounded(tag: str) -> str:
+    """A tag with its numbers to two digits. Texts outside of tags are left as they are."""
+    return re.sub(r'\d+\.\d{3,}', lambda found: f'{float(found[0]):.2f}', tag)
 
 
 def _named(text: str, name: str) -> str:

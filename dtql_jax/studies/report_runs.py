@@ -32,15 +32,9 @@ def problems(results: Results) -> Section:
         for job in [results.records[lane.run].job]
     ]
     jobs = [
-        (
-            status.name,
-            status.state,
-            _progress(status),
-            status.reason or UNKNOWN,
-            status.host or UNKNOWN,
-        )
-        for status in results.statuses
-        if status.state != DONE
+        (job.name, job.state, _progress(job), job.reason or UNKNOWN, job.host or UNKNOWN)
+        for job in results.statuses
+        if job.state != DONE
     ]
     parts: list[Part] = []
     if lanes:

@@ -19,6 +19,7 @@ from dtql_jax.studies.published import METHODS, find
 from dtql_jax.studies.report_lanes import LaneResult, Results, own_data
 
 UNKNOWN = '–'
+MOST_CURVES = 8  # agents in one chart whose lines can be followed
 MOST_PAIRS = 45  # of agents, in the table of probabilities
 
 
@@ -69,10 +70,12 @@ def aggregate(results: Results) -> Section | None:
         cells = (f'{point:.1f}', f'[{low:.1f}, {high:.1f}]' if enough else UNKNOWN, means)
         rows.append((agent, f'{len(strata)} of {len(tasks)}', str(count), *cells))
         if whole and enough:
-            points.append((agent, results.places[agent], point, low, high))
+            points.append((agent, point, low, high))
     heading = ('agent', 'tasks', 'scores', 'IQM', '95 % interval', 'mean of task means')
-    points = sorted(points, key=lambda row: -row[2])[:MOST_LINES]
-    charts = [interval_chart('overall', 'IQM over all tasks', 'score', points)] if points else []
+    points = sorted(points, key=lambda row: -row[1])[:MOST_LINES]
+    places = places_of(results, [agent for agent, *_ in points])
+    marks = [(agent, places[agent], *numbers) for agent, *numbers in points]
+    charts = [interval_chart('overall', 'IQM over all tasks', 'score', marks)] if marks else []
     parts: list[Part] = [Charts(charts)] if charts else []
     return Section('overall', 'Over all tasks', (
         'The interquartile mean of the last scores of all seeds on all tasks, with its 95 % '
@@ -87,7 +90,8 @@ def profiles(results: Results) -> Section | None:
     agents = complete_agents(results, tasks)
     if not agents:
         return None
-    drawn = agents[:MOST_LINES]
+    drawn = agents[:MOST_CURVES]
+    places = places_of(results, drawn)
     strata = {agent: results.last_scores(agent, tasks) for agent in drawn}
     values = np.concatenate([np.concatenate(columns) for columns in strata.values()])
     low, high = np.quantile(values, [0.005, 0.995])
@@ -97,15 +101,15 @@ def profiles(results: Results) -> Section | None:
     for agent, columns in strata.items():
         share = performance_profile(columns, thresholds)
         band = profile_band(columns, thresholds)
-        lines.append(Line(results.places[agent], thresholds, share, *band))
+        lines.append(Line(places[agent], thresholds, share, *band))
     axis = Axis('score τ', 'share of runs above τ')
     chart = line_chart('profile', 'Performance profile', axis, lines)
-    places = {agent: results.places[agent] for agent in drawn}
     parts = [Charts([chart], legend(places)), *left_out(agents, drawn, 'agents')]
     return Section('profiles', 'Performance profiles', (
         'The share of runs, averaged over tasks, whose last score is above each threshold. A '
         'line that is higher everywhere is better; where lines cross, neither agent is. Bands are '
-        '95 % bootstrap intervals.'
+        f'95 % bootstrap intervals. Of many agents the {MOST_CURVES} with the highest IQM are '
+        'drawn.'
     ), parts)  # fmt: skip
 
 
@@ -158,6 +162,16 @@ def complete_agents(results: Results, tasks: Sequence[str]) -> list[str]:
         if tasks and len(strata) == len(tasks):
             found[agent] = iqm(np.concatenate(strata))
     return sorted(found, key=lambda agent: -found[agent])
+
+
+def places_of(results: Results, names: Sequence[str]) -> dict[str, int]:
+    """The places of some agents among the lines of charts, which decide their colours.
+
+    They are the same on the whole page, unless it has more agents than can be told apart.
+    """
+    if all(results.places[name] < MOST_LINES for name in names):
+        return {name: results.places[name] for name in names}
+    return {name: place for place, name in enumerate(names)}
 
 
 def left_out(every: Sequence[str], kept: Sequence[str], what: str) -> list[Part]:

@@ -12,6 +12,7 @@ from dtql_jax.studies.report_training import MOST_PANELS, measure
 
 MOST_POLICIES = 8  # that a trial chooses from
 MOST_EPISODES = 200
+MOST_BANDS = 3
 FEW = 20  # recorded episodes of a policy; with fewer the choice is a coarse one
 
 
@@ -27,7 +28,7 @@ def selection(results: Results) -> Section | None:
         shown = dict(list(found[task].items())[:MOST_LINES])
         drawn |= {base: results.places[base] for base in shown}
         lines = [
-            Line(results.places[base], chosen.episodes, chosen.mean, chosen.low, chosen.high)
+            Line(results.places[base], chosen.episodes, chosen.mean, *_band(chosen, len(shown)))
             for base, (chosen, _) in shown.items()
         ]
         axis = Axis('online episodes', f'{measure(results, task)} of the one kept')
@@ -49,9 +50,9 @@ def selection(results: Results) -> Section | None:
         'Whoever trains several seeds and settings of an agent and may play so many episodes '
         'online keeps one policy: a UCB bandit decides which policy plays next, and the one with '
         'the highest mean is kept (after Jackson et al., arXiv:2504.11453). The line is the '
-        'expected score of the policy that is kept, told by episodes that did not decide; the '
-        'band holds 8 of 10 trials. Where a line rises, the choice pays; with few recorded '
-        'episodes it also rises and falls by chance. "Best mean as recorded" is what a report of '
+        'expected score of the policy that is kept, told by episodes that did not decide; a band, '
+        f'drawn for up to {MOST_BANDS} agents, holds 8 of 10 trials. Where a line rises, the '
+        'choice pays; with few recorded episodes it also rises and falls by chance. "Best mean as recorded" is what a report of '
         'the best policy would claim, luck included.'
     ), parts)  # fmt: skip
 
@@ -74,6 +75,11 @@ def _of_task(results: Results, task: str) -> dict[str, tuple[Selection, np.ndarr
         base: (select(pool, policies, MOST_EPISODES), np.array([x.mean() for x in pool]))
         for base, pool in pools.items()
     }
+
+
+def _band(chosen: Selection, lines: int) -> tuple[np.ndarray, ...]:
+    """The band of a line; none where many bands would hide each other."""
+    return (chosen.low, chosen.high) if lines <= MOST_BANDS else ()
 
 
 def _takes_part(lane: LaneResult) -> bool:

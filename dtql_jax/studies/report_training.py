@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from dtql_jax.report.charts import MOST_LINES, Axis, Line, legend, line_chart
+from dtql_jax.report.charts import Axis, Line, legend, line_chart
 from dtql_jax.report.formats import Table
 from dtql_jax.report.page import Charts, Part, Section
 from dtql_jax.report.statistics import bootstrap_interval, curve, iqm
 from dtql_jax.studies.report_lanes import LaneResult, Results, shown, swept_settings
-from dtql_jax.studies.report_scores import UNKNOWN, left_out
+from dtql_jax.studies.report_scores import MOST_CURVES, UNKNOWN, left_out, places_of
 
 MOST_PANELS = 18  # charts of one kind
-MOST_CURVES = 8  # lines of one chart that can be followed
 LAST = 5  # evaluations that stability is about
 
 
@@ -26,11 +25,10 @@ def curves(results: Results) -> Section | None:
     ]  # fmt: skip
     if not tasks:
         return None
-    charts, drawn = [], dict[str, int]()
+    charts, drawn = [], places_of(results, _best_agents(results, MOST_CURVES))
     for i, task in enumerate(tasks[:MOST_PANELS]):
-        agents = _best_agents(results, task, MOST_CURVES)
-        drawn |= {agent: results.places[agent] for agent in agents}
-        lines = [_curve(results.groups[task, agent], results.places[agent]) for agent in agents]
+        agents = [agent for agent in drawn if (task, agent) in results.groups]
+        lines = [_curve(results.groups[task, agent], drawn[agent]) for agent in agents]
         axis = Axis('updates', measure(results, task), thousands=True)
         level = _behaviour(results, task)
         title = task if level is None else f'{task} (data {level:.1f})'
@@ -44,7 +42,7 @@ def curves(results: Results) -> Section | None:
         'Scores during training. From five seeds on a line is the IQM over seeds and its band the '
         '95 % bootstrap interval; below five, the mean and the range from the lowest to the '
         'highest seed. A seed that diverged or failed is missing from there on, which can lift '
-        f'the line. A chart has the {MOST_CURVES} agents with the highest last scores at most; the '
+        f'the line. Of many agents the {MOST_CURVES} with the highest last scores are drawn. The '
         'dashed level, with its score in the title, is the policy that made the data.'
     ), parts)  # fmt: skip
 
@@ -60,7 +58,6 @@ def sweeps(results: Results) -> Section | None:
         return None
     charts, drawn, names = [], dict[str, int](), [f'{name} on {task}' for name, task in panels]
     for i, ((name, task), agents) in enumerate(list(panels.items())[:MOST_PANELS]):
-        agents = agents[:MOST_LINES]
         drawn |= {base: results.places[base] for base, _ in agents}
         values = _ordered([value for _, tried in agents for value in tried])
         axis = _setting_axis(name, values, measure(results, task))
@@ -123,17 +120,17 @@ def _tail(lane: LaneResult) -> np.ndarray:
     return lane.scores[~np.isnan(lane.scores)][-LAST:]
 
 
-def _best_agents(results: Results, task: str, most: int) -> list[str]:
-    """The agents of a task in their order; of too many those with the highest last scores."""
-    agents = [agent for where, agent in results.groups if where == task]
-    if len(agents) <= most:
-        return agents
-    means = {}
-    for agent in agents:
-        scores = results.last_scores(agent, [task])
-        means[agent] = scores[0].mean() if scores else -math.inf
-    best = sorted(agents, key=lambda agent: -means[agent])[:most]
-    return [agent for agent in agents if agent in best]
+def _best_agents(results: Results, most: int) -> list[str]:
+    """The agents in their order; of too many those on most tasks with the highest scores."""
+    if len(results.agents) <= most:
+        return list(results.agents)
+
+    def rank(agent: str) -> tuple[int, float]:
+        means = [scores.mean() for scores in results.last_scores(agent, results.tasks)]
+        return len(means), float(np.mean(means)) if means else -math.inf
+
+    best = sorted(results.agents, key=rank, reverse=True)[:most]
+    return [agent for agent in results.agents if agent in best]
 
 
 def _curve(lanes: Sequence[LaneResult], place: int) -> Line:

@@ -68,3 +68,9 @@ def test_legend__places_beyond_the_colours_have_dashes():
     assert 'a&lt;b' in text
     assert text.count('var(--c0)') == 2
     assert 'stroke-dasharray="5 2"' in text
+
+
+def test_line_chart__texts_keep_their_digits():
+    axis = Axis('lr', 'score', names=('0.00015', '0.000234'), points=True)
+    _, texts = parsed(line_chart('a', 'lr=0.00015', axis, [Line(0, np.arange(2), np.arange(2))]))
+    assert {'0.00015', '0.000234', 'lr=0.00015'} <= set(texts)
