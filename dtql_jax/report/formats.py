@@ -19,10 +19,14 @@ LONG = 34  # letters of a cell that stay in one line
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """A cell that leads to a place on the page; elsewhere it is its text."""
+    """A cell that leads to a place on the page; elsewhere it is its text.
+
+    `short` is what the page shows instead of a long text.
+    """
 
     text: str
     to: str
+    short: str = ''
 
     def __str__(self) -> str:
         return self.text
@@ -118,16 +122,24 @@ def to_csv(table: Table) -> str:
 
 def _class(side: str, cell: Cell = '') -> str:
     """Marks numbers, and texts that are so long that they are broken into lines."""
-    long = len(str(cell)) > LONG
+    long = len(_seen(cell)) > LONG
     names = [*(['n'] if side == 'r' else []), *(['long'] if long else [])]
     return f' class="{" ".join(names)}"' if names else ''
+
+
+def _seen(cell: Cell) -> str:
+    """The text of a cell on the page."""
+    if isinstance(cell, Links):
+        return '; '.join(map(_seen, cell.parts))
+    return cell.short or cell.text if isinstance(cell, Link) else cell
 
 
 def _cell(cell: Cell) -> str:
     if isinstance(cell, Links):
         return '; '.join(map(_cell, cell.parts))
-    text = html.escape(str(cell))
-    return f'<a href="#{html.escape(cell.to)}">{text}</a>' if isinstance(cell, Link) else text
+    if isinstance(cell, Link):
+        return f'<a href="#{html.escape(cell.to)}">{html.escape(cell.short or cell.text)}</a>'
+    return html.escape(cell)
 
 
 def _escaped(cell: Cell) -> str:

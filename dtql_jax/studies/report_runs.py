@@ -95,7 +95,12 @@ def repeat(results: Results) -> Section:
     for lane in [*results.lanes, *results.twice]:
         lanes.setdefault(lane.run, []).append(lane)
     parts = [
-        Details(f'run-{i}', _title(record, lanes.get(i, [])), commands(record), _facts(record))
+        Details(
+            f'run-{i}',
+            f'run {i + 1}, {_title(record, lanes.get(i, []))}',
+            commands(record),
+            _facts(record),
+        )
         for i, record in enumerate(results.records)
     ]
     return Section('repeat', 'Repeat it', (

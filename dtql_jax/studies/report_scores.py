@@ -213,7 +213,9 @@ def _score_row(results: Results, task: str, agent: str) -> tuple[Cell, ...]:
         spread([lane.best for lane in lanes]),
         f'{np.mean(success):.2f}' if success else UNKNOWN,
         _published(results, task, lanes[0]),
-        Links(tuple(Link(results.records[run].job, f'run-{run}') for run in runs)),
+        Links(
+            tuple(Link(results.records[run].job, f'run-{run}', f'run {run + 1}') for run in runs)
+        ),
     )
 
 

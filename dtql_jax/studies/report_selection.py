@@ -52,8 +52,8 @@ def selection(results: Results) -> Section | None:
         'the highest mean is kept (after Jackson et al., arXiv:2504.11453). The line is the '
         'expected score of the policy that is kept, told by episodes that did not decide; a band, '
         f'drawn for up to {MOST_BANDS} agents, holds 8 of 10 trials. Where a line rises, the '
-        'choice pays; with few recorded episodes it also rises and falls by chance. "Best mean as recorded" is what a report of '
-        'the best policy would claim, luck included.'
+        'choice pays; with few recorded episodes it also rises and falls by chance. "Best mean '
+        'as recorded" is what a report of the best policy would claim, luck included.'
     ), parts)  # fmt: skip
 
 

@@ -10,7 +10,7 @@ TABLE = Table(
     'Scores & more',
     ('task', 'a_b', 'n'),
     [
-        ('x<y', Link('50 % | a_b', 'run-0'), '1.5'),
+        ('x<y', Link('50 % | a_b', 'run-0', 'r < 1'), '1.5'),
         ('x<y', Links((Link('p', 'a'), Link('q', 'b'))), '{2} ± 1'),
         ('z', 'w' * 50, '–'),
     ],
@@ -22,7 +22,7 @@ TABLE = Table(
 def test_to_html__escapes_links_and_marks_groups():
     text = to_html(TABLE)
     assert '<td>x&lt;y</td>' in text
-    assert '<a href="#run-0">50 % | a_b</a>' in text
+    assert '<a href="#run-0">r &lt; 1</a>' in text
     assert '<a href="#a">p</a>; <a href="#b">q</a>' in text
     assert '<tr id="r2" class="group">' in text
     assert text.count('class="group"') == 1

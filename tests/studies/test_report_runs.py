@@ -159,7 +159,7 @@ def test_repeat__has_the_facts_of_each_run(tmp_path):
     (details,) = repeat(gather('s', read_runs(tmp_path))).parts
     assert isinstance(details, Details)
     facts = dict(details.facts)
-    assert (details.anchor, details.title) == ('run-0', f'a: dtql on {HOPPER}')
+    assert (details.anchor, details.title) == ('run-0', f'run 1, a: dtql on {HOPPER}')
     assert facts['seeds'] == '0 to 2'
     assert facts['fingerprint of the data'] == 'f' * 64
     assert facts['device'] == '2 x cuda'
