@@ -42,6 +42,7 @@ EXTRAS = {
     'ogbench': ['ogbench>=1.2'],
     'wandb': ['wandb>=0.18'],
     'tensorboard': ['tensorboard>=2.17'],
+    'tables': ['pandas>=2.2', 'polars>=1.9', 'pyarrow>=17'],
     'cuda': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
 }

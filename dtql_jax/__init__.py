@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dtql_jax.runs.policy import load_policy
     from dtql_jax.runs.result import Interrupted, Result
     from dtql_jax.runs.run import run
+    from dtql_jax.studies.results import load_results
     from dtql_jax.tasks.registry import register_task
     from dtql_jax.tasks.task import Task
     from dtql_jax.types import Lane, Phase, Rare, Spec, Transition, UserError
@@ -36,6 +37,7 @@ _HOMES = {
     'Result': 'runs.result',
     'Interrupted': 'runs.result',
     'load_policy': 'runs.policy',
+    'load_results': 'studies.results',
     # a task of your own
     'Task': 'tasks.task',
     'register_task': 'tasks.registry',
@@ -67,6 +69,7 @@ __all__ = [
     'Transition',
     'UserError',
     'load_policy',
+    'load_results',
     'register_agent',
     'register_task',
     'run',

@@ -7,8 +7,9 @@
 Training evaluates on the starts of --eval_seed=0, and chooses the best policies by them. Another
 --eval_seed draws other starts, on which the score of these policies is unbiased.
 
-The command prints a table and appends a row for each seed to reeval.jsonl in the run folder. It
-changes nothing else there. The film shows the first episode of the first seed.
+The command prints a table and appends a row for each seed to reeval.jsonl in the run folder, with
+the value of each episode. It changes nothing else there. The film shows the first episode of the
+first seed.
 
 Exit codes: 0 done; 1 the evaluation of every seed failed, and the table says why; 2 a mistake in a
 flag or an error of the machine, which one line explains; 130 stopped by Ctrl-C.

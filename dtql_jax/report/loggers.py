@@ -183,11 +183,14 @@ def parse_row(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """The row in a line of a log; raises UserError, which names the line, where there is none."""
     try:
         # Of many rows the keys are kept once.
-        return {sys.intern(key): _restored(value) for key, value in json.loads(line).items()}
+        row = {sys.intern(key): value for key, value in json.loads(line).items()}
     except (ValueError, AttributeError, RecursionError):
         raise UserError(
             f'{path}, line {number} is not a JSON object: mend or delete that line.'
         ) from None
+    if b'nan"' in line or b'inf"' in line:
+        row = {key: _restored(value) for key, value in row.items()}
+    return row
 
 
 def plain(value: Any) -> Any:

@@ -94,10 +94,11 @@ def write_results(table: Table, path: str | os.PathLike[str]) -> Path:
         ours = not path.exists() or tuple(names_of(path)[: len(FIRST)]) == FIRST
     if not ours:
         raise UserError(f'{path} exists and has no such table: name another file')
+    with outside(f'{path.parent} cannot be made', 'name another folder'):
+        path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
         with outside(f'{path} cannot be written', 'make room or give permission'):
-            path.parent.mkdir(parents=True, exist_ok=True)
             write(table, new)
             new.replace(path)
     finally:

@@ -19,7 +19,7 @@ from dtql_jax.report.loggers import whole_lines
 from dtql_jax.runs.config_file import CONFIG, read_config
 from dtql_jax.studies.frames import Frame, Table, check_frame, column, to_frame
 from dtql_jax.studies.rows import Metrics, lane_index, lane_of, read_row
-from dtql_jax.types import Lane, UserError, outside, user_path
+from dtql_jax.types import Lane, UserError, machine_told, outside, user_path
 
 if TYPE_CHECKING:
     import pandas
@@ -60,6 +60,7 @@ class RunRecord:
         return {**self.config['identity']['config'], **self.lanes[lane].hparams}
 
 
+@machine_told()
 def load_results(
     path: Place | Iterable[Place],
     per: Literal['evaluation', 'episode'] = 'evaluation',
@@ -103,6 +104,7 @@ def load_results(
     return to_frame(identity | results, frame)
 
 
+@machine_told()
 def read_runs(path: Place | Iterable[Place]) -> list[RunRecord]:
     """Reads the records of runs; `path` is as in `load_results`.
 

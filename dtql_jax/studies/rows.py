@@ -4,6 +4,7 @@ import bisect
 import functools
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dtql_jax.types import Lane, UserError
 
 ELAPSED = 'time/elapsed_s'
 DIVERGED = 'diverged_at'
+STEP = re.compile(rb'\{"step":(\d+),')
 
 Index = Mapping[tuple[str, Any], int]  # (variant, seed) -> the index of the lane
 
@@ -28,12 +30,18 @@ class Metrics:
     def elapsed_s(self, step: int) -> float:
         """The seconds that the newest row at or before a step has; NaN where there is none."""
         rows = range(len(self.lines))  # their steps never decrease
-        at = bisect.bisect_right(rows, step, key=lambda i: self.row(i)['step'])
+        at = bisect.bisect_right(rows, step, key=self._step)
         return self.row(at - 1).get(ELAPSED, math.nan) if at else math.nan
+
+    def _step(self, i: int) -> int:
+        """The step of a row, which is parsed only where it does not begin as a run writes it."""
+        begin = STEP.match(self.lines[i])
+        return int(begin[1]) if begin else self.row(i)['step']
 
     def diverged(self) -> dict[int, int]:
         """The update at which a lane, by its index, was given up."""
-        rows = [self.row(i) for i, line in enumerate(self.lines) if DIVERGED.encode() in line]
+        key = DIVERGED.encode()
+        rows = [self.row(i) for i, line in enumerate(self.lines) if key in line]
         return {self.index[lane_of(row)]: row[DIVERGED] for row in rows}
 
 
@@ -44,12 +52,12 @@ def read_row(path: Path, number: int, line: bytes, index: Index, key: str) -> di
         UserError: the line is no row of this run.
     """
     row = parse_row(path, number, line)
-    lists = {name: value for name, value in row.items() if name.startswith('episode/')}
-    numbers = [
-        value
-        for name, value in row.items()
-        if name == DIVERGED or (name.startswith(('eval/', 'time/')) and name != 'eval/failed')
-    ]
+    lists, numbers = {}, []
+    for name, value in row.items():
+        if name.startswith('episode/'):
+            lists[name] = value
+        elif (name.startswith(('eval/', 'time/')) and name != 'eval/failed') or name == DIVERGED:
+            numbers.append(value)
     sound = (
         key in row
         and type(row.get('step')) is int
@@ -57,8 +65,8 @@ def read_row(path: Path, number: int, line: bytes, index: Index, key: str) -> di
         and lane_of(row) in index
         and (not lists or {'episode/return', 'episode/length'} <= lists.keys())
         and all(isinstance(values, list) for values in lists.values())
-        and len({len(values) for values in lists.values()}) <= 1
-        and {type(value) for value in itertools.chain(numbers, *lists.values())} <= {int, float}
+        and len(set(map(len, lists.values()))) <= 1
+        and set(map(type, itertools.chain(numbers, *lists.values()))) <= {int, float}
     )
     if not sound:
         raise UserError(f'{path}, line {number} is no row of this run: mend or delete that line')
