@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dtql_jax.runs.result import Interrupted, Result
     from dtql_jax.runs.run import run
     from dtql_jax.studies.results import load_results
+    from dtql_jax.studies.sweep import sweep
     from dtql_jax.tasks.registry import register_task
     from dtql_jax.tasks.task import Task
     from dtql_jax.types import Lane, Phase, Rare, Spec, Transition, UserError
@@ -37,6 +38,8 @@ _HOMES = {
     'Result': 'runs.result',
     'Interrupted': 'runs.result',
     'load_policy': 'runs.policy',
+    # many runs
+    'sweep': 'studies.sweep',
     'load_results': 'studies.results',
     # a task of your own
     'Task': 'tasks.task',
@@ -74,6 +77,7 @@ __all__ = [
     'register_task',
     'run',
     'setting',
+    'sweep',
 ]
 
 

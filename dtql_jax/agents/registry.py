@@ -109,7 +109,7 @@ def find_agent(name: str, file: str | None = None) -> Registered:
             f'unknown agent {name!r}; nearest: {settings.nearest(name, AGENTS)} '
             '(an agent of your own: `agent`=my_module:MyAgent)'
         )
-    module = _import(where, file)
+    module = import_own(where, file)
     agent = getattr(module, attribute, None)
     if not _is_agent(agent):
         raise UserError(f'`agent`={name}: {where} has no subclass of dtql_jax.Agent {attribute!r}')
@@ -166,8 +166,12 @@ def _origin(agent: type[Agent]) -> tuple[str, str]:
     return agent_file(agent) or agent.__module__, agent.__qualname__
 
 
-def _import(where: str, file: str | None) -> ModuleType:
-    """Imports a module by its name or path, or `file` if there is no such module."""
+def import_own(where: str, file: str | None = None) -> ModuleType:
+    """Imports a user's module by its name or path, or `file` if there is no such module.
+
+    Raises:
+        UserError: there is no such module or file, or importing it fails.
+    """
     if where.endswith('.py'):
         return _import_file(where if pathlib.Path(where).is_file() or file is None else file)
     try:

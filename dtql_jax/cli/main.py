@@ -2,6 +2,7 @@
 
   dtql train                          # a demonstration, without a download
   dtql train --env=antmaze-large-diverse --num_seeds=5
+  dtql sweep --env=hopper-medium,walker2d-medium --agent=dtql,iql --out=studies/first
   dtql evaluate --run=runs/antmaze-large-diverse-dtql --episodes=100
   dtql plot --runs=runs/a,runs/b --out=comparison.png
 
@@ -12,7 +13,7 @@ import difflib
 import sys
 from collections.abc import Callable, Sequence
 
-from dtql_jax.cli import collect, evaluate, plot, report, train
+from dtql_jax.cli import collect, evaluate, plot, report, sweep, train
 from dtql_jax.cli import list as listing
 from dtql_jax.cli.flags import columns
 
@@ -21,6 +22,7 @@ Command = Callable[[Sequence[str]], int]
 # name -> its function and what it does
 COMMANDS: dict[str, tuple[Command, str]] = {
     'train': (train.main, 'trains an agent on a task, evaluates and reports'),
+    'sweep': (sweep.main, 'runs a study: many tasks, agents, settings and seeds'),
     'evaluate': (evaluate.main, 'evaluates the policies of a run again'),
     'plot': (plot.main, 'compares runs in one chart'),
     'report': (report.main, 'writes the report of a study: a page and tables'),

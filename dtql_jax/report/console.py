@@ -45,11 +45,15 @@ class Console:
 
     def progress(self, phase: Phase, step: int, total: int, rate: float) -> None:
         """Shows the step of `total`, the updates per second `rate`, and the time left."""
+        left = duration(self.left(step, total, rate))
+        text = f'{phase.name} {step:,}/{total:,}  {rate:,.1f} updates/s  {left} left'
+        self.rewrite(text, last=step >= total)
+
+    def left(self, step: int, total: int, rate: float) -> float:
+        """The seconds that are left at a step, with the evaluations that are due."""
         # Progress of a step comes before its evaluation, which therefore still takes time.
         evaluations = sum(due >= step for due in self.eval_steps)
-        left = (total - step) / rate + evaluations * self._eval_s
-        text = f'{phase.name} {step:,}/{total:,}  {rate:,.1f} updates/s  {duration(left)} left'
-        self.rewrite(text, last=step >= total)
+        return (total - step) / rate + evaluations * self._eval_s
 
     def rewrite(self, text: str, *, last: bool) -> None:
         """Replaces the last line of progress on a terminal; elsewhere prints one now and then.

@@ -139,14 +139,15 @@ def importing_script() -> bool:
 
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Blocks Ctrl-C and SIGTERM for the processes that are started inside.
+    """Blocks the signals that stop a run for the processes that are started inside.
 
-    Both signals go to the whole process group. The parent alone decides what they mean, and ends
-    its workers by closing their pipes. A child inherits the block from its first instruction on.
-    The parent receives a signal that arrived inside when it leaves.
+    They go to the whole process group, or to all processes of a scheduler's job. The parent alone
+    decides what they mean, and ends its workers by closing their pipes. A child inherits the block
+    from its first instruction on. The parent receives a signal that arrived inside when it leaves.
     """
     resource_tracker.ensure_running()  # it unblocks the signals when it starts: not inside
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    stops = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     try:
         yield
     finally:

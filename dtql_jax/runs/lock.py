@@ -8,11 +8,16 @@ import pathlib
 import socket
 import time
 from collections.abc import Callable, Iterator
+from typing import TextIO
 
 from dtql_jax.runs.config_file import CONFIG
 from dtql_jax.types import UserError, outside, why
 
 LOCK = '.lock'  # its text is for people; the lock is the kernel's, which ends with the process
+
+
+class InUse(UserError):
+    """Another process holds a lock."""
 
 
 @contextlib.contextmanager
@@ -27,11 +32,23 @@ def hold(run_dir: pathlib.Path, say: Callable[[str], None]) -> Iterator[Callable
         A check that raises UserError where the folder or its lock is no longer this process's.
 
     Raises:
-        UserError: another process holds the lock, or the folder cannot be written.
+        InUse: another process holds the lock.
+        UserError: the folder cannot be written.
     """
-    path = run_dir / LOCK
+    with take(run_dir / LOCK, run_dir, say) as file:
+        yield functools.partial(_check, run_dir, os.fstat(file.fileno()))
+
+
+@contextlib.contextmanager
+def take(path: pathlib.Path, folder: pathlib.Path, say: Callable[[str], None]) -> Iterator[TextIO]:
+    """Holds the lock of the file `path` inside the block, for a process that works in `folder`.
+
+    Raises:
+        InUse: another process holds the lock.
+        UserError: the file cannot be written.
+    """
     cure = 'make room or give permission, or choose another disk'
-    with outside(f'{run_dir} cannot be written', cure):
+    with outside(f'{path.parent} cannot be written', cure):
         file = path.open('a+', errors='replace')
     with file:
         try:
@@ -39,17 +56,17 @@ def hold(run_dir: pathlib.Path, say: Callable[[str], None]) -> Iterator[Callable
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or 'another process'
-            raise UserError(
-                f'{run_dir} is in use by {holder}: wait for its end or stop it, or choose another '
+            raise InUse(
+                f'{folder} is in use by {holder}: wait for its end or stop it, or choose another '
                 'folder with `out`'
             ) from None
         except OSError as error:  # some network file systems
-            say(f'{run_dir} cannot be locked ({why(error)}): let no other process train in it')
+            say(f'{folder} cannot be locked ({why(error)}): let no other process train in it')
         text = f'process {os.getpid()} on {socket.gethostname()}, since {time.strftime("%F %T")}'
         with outside(f'{path} cannot be written', cure):
             file.truncate(0)
             print(text, file=file, flush=True)
-        yield functools.partial(_check, run_dir, os.fstat(file.fileno()))
+        yield file
 
 
 def _check(run_dir: pathlib.Path, ours: os.stat_result) -> None:

@@ -27,11 +27,15 @@ class Job:
         name: the name of its folder.
         request: what `dtql_jax.run` is asked for, by name.
         lanes: how many training runs its program holds.
+        memory: bytes that it takes at least, as predicted; None where that is not known.
+        seconds: how long it takes, roughly, on the machine where the study began.
     """
 
     name: str
     request: Mapping[str, Any]
     lanes: int
+    memory: int | None = None
+    seconds: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +117,12 @@ def read_json(path: pathlib.Path, cure: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f'{path} holds no JSON object: {cure}')
     return found
+
+
+def make(folder: pathlib.Path) -> None:
+    """Makes a folder, and those above it, where they are absent."""
+    with outside(f'{folder} cannot be made', 'choose another folder with `out`'):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:
