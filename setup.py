@@ -60,7 +60,7 @@ setup(
     license_files=['LICENSE'],
     python_requires='>=3.11',
     packages=find_packages(include=['dtql_jax', 'dtql_jax.*']),
-    package_data={'dtql_jax': ['py.typed']},
+    package_data={'dtql_jax': ['py.typed', 'report/page.css', 'studies/published.csv']},
     entry_points={'console_scripts': ['dtql = dtql_jax.cli.main:main']},
     install_requires=REQUIRES,
     extras_require=EXTRAS,

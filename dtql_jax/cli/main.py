@@ -13,7 +13,7 @@ import difflib
 import sys
 from collections.abc import Callable, Sequence
 
-from dtql_jax.cli import collect, evaluate, plot, sweep, train
+from dtql_jax.cli import collect, evaluate, plot, report, sweep, train
 from dtql_jax.cli import list as listing
 from dtql_jax.cli.flags import columns
 
@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     'sweep': (sweep.main, 'runs a study: many tasks, agents, settings and seeds'),
     'evaluate': (evaluate.main, 'evaluates the policies of a run again'),
     'plot': (plot.main, 'compares runs in one chart'),
+    'report': (report.main, 'writes the report of a study: a page and tables'),
     'collect': (collect.main, "collects a dataset in a task's simulator"),
     'list': (listing.main, 'lists tasks, agents and their settings'),
 }

@@ -10,28 +10,38 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+Statistic = Callable[..., Any]
 
 # A percentile bootstrap of fewer values gives far too narrow an interval. Show the values instead.
 MIN_SEEDS_FOR_INTERVAL = 5
 
 
-def iqm(values: np.ndarray) -> float:
+def iqm(values: ArrayLike, axis: int | None = None) -> Any:
     """The mean of all `n` values without the `floor(n / 4)` lowest and as many highest.
 
     So the middle 2 of 4 values count, the middle 3 of 5, the middle 5 of 7, the middle 4 of 8, and
     all values below 4. This is rliable's rule.
 
+    Args:
+        values: the values.
+        axis: the axis along which they are taken; None means all of them.
+
     Raises:
         ValueError: a value is not finite, or there is none.
     """
-    values = np.sort(_finite(values), axis=None)
-    cut = len(values) // 4
-    return float(values[cut : len(values) - cut].mean())
+    values = _finite(values)
+    values = values.reshape(-1) if axis is None else np.moveaxis(values, axis, -1)
+    values = np.sort(values, axis=-1)
+    count = values.shape[-1]
+    middle = values[..., count // 4 : count - count // 4].mean(-1)
+    return float(middle) if axis is None else middle
 
 
 def bootstrap_interval(
-    values: np.ndarray,
-    statistic: Callable[[np.ndarray], float] = iqm,
+    values: ArrayLike,
+    statistic: Statistic = iqm,
     *,
     confidence: float = 0.95,
     resamples: int = 5000,
@@ -43,7 +53,7 @@ def bootstrap_interval(
 
     Args:
         values: scores, `[S]` or `[S, tasks]`.
-        statistic: maps scores of the shape of `values` to a number.
+        statistic: `statistic(values, axis=1)` maps all scores `[N]` of each sample to a number.
         confidence: the share of the distribution between the two ends.
         resamples: the number of bootstrap samples.
 
@@ -54,13 +64,74 @@ def bootstrap_interval(
         ValueError: a value is not finite, or there is none.
     """
     values = _finite(values)
-    values = values.reshape(len(values), -1)
+    strata = list(values.reshape(len(values), -1).T)
+    return stratified_interval(strata, statistic, confidence=confidence, resamples=resamples)
+
+
+def stratified_interval(
+    strata: Sequence[np.ndarray],
+    statistic: Statistic = iqm,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 5000,
+) -> tuple[float, float]:
+    """`bootstrap_interval` of tasks that may differ in their number of seeds.
+
+    Args:
+        strata: the scores of each task, `[S]`.
+        statistic: as there; it gets the scores of all tasks of a sample in one row.
+        confidence: as there.
+        resamples: as there.
+
+    Raises:
+        ValueError: a value is not finite, or a task has none.
+    """
     rng = np.random.default_rng(0)
+    samples = [resampled(rng, values, resamples) for values in strata]
+    return interval(statistic(np.concatenate(samples, axis=1), axis=1), confidence)
+
+
+def resampled(rng: np.random.Generator, values: ArrayLike, resamples: int) -> np.ndarray:
+    """Bootstrap samples of values `[S, ...]`: `[resamples, S, ...]`.
+
+    Raises:
+        ValueError: a value is not finite, or there is none.
+    """
+    values = _finite(values)
+    return values[rng.integers(len(values), size=(resamples, len(values)))]
+
+
+def interval(samples: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """The two ends between which the middle share of the samples lies."""
     tail = (1 - confidence) / 2
-    draws = rng.integers(len(values), size=(resamples, *values.shape))
-    samples = [statistic(np.take_along_axis(values, rows, axis=0)) for rows in draws]
     low, high = np.quantile(samples, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def curve(values: np.ndarray, resamples: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The course of several seeds in one line with a band.
+
+    Args:
+        values: scores `[S, E]` of each seed at each evaluation; NaN where a seed has none.
+        resamples: the number of bootstrap samples.
+
+    Returns:
+        At each evaluation, `[E]`: the IQM and its 95 % interval where five seeds have a score. With
+        fewer the mean, the lowest and the highest. NaN where no seed has one.
+    """
+    values = np.asarray(values, np.float64)
+    middle, low, high = np.full((3, values.shape[1]), np.nan)
+    known = ~np.isnan(values)
+    for mask in np.unique(known, axis=1).T:  # evaluations that the same seeds have, at once
+        at = (known == mask[:, None]).all(0)
+        mine = values[mask][:, at]
+        if len(mine) >= MIN_SEEDS_FOR_INTERVAL:
+            samples = iqm(resampled(np.random.default_rng(0), mine, resamples), axis=1)
+            middle[at] = iqm(mine, axis=0)
+            low[at], high[at] = np.quantile(samples, [0.025, 0.975], axis=0)
+        elif len(mine):
+            middle[at], low[at], high[at] = mine.mean(0), mine.min(0), mine.max(0)
+    return middle, low, high
 
 
 def summarise(scores: Sequence[float] | np.ndarray) -> dict[str, Any]:
@@ -85,7 +156,7 @@ def summarise(scores: Sequence[float] | np.ndarray) -> dict[str, Any]:
     return summary | {'values': [None if np.isnan(score) else float(score) for score in scores]}
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
+def _finite(values: ArrayLike) -> np.ndarray:
     """Returns `values` as float64; raises ValueError for a NaN, which sorting would hide."""
     values = np.asarray(values, np.float64)
     if not values.size or not np.isfinite(values).all():

@@ -1,7 +1,15 @@
+import random
+
 import numpy as np
 import pytest
 
-from dtql_jax.report.statistics import bootstrap_interval, iqm, summarise
+from dtql_jax.report.statistics import (
+    bootstrap_interval,
+    curve,
+    iqm,
+    stratified_interval,
+    summarise,
+)
 
 
 @pytest.mark.parametrize(
@@ -84,3 +92,70 @@ def test_summarise__counts_seeds_without_a_score_apart():
     assert summary['mean'] == 3
     assert summary['values'] == [1, None, 3, 4, 4]
     assert summarise([np.nan])['mean'] is None
+
+
+def by_definition(values):
+    """The IQM written another way: scipy's trimmed mean where it is installed."""
+    stats = pytest.importorskip('scipy.stats', reason='scipy is not installed')
+    return stats.trim_mean(np.ravel(values), 0.25)
+
+
+@pytest.mark.parametrize('count', [1, 3, 4, 5, 7, 8, 11, 40])
+def test_iqm__is_the_trimmed_mean_of_a_quarter(count):
+    values = np.random.default_rng(count).normal(size=count)
+    assert iqm(values) == pytest.approx(by_definition(values))
+
+
+def test_iqm__along_an_axis_is_that_of_each_row():
+    values = np.random.default_rng(0).normal(size=(3, 9, 2))
+    found = iqm(values, axis=1)
+    assert found.shape == (3, 2)
+    assert found == pytest.approx(
+        np.array([[iqm(values[i, :, j]) for j in range(2)] for i in range(3)])
+    )
+
+
+def brute_interval(strata, resamples):
+    """The stratified bootstrap in loops over Python's own numbers, with draws of its own."""
+    draw = random.Random(1)
+    samples = []
+    for _ in range(resamples):
+        sample = sorted(x for values in strata for x in draw.choices(list(values), k=len(values)))
+        cut = len(sample) // 4
+        middle = sample[cut : len(sample) - cut]
+        samples.append(sum(middle) / len(middle))
+    samples.sort()
+    return samples[round(0.025 * resamples)], samples[round(0.975 * resamples) - 1]
+
+
+def test_stratified_interval__agrees_with_a_bootstrap_in_loops():
+    rng = np.random.default_rng(3)
+    strata = [rng.normal(20, 5, 6), rng.normal(60, 10, 9), rng.normal(90, 3, 4)]
+    assert stratified_interval(strata, resamples=8000) == pytest.approx(
+        brute_interval(strata, 8000), abs=0.6
+    )
+
+
+def test_stratified_interval__by_hand():
+    # The first task is 0 or 8 twice, the second always 4: sums of {8, 16, 24} + ... with np.sum.
+    low, high = stratified_interval([np.array([0.0, 8.0]), np.array([4.0])], np.sum)
+    assert (low, high) == (4, 20)
+
+
+def test_curve__by_hand():
+    values = np.array([[1.0, 2.0, np.nan], [3.0, 6.0, np.nan]])
+    middle, low, high = curve(values)
+    assert middle[:2].tolist() == [2, 4]
+    assert low[:2].tolist() == [1, 2]
+    assert high[:2].tolist() == [3, 6]
+    assert np.isnan([middle[2], low[2], high[2]]).all()
+
+
+def test_curve__from_five_seeds_on_is_the_iqm_and_its_interval_at_each_evaluation():
+    values = np.random.default_rng(0).normal(size=(8, 4))
+    values[2, 1:] = np.nan  # diverged
+    middle, low, high = curve(values, resamples=4000)
+    for i in range(4):
+        column = values[:, i][~np.isnan(values[:, i])]
+        assert middle[i] == pytest.approx(by_definition(column))
+        assert (low[i], high[i]) == pytest.approx(bootstrap_interval(column), abs=0.08)
