@@ -78,14 +78,17 @@ def _facts(results: Results) -> list[str]:
     """What the whole report is about."""
     now = datetime.datetime.now(datetime.UTC).strftime('%Y-%m-%d %H:%M UTC')
     counts = [
-        (len(results.tasks), 'tasks'),
-        (len(results.agents), 'agents with their settings'),
-        (len(results.records), 'runs'),
-        (len(results.lanes), 'seeds in all'),
+        _counted(len(results.tasks), 'task', 'tasks'),
+        _counted(len(results.agents), 'agent with its settings', 'agents with their settings'),
+        _counted(len(results.records), 'run', 'runs'),
+        _counted(len(results.lanes), 'seed in all', 'seeds in all'),
     ]
     states: dict[str, int] = {}
     for status in results.statuses:
         states[status.state] = states.get(status.state, 0) + 1
     jobs = ', '.join(f'{count} {state}' for state, count in states.items())
-    text = ', '.join(f'{count:,} {what}' for count, what in counts)
-    return [f'{text}. Written {now}.', *([f'Jobs: {jobs}.'] if jobs else [])]
+    return [f'{", ".join(counts)}. Written {now}.', *([f'Jobs: {jobs}.'] if jobs else [])]
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f'{count:,} {one if count == 1 else many}'
