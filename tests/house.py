@@ -38,8 +38,8 @@ ORDER: dict[str, tuple[str, ...]] = {
     ),
     PUBLIC: ('studies', 'runs', 'training', 'agents', 'tasks'),
     'cli': (
-        PUBLIC, 'studies', 'runs', 'collect', 'rollout', 'data', 'training', 'agents', 'report', 'nn',
-        'diffusion', 'tasks',
+        PUBLIC, 'studies', 'runs', 'collect', 'rollout', 'data', 'training', 'agents', 'report',
+        'nn', 'diffusion', 'tasks',
     ),
 }  # fmt: skip
 

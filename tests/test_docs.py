@@ -161,7 +161,7 @@ def test_docstrings__examples_run(module, code, page):
 
 @functools.cache
 def help_of(command, agent=None):
-    """The help page of a command; that of `train` depends on the agent."""
+    """The help page of a command; those of `train` and `sweep` depend on the agents."""
     arguments = [f'--agent={agent}'] if agent else []
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.chdir(ROOT), registries_kept():
@@ -187,7 +187,7 @@ def option(words, name):
 
 def check_command(name, words):
     """Every flag is on the command's help page; tasks and agents exist."""
-    text = help_of(name, option(words, 'agent') if name == 'train' else None)
+    text = help_of(name, option(words, 'agent') if name in ('train', 'sweep') else None)
     given = [word for word in words if word.startswith('-')]
     assert len(given) + words.count('--set') == len(words), f'{words}: flags alone are read'
     for word in set(given) - {'--help'}:
@@ -196,8 +196,9 @@ def check_command(name, words):
         positive = re.escape(flag.removeprefix('--no'))
         spelt = rf'^  --(\[no\])?({name}|{positive})(=|\s|$)'
         assert re.search(spelt, text, re.MULTILINE), word
-    if env := option(words, 'env'):
-        resolve(env, option(words, 'source'), option(words, 'dataset_path'))
+    for env in (option(words, 'env') or '').split(','):
+        if env:
+            resolve(env, option(words, 'source'), option(words, 'dataset_path'))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from absl import flags
 
 from dtql_jax.cli.boundary import one_line
 from dtql_jax.cli.flags import as_flags, define_settings, given, run_command
-from dtql_jax.cli.train import parse_settings
+from dtql_jax.cli.train import parse_grid, parse_settings
 from dtql_jax.types import UserError, user_path
 
 NO_SETTINGS = ('study', 'out', 'launcher', 'status', 'dry_run', 'retry_failed', 'set', 'sweep')
@@ -179,21 +179,3 @@ def study_asked(asked: flags.FlagValues) -> dict[str, Any] | None:
     if grid:
         fields['sweep'] = grid
     return fields or None
-
-
-def parse_grid(texts: Sequence[str]) -> dict[str, list[str]]:
-    """`['alpha=0.5,1', ...]` as a dict of lists.
-
-    Raises:
-        UserError: a text has no `=` or an empty value, or a name is given twice.
-    """
-    grid: dict[str, list[str]] = {}
-    for text in texts:
-        name, equals, values = text.partition('=')
-        found = values.split(',')
-        if not equals or not name or not all(found):
-            raise UserError(f'--sweep {text}: write --sweep name=value,value')
-        if name in grid:
-            raise UserError(f'--sweep {name} is given twice')
-        grid[name] = found
-    return grid

@@ -3,6 +3,7 @@
   dtql train                                        # a demonstration, without a download
   dtql train --env=antmaze-large-diverse --num_seeds=5
   dtql train --env=hopper-medium --alpha=2.0 --nolr_decay
+  dtql train --env=hopper-medium --sweep alpha=0.5,1  # every seed with each value, in one program
   dtql train --env=hopper-medium --agent=my_module:MyAgent
   dtql train --out=runs/x --resume                  # continue a run that was stopped
   dtql train --env=hopper-medium --dry_run          # print the plan and stop
@@ -28,7 +29,7 @@ from dtql_jax.cli.boundary import one_line
 from dtql_jax.cli.flags import as_flags, define_settings, given, run_command
 from dtql_jax.types import UserError, check_text, user_path
 
-NO_REQUEST = ('out', 'resume', 'set', 'dry_run', 'list')
+NO_REQUEST = ('out', 'resume', 'set', 'sweep', 'dry_run', 'list')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,6 +78,12 @@ def define_run() -> flags.FlagValues:
     flags.DEFINE_multi_string(
         'set', [], 'name=value: another way to give a flag; may be repeated', values
     )
+    flags.DEFINE_multi_string(
+        'sweep',
+        [],
+        'name=a,b: values of a float setting, lanes of their own; may be repeated',
+        values,
+    )
     flags.DEFINE_bool('dry_run', False, 'print the plan and stop', values)
     flags.DEFINE_bool('list', False, 'list tasks and agents, as `dtql list` does, and stop', values)
     return values
@@ -112,6 +119,8 @@ def train(asked: flags.FlagValues) -> int:
         if name in request:
             raise UserError(f'--{name} is given twice: as a flag and as --set {name}')
         request[name] = value
+    if asked.sweep:
+        request['variants'] = sweep_lanes(asked)
     try:
         result = run(request, out=asked.out, resume=asked.resume, dry_run=asked.dry_run)
     except Interrupted as stopped:
@@ -126,6 +135,38 @@ def train(asked: flags.FlagValues) -> int:
         f"use       policy = dtql_jax.load_policy('{result.run_dir}'); action = policy(obs)"
     )
     return 1 if result.failed else 0
+
+
+def sweep_lanes(asked: flags.FlagValues) -> dict[str, dict[str, float]]:
+    """The variants of --sweep.
+
+    Raises:
+        UserError: lanes of one program cannot differ in a setting, or a value is wrong.
+    """
+    from dtql_jax.agents.registry import find_agent
+    from dtql_jax.studies.plan import float_grid, variants
+
+    grid = parse_grid(asked.sweep)
+    agent = find_agent(asked.agent).agent
+    return variants(float_grid(agent, grid))
+
+
+def parse_grid(texts: Sequence[str]) -> dict[str, list[str]]:
+    """`['alpha=0.5,1', ...]` as a dict of lists.
+
+    Raises:
+        UserError: a text has no `=` or an empty value, or a name is given twice.
+    """
+    grid: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, values = text.partition('=')
+        found = values.split(',')
+        if not equals or not name or not all(found):
+            raise UserError(f'--sweep {text}: write --sweep name=value,value')
+        if name in grid:
+            raise UserError(f'--sweep {name} is given twice')
+        grid[name] = found
+    return grid
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, str]:

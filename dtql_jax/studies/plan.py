@@ -16,7 +16,7 @@ from dtql_jax.agents.settings import nearest
 from dtql_jax.runs.plan import OF_ANY_RUN, TaskSettings, label, make_plan, make_request
 from dtql_jax.runs.plan import Request as RunRequest
 from dtql_jax.studies.folder import Job
-from dtql_jax.studies.study import WHERE, Override, Study, as_fields, study_from
+from dtql_jax.studies.study import WHERE, Override, Study, as_fields, check_once, study_from
 from dtql_jax.types import UserError, user_path
 
 FREE = ('log_to',)  # what a run may be asked for that is no plain value
@@ -123,6 +123,27 @@ def variants(grid: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]
         ' '.join(f'{name}={_short(value)}' for name, value in values.items()): values
         for values in _product(grid)
     }
+
+
+def float_grid(agent: type[Agent], grid: Mapping[str, Sequence[Any]]) -> Grid:
+    """A grid of lanes, parsed.
+
+    Raises:
+        UserError: a setting is no float setting of the agent, or a value is wrong or given twice.
+    """
+    parsed: Grid = {}
+    for name, values in grid.items():
+        found = tuple(
+            settings.parse(agent.config_class, name, value, OF_ANY_RUN) for value in values
+        )
+        if not is_of_lanes(agent, name):
+            raise UserError(
+                f'{name} is the same for all lanes of a run: `dtql sweep` starts a run for each '
+                'value of it'
+            )
+        check_once(name, found)
+        parsed[name] = found
+    return parsed
 
 
 def is_of_lanes(agent: type[Agent], name: str) -> bool:

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dtql_jax.agents.settings import nearest
-from dtql_jax.types import UserError, outside
+from dtql_jax.types import UserError, check_text, outside
 
 LISTS = ('env', 'agent', 'modules')
 TABLES = ('sweep', 'override')
@@ -133,6 +133,16 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     )
 
 
+def check_once(name: str, values: Sequence[Any]) -> None:
+    """Raises UserError where a value stands twice: 1 and 1.0 are one value, and 1 and true two."""
+    seen = set()
+    for value in values:
+        same = (isinstance(value, bool), value)
+        if same in seen:
+            raise UserError(f'{name}: {value!r} stands there twice: remove one')
+        seen.add(same)
+
+
 def _flat(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The fields, and those of tables, named like `sweep.alpha`."""
     for name, value in fields.items():
@@ -153,9 +163,11 @@ def _texts(name: str, value: Any, empty: bool = False) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         raise UserError(f'`{name}`={value!r}: give a text or a list of texts')
+    for text in texts:
+        check_text(name, text)
     if not texts and not empty:
         raise UserError(f'`{name}` is empty: name at least one')
-    _check_once(name, texts)
+    check_once(name, texts)
     return tuple(texts)
 
 
@@ -170,7 +182,7 @@ def _sweep(name: str, table: Any) -> dict[str, tuple[Any, ...]]:
             raise UserError(f'{name}: {setting} has no values: give at least one')
         for value in values:
             _value(setting, value, in_list=True)
-        _check_once(f'{name}: {setting}', values)
+        check_once(f'{name}: {setting}', values)
     return {setting: tuple(values) for setting, values in table.items()}
 
 
@@ -215,17 +227,9 @@ def _value(name: str, value: Any, in_list: bool = False) -> Any:
             f'nearest: {nearest(name, (*LISTS, *TABLES))}'
         )  # fmt: skip
         raise UserError(f'`{name}`={value!r}: not a single value; {cure}')
+    if isinstance(value, str):
+        check_text(name, value)
     return value
-
-
-def _check_once(name: str, values: Sequence[Any]) -> None:
-    """Raises UserError where a value stands twice: 1 and 1.0 are one value, and 1 and true two."""
-    seen = set()
-    for value in values:
-        same = (isinstance(value, bool), value)
-        if same in seen:
-            raise UserError(f'{name}: {value!r} stands there twice: remove one')
-        seen.add(same)
 
 
 # TOML, which the standard library reads and does not write.

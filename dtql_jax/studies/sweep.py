@@ -18,7 +18,7 @@ from dtql_jax.studies.plan import absolute, import_modules, make_jobs, split, ty
 from dtql_jax.studies.prepare import Needs, prepare
 from dtql_jax.studies.status import FAILED, STOPPED, WAITING, JobStatus, job_status, read_status
 from dtql_jax.studies.study import Study, as_fields, differences, read_study, study_from, to_toml
-from dtql_jax.studies.tables import plan_table
+from dtql_jax.studies.tables import plan_table, status_table
 from dtql_jax.types import UserError, lasting_path, machine_told, user_path, why
 
 
@@ -65,18 +65,18 @@ def sweep(
     plan, notes, is_new = _plan(study, study_dir)
     plan, machine = _prepare(plan, study_dir, is_new, found, retry_failed)
     states = [job_status(study_dir, name) for name in plan.names()]
+    jobs = _pending(states, retry_failed)
     workers = len(local.worker_environments(found, machine))
-    shown = [status.state for status in states]
-    say(f'study {study_dir}\n\n{plan_table(plan.jobs, notes, machine, workers, shown)}')
+    text = plan_table(plan.jobs, [s.state for s in states], jobs, machine, workers)
+    say('\n'.join([f'study {study_dir}', '', text, *(f'note: {note}' for note in notes)]))
     if dry_run:
         return []
     if is_new:
         _create(study_dir, plan)
-    jobs = _pending(states, retry_failed)
     if jobs:
         starter(Launch(study_dir, jobs, found, say, machine))
     else:
-        say(_nothing_to_do(states))
+        say(f'\n{status_table(states)}\n{_nothing_to_do(states)}')
     return read_status(study_dir)
 
 

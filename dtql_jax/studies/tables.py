@@ -1,7 +1,7 @@
 """The plan of a study and the state of its jobs as text."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from dtql_jax.report.console import duration
 from dtql_jax.report.tables import table
@@ -13,36 +13,36 @@ UNKNOWN = '-'
 
 
 def plan_table(
-    jobs: Sequence[Job], notes: Sequence[str], machine: Machine, workers: int, states: Sequence[str]
+    jobs: Sequence[Job],
+    states: Sequence[str],
+    pending: Collection[str],
+    machine: Machine,
+    workers: int,
 ) -> str:
     """The jobs with what each takes, and the totals.
 
     Args:
         jobs: the jobs.
-        notes: lines that follow.
+        states: the state of each job.
+        pending: the names of those that are to start.
         machine: the devices of this machine.
         workers: how many jobs run side by side.
-        states: the state of each job.
     """
-    rows = [('job', 'state', 'lanes', 'memory', 'roughly')]
+    rows = [('job', 'state', 'lanes', 'memory from', 'time, roughly')]
     for job, state in zip(jobs, states, strict=True):
         rows.append((job.name, state, str(job.lanes), _size(job.memory), _time(job.seconds)))
-    lanes = sum(job.lanes for job in jobs)
-    left = [
-        job.seconds for job, state in zip(jobs, states, strict=True) if state not in (DONE, FAILED)
-    ]
-    total = None
-    if all(seconds is not None for seconds in left):
-        total = makespan([seconds or 0.0 for seconds in left], workers)
+    lanes = _count(sum(job.lanes for job in jobs), 'lane')
+    text = f'{table(rows)}\n\n{_count(len(jobs), "job")}, {lanes}'
+    seconds = [job.seconds for job in jobs if job.name in pending]
+    if not seconds:
+        return text
+    known = [second for second in seconds if second is not None]
+    total = makespan(known, workers) if len(known) == len(seconds) else None
     devices = f'{machine.count} x {machine.kind}'
-    lines = [
-        table(rows),
-        '',
-        f'{_count(len(jobs), "job")}, {_count(lanes, "lane")}; {_count(len(left), "job")} to run, '
-        f'{workers} at a time ({devices}): roughly {_time(total)}',
-        *(f'note: {note}' for note in notes),
-    ]
-    return '\n'.join(lines)
+    return (
+        f'{text}; {_count(len(seconds), "job")} to run, {workers} at a time ({devices}), in '
+        f'roughly {_time(total)}'
+    )
 
 
 def status_table(statuses: Sequence[JobStatus]) -> str:

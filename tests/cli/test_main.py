@@ -36,7 +36,7 @@ def test_main__version(capsys):
 
 
 @pytest.mark.parametrize(
-    ('name', 'near'), [('trian', 'train'), ('?', 'train, evaluate, plot, collect, list')]
+    ('name', 'near'), [('trian', 'train'), ('?', 'train, sweep, evaluate, plot, collect, list')]
 )
 def test_main__an_unknown_command_is_one_line(name, near, capsys):
     assert main.main(['dtql', name]) == 2
