@@ -50,8 +50,13 @@ def _check_address(address: str) -> None:
     if address.startswith('ray://'):
         return
     line = [sys.executable, '-m', 'ray.scripts.scripts', 'status', f'--address={address}']
-    with outside(f'`address`={address}: no Ray cluster answers there', CURE):
+    try:
         subprocess.run(line, capture_output=True, timeout=ANSWER_S, check=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        raise UserError(
+            f'`address`={address}: who answers there is no Ray cluster, or one of another '
+            f'version; {CURE}'
+        ) from None
 
 
 def launch(work: Launch) -> None:

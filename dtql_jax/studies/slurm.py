@@ -29,6 +29,7 @@ ARRAY = 1000  # SLURM takes no longer arrays, unless it is told so
 ANSWER_S = 60.0  # a controller that is there answers within seconds
 LOOK_S = 10.0
 PATIENCE = 30  # looks without an answer: a controller may start again
+SHOWN = 10  # jobs in a line
 SAVE_S = 120  # a job is told so long before its time limit
 OURS = ('array', 'signal', 'output', 'error', 'open-mode', 'requeue', 'no-requeue', 'wrap')
 
@@ -50,10 +51,9 @@ def launch(work: Launch) -> None:
     known = [job for job in work.jobs if job in queued]
     fresh = [job for job in work.jobs if job not in queued]
     if known:
-        numbers = ', '.join(f'{job} ({" ".join(queued[job])})' for job in known)
-        work.say(
-            f'SLURM has {len(known)} of the jobs already, which are not submitted again: {numbers}'
-        )
+        some = [f'{job} ({" ".join(queued[job])})' for job in known[:SHOWN]]
+        text = ', '.join([*some, '...'] if len(known) > SHOWN else some)
+        work.say(f'SLURM has {len(known)} of the jobs, which are not submitted again: {text}')
     if fresh:
         _submit(work, fresh)
     if work.options.wait:
@@ -117,26 +117,27 @@ def _submit(work: Launch, jobs: Sequence[str]) -> None:
     """Submits jobs, and writes down their numbers."""
     submitit = _submitit()
     folder = work.study_dir / 'logs' / 'slurm'
-    with outside(f'{folder} cannot be written', 'make room or give permission'):
-        folder.mkdir(parents=True, exist_ok=True)
-    # A job may meet its time limit as often as it needs: `SlurmJob` ends one that makes no step.
-    executor = submitit.SlurmExecutor(folder, max_num_timeout=10**9)
+    if '%' in str(folder):
+        raise UserError(f'{folder}: SLURM reads % as a mark: begin the study in another folder')
     asked = parameters(work.options, work.study_dir.name)
-    executor.update_parameters(**asked)
+    cure = "correct the options ('sinfo' lists the partitions), and repeat"
     numbers = {job: number for job, (number, _) in _in_queue(work.study_dir).items()}
     for first in range(0, len(jobs), ARRAY):
         part = jobs[first : first + ARRAY]
         calls = [SlurmJob(str(work.study_dir), job, asked['time']) for job in part]
-        cure = "correct the options ('sinfo' lists the partitions), and repeat"
         with (
             outside('SLURM takes no job', cure),
             _outside_of_a_job(),
             contextlib.redirect_stderr(io.StringIO()),  # submitit prints the text of its error too
         ):
+            # Any number of turns: `SlurmJob` gives up a job that makes no step in them.
+            executor = submitit.SlurmExecutor(folder, max_num_timeout=10**9)
+            executor.update_parameters(**asked)
             submitted = executor.submit_array(calls)
         numbers |= {job: one.job_id for job, one in zip(part, submitted, strict=True)}
         write_whole(_numbers_file(work.study_dir), json.dumps(numbers, indent=1))
-        work.say(f'submitted to SLURM: {submitted[0].job_id} to {submitted[-1].job_id}')
+        ids = dict.fromkeys([submitted[0].job_id, submitted[-1].job_id])
+        work.say(f'submitted to SLURM: {" to ".join(ids)}')
 
 
 def _watch(work: Launch) -> None:
