@@ -42,6 +42,9 @@ EXTRAS = {
     'ogbench': ['ogbench>=1.2'],
     'wandb': ['wandb>=0.18'],
     'tensorboard': ['tensorboard>=2.17'],
+    # Launchers of studies.
+    'slurm': ['submitit>=1.5'],
+    'ray': ['ray>=2.30'],
     'cuda': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
 }

@@ -29,7 +29,7 @@ STOP_S = 300.0  # in which the jobs save their checkpoints
 # Variables that say where data are and how to compute. A node does not have the driver's.
 CARRIED = ('JAX_', 'XLA_', 'MINARI_', 'DTQL_', 'D4RL_', 'OGBENCH_', 'MUJOCO_', 'HF_ENDPOINT')
 NO_START = 'not started'  # what a task returns beside the states of jobs
-CURE = "check the address ('ray status' shows a cluster), or start one with 'ray start --head'"
+CURE = "check the address, which 'ray status' tells, and whether the cluster is up"
 
 
 def check(options: LaunchOptions) -> None:
@@ -49,9 +49,10 @@ def _check_address(address: str) -> None:
         socket.create_connection((host.strip('[]'), int(port)), PORT_S).close()
     if address.startswith('ray://'):
         return
-    line = [sys.executable, '-m', 'ray.scripts.scripts', 'status', f'--address={address}']
+    line = [sys.executable, '-m', 'ray.scripts.scripts', 'status']
+    asked = {**os.environ, ADDRESS: address}
     try:
-        subprocess.run(line, capture_output=True, timeout=ANSWER_S, check=True)
+        subprocess.run(line, capture_output=True, timeout=ANSWER_S, check=True, env=asked)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         raise UserError(
             f'`address`={address}: who answers there is no Ray cluster, or one of another '

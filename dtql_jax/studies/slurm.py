@@ -60,7 +60,7 @@ def launch(work: Launch) -> None:
         _watch(work)
     else:
         work.say(
-            "the jobs are SLURM's now: 'squeue --me' shows them, and the same command shows how "
+            "the jobs are SLURM's now: 'squeue' shows them, and the same command shows how "
             f'far they are; their output is in {work.study_dir / "logs"}'
         )
 
@@ -83,7 +83,7 @@ def parameters(options: LaunchOptions, name: str) -> dict[str, Any]:
         'partition': options.partition,
         'account': options.account,
         'cpus_per_task': options.cpus,
-        'srun_args': options.cpus and [f'--cpus-per-task={options.cpus}'],  # which srun forgets
+        'srun_args': options.cpus and [f'-c{options.cpus}'],  # srun does not take it from sbatch
         'mem': options.memory_gb and f'{round(options.memory_gb * 1024)}M',
         'gpus_per_node': gpus and int(gpus),
     }
@@ -192,7 +192,7 @@ def _numbers_file(study_dir: pathlib.Path) -> pathlib.Path:
 
 def _queue() -> dict[str, str]:
     """The user's jobs in SLURM's queue: number -> state."""
-    line = ['squeue', '--me', '--noheader', '--array', '--format=%i|%T|%r']
+    line = ['squeue', '-h', '-r', '-u', str(os.getuid()), '-o', '%i|%T|%r']
     if shutil.which(line[0]) is None:
         raise UserError(
             "this machine has no SLURM (no command 'squeue'): repeat it on a login node of the "

@@ -102,7 +102,7 @@ def _notice() -> signal.Signals:
 
 def _still_ours() -> bool:
     """Whether SLURM lets this job run on: it is neither cancelled nor in the queue again."""
-    line = ['squeue', '--noheader', f'--jobs={os.environ.get("SLURM_JOB_ID")}', '--format=%T']
+    line = ['squeue', '-h', '-j', os.environ.get('SLURM_JOB_ID', ''), '-o', '%T']
     try:
         answer = subprocess.run(line, capture_output=True, text=True, timeout=ANSWER_S, check=False)
     except (OSError, subprocess.TimeoutExpired):

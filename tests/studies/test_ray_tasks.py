@@ -137,13 +137,13 @@ def test_check__somebody_else_listens(no_address, port, monkeypatch):
     asked = []
 
     def run(line, **options):
-        asked.append((line[-2:], options['timeout']))
+        asked.append((line[-1], options['env']['RAY_ADDRESS'], options['timeout']))
         raise subprocess.TimeoutExpired(line, 60)
 
     monkeypatch.setattr(ray_tasks.subprocess, 'run', run)
     with pytest.raises(UserError, match='who answers there is no Ray cluster'):
         check(LaunchOptions(address=f'127.0.0.1:{port}'))
-    assert asked == [(['status', f'--address=127.0.0.1:{port}'], ray_tasks.ANSWER_S)]
+    assert asked == [('status', f'127.0.0.1:{port}', ray_tasks.ANSWER_S)]
 
 
 def test_check__names_the_package_that_is_absent(monkeypatch):

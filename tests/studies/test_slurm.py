@@ -67,7 +67,7 @@ def test_parameters__says_what_a_job_is_lent():
         'partition': 'gpu',
         'account': 'lab',
         'cpus_per_task': 4,
-        'srun_args': ['--cpus-per-task=4'],
+        'srun_args': ['-c4'],
         'mem': '1536M',
         'gpus_per_node': 2,
         'signal_delay_s': 120,
@@ -160,7 +160,7 @@ def test_launch__refuses_a_folder_that_slurm_would_misread(cluster, study):
 def test_launch__submits_one_array(cluster, study):
     said = submit(study, options=LaunchOptions(time_limit=60, cpus=2))
     assert 'submitted to SLURM: 1_0 to 1_2' in said
-    assert "'squeue --me' shows them" in said
+    assert "'squeue' shows them" in said
     assert numbers(study) == {'a': '1_0', 'b': '1_1', 'c': '1_2'}
     (script,) = cluster.scripts()
     lines = script.splitlines()
