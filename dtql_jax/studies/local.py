@@ -59,11 +59,14 @@ def worker_environments(options: LaunchOptions, machine: Machine) -> list[dict[s
     Raises:
         UserError: more devices are asked for than there are.
     """
-    if machine.platform == 'cpu':
-        return _of_cpu(options.jobs_per_device)
     asked = options.devices or machine.count
     if asked > machine.count:
-        raise UserError(f'`devices`={asked}: this machine has {machine.count} x {machine.kind}')
+        more = '; `jobs_per_device` runs more side by side' if machine.platform == 'cpu' else ''
+        raise UserError(
+            f'`devices`={asked}: this machine has {machine.count} x {machine.kind}{more}'
+        )
+    if machine.platform == 'cpu':
+        return _of_cpu(options.jobs_per_device)
     visible = os.environ.get(VISIBLE, '').split(',') if os.environ.get(VISIBLE) else []
     names = visible or [str(number) for number in range(machine.count)]
     found = []
@@ -131,6 +134,7 @@ class Driver:
         self._slots = worker_environments(work.options, work.machine)
         self._waiting = list(work.jobs)
         self._workers: list[Worker] = []
+        self._statuses = {status.name: status for status in read_status(work.study_dir)}
         self._shown = 0.0
 
     def run(self, stop: StopFlag) -> None:
@@ -176,6 +180,7 @@ class Driver:
         assert worker.process.stdin is not None
         worker.process.stdin.close()
         status = settle(self._work.study_dir, worker.job, worker.process)
+        self._statuses[worker.job] = status
         if worker.process.returncode == HELD:
             return f'{worker.job}: left out, another process has it'
         reason = f': {status.reason}' if status.reason else ''
@@ -185,7 +190,9 @@ class Driver:
         if time.monotonic() - self._shown < SHOW_S or not self._workers:
             return
         self._shown = time.monotonic()
-        statuses = [job_status(self._work.study_dir, name) for name in self._plan.names()]
+        for job in (worker.job for worker in self._workers):
+            self._statuses[job] = job_status(self._work.study_dir, job)
+        statuses = [self._statuses[name] for name in self._plan.names()]
         self.board.show(lines_of(self._plan.jobs, statuses, len(self._slots)))
 
 

@@ -13,6 +13,7 @@ from dtql_jax.agents import settings
 from dtql_jax.agents.base import Agent
 from dtql_jax.agents.registry import find_agent, import_own
 from dtql_jax.agents.settings import nearest
+from dtql_jax.report.sinks import check_sinks
 from dtql_jax.runs.plan import OF_ANY_RUN, TaskSettings, label, make_plan, make_request
 from dtql_jax.runs.plan import Request as RunRequest
 from dtql_jax.studies.folder import Job
@@ -226,7 +227,9 @@ def _type_table(table: dict[str, Any], agents: Sequence[str]) -> None:
 def _typed(name: str, value: Any, agents: Sequence[str]) -> Any:
     """A value as the first of the agents that has the setting takes it, if all can take it."""
     if name in FREE:
-        return list(RunRequest(**{name: value}).log_to)
+        names = RunRequest(**{name: value}).log_to
+        check_sinks(names)
+        return list(names)
     if name in settings.kinds(RunRequest):
         return getattr(RunRequest(**{name: value}), name)
     if name in settings.kinds(TaskSettings):
@@ -234,8 +237,8 @@ def _typed(name: str, value: Any, agents: Sequence[str]) -> Any:
     classes = [find_agent(agent).agent.config_class for agent in agents]
     having = [found for found in classes if name in settings.kinds(found)]
     if not having:
-        names = {n for found in classes for n in settings.kinds(found)} | set(OF_ANY_RUN)
-        raise UserError(f'unknown setting {name!r}; nearest: {nearest(name, names)}')
+        known = {n for found in classes for n in settings.kinds(found)} | set(OF_ANY_RUN)
+        raise UserError(f'unknown setting {name!r}; nearest: {nearest(name, known)}')
     values = [settings.parse(found, name, value) for found in having]
     return values[0]
 

@@ -25,7 +25,7 @@ from dtql_jax.data.memory import available
 from dtql_jax.rollout.patience import Patience
 from dtql_jax.runs.forecast import estimate_seconds, tree_bytes
 from dtql_jax.runs.plan import Plan, make_plan, make_request
-from dtql_jax.studies.folder import Job, read_json, write_whole
+from dtql_jax.studies.folder import Job, StudyPlan, read_json, write_whole
 from dtql_jax.studies.launch import Machine
 from dtql_jax.studies.plan import import_modules
 from dtql_jax.tasks.env import check_env
@@ -71,14 +71,12 @@ class Prepared:
     needs: Mapping[str, Needs]
 
 
-def prepare(
-    jobs: Sequence[Job], modules: Sequence[str], side_by_side: int, forecast: bool
-) -> Prepared:
+def prepare(plan: StudyPlan, jobs: Sequence[Job], side_by_side: int, forecast: bool) -> Prepared:
     """Prepares jobs in a process of its own.
 
     Args:
+        plan: the plan of their study, which names the user's modules.
         jobs: the jobs that are to run.
-        modules: what is imported first.
         side_by_side: how many jobs share a device.
         forecast: whether the memory and the time of each job are predicted too.
 
@@ -87,7 +85,8 @@ def prepare(
     """
     asked = {
         'jobs': [dataclasses.asdict(job) for job in jobs],
-        'modules': list(modules),
+        'modules': plan.study.get('modules', []),
+        'folder': plan.folder,
         'side_by_side': side_by_side,
         'forecast': forecast,
     }
@@ -127,6 +126,7 @@ def main(path: str) -> int:
 
 def _prepared(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `Prepared`."""
+    sys.path.append(asked['folder'])
     import_modules(asked['modules'])
     start_jax()
     devices = jax.local_devices()

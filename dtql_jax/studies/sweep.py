@@ -63,10 +63,12 @@ def sweep(
 
     study_dir = _study_dir(study, out)
     plan, notes, is_new = _plan(study, study_dir)
-    plan, machine = _prepare(plan, study_dir, is_new, found, retry_failed)
+    # Elsewhere the devices are others: nothing is known of their memory.
+    splits = launcher in ('local', 'print')
+    plan, machine = _prepare(plan, study_dir, is_new, found, retry_failed, splits)
     states = [job_status(study_dir, name) for name in plan.names()]
     jobs = _pending(states, retry_failed)
-    workers = len(local.worker_environments(found, machine))
+    workers = len(local.worker_environments(found, machine)) if launcher == 'local' else None
     text = plan_table(plan.jobs, [s.state for s in states], jobs, machine, workers)
     say('\n'.join([f'study {study_dir}', '', text, *(f'note: {note}' for note in notes)]))
     if dry_run:
@@ -156,20 +158,25 @@ def _prepare(
     is_new: bool,
     options: LaunchOptions,
     retry_failed: bool,
+    splits: bool,
 ) -> tuple[StudyPlan, Machine]:
-    """The plan with memory and time, new jobs split where they are too large; and the devices."""
+    """The plan and the devices. New jobs get their memory and time.
+
+    Those that are too large for a device of this machine are split where `splits` says so.
+    """
     states = [job_status(study_dir, name) for name in plan.names()]
     names = set(_pending(states, retry_failed))
     jobs = [job for job in plan.jobs if job.name in names]
     if not jobs:
         return plan, Machine()
-    prepared = prepare(jobs, plan.study.get('modules', []), options.jobs_per_device, is_new)
+    prepared = prepare(plan, jobs, options.jobs_per_device, is_new)
     if not is_new:
         return plan, prepared.machine
     parts: list[Job] = []
     for job in jobs:
         needs = prepared.needs[job.name]
-        parts += [_forecast(part, needs) for part in _fitting(job, needs)]
+        fitting = _fitting(job, needs) if splits else [job]
+        parts += [_forecast(part, needs) for part in fitting]
     return dataclasses.replace(plan, jobs=tuple(parts)), prepared.machine
 
 

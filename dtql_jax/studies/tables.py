@@ -17,7 +17,7 @@ def plan_table(
     states: Sequence[str],
     pending: Collection[str],
     machine: Machine,
-    workers: int,
+    workers: int | None,
 ) -> str:
     """The jobs with what each takes, and the totals.
 
@@ -26,7 +26,7 @@ def plan_table(
         states: the state of each job.
         pending: the names of those that are to start.
         machine: the devices of this machine.
-        workers: how many jobs run side by side.
+        workers: how many jobs run side by side; None where another program decides that.
     """
     rows = [('job', 'state', 'lanes', 'memory from', 'time, roughly')]
     for job, state in zip(jobs, states, strict=True):
@@ -37,11 +37,12 @@ def plan_table(
     if not seconds:
         return text
     known = [second for second in seconds if second is not None]
-    total = makespan(known, workers) if len(known) == len(seconds) else None
-    devices = f'{machine.count} x {machine.kind}'
+    total = makespan(known, workers or 1) if len(known) == len(seconds) else None
+    text += f'; {_count(len(seconds), "job")} to run'
+    if workers is None:
+        return f'{text}, roughly {_time(total)} of work for one {machine.kind}'
     return (
-        f'{text}; {_count(len(seconds), "job")} to run, {workers} at a time ({devices}), in '
-        f'roughly {_time(total)}'
+        f'{text}, {workers} at a time ({machine.count} x {machine.kind}), in roughly {_time(total)}'
     )
 
 

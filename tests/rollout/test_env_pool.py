@@ -106,8 +106,8 @@ def test_EnvPool__reports_a_dead_worker_and_leaves_none():
 def test_EnvPool__workers_ignore_the_signals_of_the_process_group():
     with EnvPool(Walk, 2, 2) as pool:
         for worker in multiprocessing.active_children():
-            os.kill(worker.pid, signal.SIGINT)
-            os.kill(worker.pid, signal.SIGTERM)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+                os.kill(worker.pid, number)
         assert len(pool.reset([0, 1], [0, 1]).obs) == 2
     assert not multiprocessing.active_children()
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from dtql_jax.runs.lock import hold
+from dtql_jax.runs.lock import InUse, hold, take
 from dtql_jax.types import UserError
 from tests.helpers.permissions import obeying_permissions
 
@@ -40,6 +40,16 @@ def test_hold__the_other_says_who_holds_it_and_since_when(tmp_path):
     assert re.search(r'since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: wait for its end or stop it', text)
     with hold(tmp_path, pytest.fail) as check:
         check()
+
+
+def test_take__locks_any_file_for_a_folder(tmp_path):
+    path = tmp_path / 'x.lock'
+    with take(path, tmp_path / 'x', pytest.fail):
+        error = pytest.raises(InUse, match=f'x is in use by process {os.getpid()}')
+        with error, take(path, tmp_path / 'x', pytest.fail):
+            pass
+        with take(tmp_path / 'y.lock', tmp_path / 'y', pytest.fail):
+            pass
 
 
 def test_hold__the_lock_of_a_process_that_was_killed_is_taken_over(tmp_path):

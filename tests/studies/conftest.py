@@ -22,7 +22,7 @@ def prepared(monkeypatch):
     """
     needs, calls = {}, []
 
-    def prepare(jobs, modules, side_by_side, forecast):
+    def prepare(plan, jobs, side_by_side, forecast):
         calls.append([job.name for job in jobs])
         usual = Needs(shared=100, lane=10, free=1000, seconds=2.0)
         found = {job.name: needs.get(job.name, usual) for job in jobs} if forecast else {}

@@ -50,6 +50,8 @@ def test_worker_environments__shares_the_memory_of_a_gpu(monkeypatch):
 def test_worker_environments__more_devices_than_there_are():
     with pytest.raises(UserError, match='`devices`=5: this machine has 4 x H100'):
         worker_environments(LaunchOptions(devices=5), GPUS)
+    with pytest.raises(UserError, match='1 x cpu; `jobs_per_device` runs more'):
+        worker_environments(LaunchOptions(devices=2), Machine())
 
 
 def test_worker_environments__another_platform_is_one_worker():

@@ -124,6 +124,7 @@ MISTAKES = {
         {'agent': ['bc', 'iql'], 'override': [{'agent': 'bc', 'expectile': 0.5}]},
         "unknown setting 'expectile'",
     ),
+    'logger': ({'log_to': ['mlflow']}, "unknown logger 'mlflow'"),
     'source': ({'source': 'd4rl', 'agent': 'bc'}, 'pointmaze-umaze-bc: '),
     'clones of a clone': ({'clone_seeds': 1, 'agent': 'bc'}, 'pointmaze-umaze-bc: `clone_seeds`=1'),
 }

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from dtql_jax.studies.folder import Job
+from dtql_jax.studies.folder import Job, StudyPlan
 from dtql_jax.studies.prepare import Needs, main, prepare
 from dtql_jax.types import UserError
 from tests.helpers.small_runs import ENV
 
+PLAN = StudyPlan({}, '/', ())
 BC = {'env': ENV, 'agent': 'bc', 'num_seeds': 3, 'hidden': 8, 'batch_size': 8, 'steps': 4}
 
 
@@ -19,7 +20,7 @@ def ask(path, *requests, forecast=True):
         for i, request in enumerate(requests)
     ]
     file = path / 'asked.json'
-    asked = {'jobs': jobs, 'modules': [], 'side_by_side': 2, 'forecast': forecast}
+    asked = {'jobs': jobs, 'side_by_side': 2, 'forecast': forecast, 'modules': [], 'folder': '/'}
     file.write_text(json.dumps(asked))
     assert main(str(file)) == 0
     return json.loads(file.read_text())
@@ -59,8 +60,8 @@ def test_needs__the_most_lanes_that_fit():
 
 @pytest.mark.slow
 def test_prepare__answers_from_another_process(here, monkeypatch):
-    found = prepare([Job('a', BC, 3)], [], 1, True)
+    found = prepare(PLAN, [Job('a', BC, 3)], 1, True)
     assert found.machine.platform == 'cpu'
     assert found.needs['a'].seconds > 0
     with pytest.raises(UserError, match='none-v0'):
-        prepare([Job('a', {**BC, 'env': 'minari:test/none-v0'}, 3)], [], 1, True)
+        prepare(PLAN, [Job('a', {**BC, 'env': 'minari:test/none-v0'}, 3)], 1, True)

@@ -16,6 +16,8 @@ def test_plan_table__shows_each_job_and_the_totals():
     assert lines[-1] == (
         '3 jobs, 6 lanes; 2 jobs to run, 2 at a time (2 x H100), in roughly 1:00 min'
     )
+    text = plan_table(JOBS, states, pending, Machine('gpu', 2, 'H100'), None)
+    assert text.endswith('2 jobs to run, roughly 2:00 min of work for one H100')
     assert plan_table(JOBS, states, (), Machine(), 1).endswith('\n3 jobs, 6 lanes')
 
 
