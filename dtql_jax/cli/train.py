@@ -147,6 +147,8 @@ def sweep_lanes(asked: flags.FlagValues) -> dict[str, dict[str, float]]:
     from dtql_jax.studies.plan import float_grid, variants
 
     grid = parse_grid(asked.sweep)
+    if asked.resume:
+        raise UserError('--sweep: a run that is resumed keeps its lanes; leave it out')
     agent = find_agent(asked.agent).agent
     return variants(float_grid(agent, grid))
 

@@ -77,10 +77,11 @@ def _run(study_dir: pathlib.Path, plan: StudyPlan, job: Job, terminal: TextIO) -
             failed = _train(study_dir, plan, job, heartbeat)
             state, reason, code = DONE, UNSCORED if failed else '', NO_SCORE if failed else OK
         except Interrupted as error:
-            state, reason, code = STOPPED, str(error), 128 + error.signal
+            reason = str(error).removeprefix('stopped, ')
+            state, code = STOPPED, 128 + error.signal
         except KeyboardInterrupt as error:
             number = getattr(error, 'number', signal.SIGINT)
-            state, reason, code = STOPPED, 'stopped', 128 + number
+            state, reason, code = STOPPED, '', 128 + number
         except InUse as error:
             state, reason, code = STOPPED, str(error), HELD
         except Exception as error:

@@ -221,7 +221,7 @@ def settle(study_dir: pathlib.Path, job: str, process: subprocess.Popen) -> JobS
         return status
     state, reason = FAILED, f'ended with exit code {code}: see {log_file(study_dir, job)}'
     if code in EARLY:
-        state, reason = STOPPED, 'stopped'
+        state, reason = STOPPED, ''
     elif code < 0:
         reason = f'killed by signal {-code}' + (' (memory?)' if code == -signal.SIGKILL else '')
     status = dataclasses.replace(status, state=state, reason=reason, left_s=None)

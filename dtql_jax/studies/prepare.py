@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 
+from dtql_jax.agents.registry import agent_file
 from dtql_jax.collect.write import collect_missing
 from dtql_jax.data.columns import add_columns, one_row
 from dtql_jax.data.load import Dataset, load, with_dataset
@@ -31,7 +32,7 @@ from dtql_jax.studies.plan import import_modules
 from dtql_jax.tasks.env import check_env
 from dtql_jax.training.compilation import start_jax
 from dtql_jax.training.engine import Engine
-from dtql_jax.types import Spec, UserError, machine_told
+from dtql_jax.types import Spec, UserError, machine_told, why
 
 USABLE = 0.9  # the share of the free memory that the states and a batch may take
 
@@ -193,8 +194,17 @@ def _load(plan: Plan) -> Dataset:
 
 
 def _needs(plan: Plan, dataset: Dataset, side_by_side: int) -> Needs:
-    """The memory and the time of a job."""
-    row, batch, lane, seconds = _of_a_lane(plan, dataset.spec)
+    """The memory and the time of a job.
+
+    Raises:
+        UserError: an agent of the user's own cannot be traced.
+    """
+    try:
+        row, batch, lane, seconds = _of_a_lane(plan, dataset.spec)
+    except Exception as error:
+        if (file := agent_file(plan.agent)) is None:
+            raise
+        raise UserError(f'{file}: {why(error)}: mend the agent') from error
     device = jax.local_devices()[0]
     free = available()
     if device.platform != 'cpu':

@@ -159,3 +159,8 @@ def test_train__a_sweep_of_a_float_setting_is_lanes(here, no_training, capsys):
 )
 def test_train__what_cannot_be_lanes_is_one_line(flag, message, capsys, here):
     assert message in refused(capsys, train.main, f'--env={ENV}', flag)
+
+
+def test_train__a_resumed_run_keeps_its_lanes(capsys, cloned):
+    error = refused(capsys, train.main, '--resume', f'--out={cloned}', '--sweep=lr=0.1,0.2')
+    assert error == '--sweep: a run that is resumed keeps its lanes; leave it out'

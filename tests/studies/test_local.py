@@ -82,8 +82,8 @@ ENDS = {
     'killed': (-9, JobStatus(name='a', state=RUNNING, pid=7), FAILED, 'by signal 9 (memory?)'),
     'crashed': (-11, JobStatus(name='a', state=RUNNING, pid=7), FAILED, 'killed by signal 11'),
     'no program': (1, JobStatus(name='a', state=RUNNING, pid=3), FAILED, 'exit code 1: see'),
-    'early': (-signal.SIGTERM, JobStatus(name='a', state=RUNNING, pid=3), STOPPED, 'stopped'),
-    'late': (143, JobStatus(name='a', state=RUNNING, pid=7), STOPPED, 'stopped'),
+    'early': (-signal.SIGTERM, JobStatus(name='a', state=RUNNING, pid=3), STOPPED, ''),
+    'late': (143, JobStatus(name='a', state=RUNNING, pid=7), STOPPED, ''),
     'elsewhere': (3, JobStatus(name='a', state=RUNNING, pid=3), RUNNING, ''),
 }
 

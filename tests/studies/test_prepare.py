@@ -51,6 +51,18 @@ def test_main__names_all_tasks_without_data(here, monkeypatch):
     assert ask(here, none[0])['error'].startswith('dataset test/none1-v0')
 
 
+def test_main__an_agent_that_cannot_be_traced_is_one_line(here):
+    path = here / 'untraceable.py'
+    path.write_text(
+        'import dtql_jax.agents.bc\n'
+        'class Mine(dtql_jax.agents.bc.BC):\n'
+        '    def init(self, key):\n'
+        "        raise TypeError('no shape')\n"
+    )
+    error = ask(here, {**BC, 'agent': f'{path}:Mine'})['error']
+    assert error == f'{path}: TypeError: no shape: mend the agent'
+
+
 def test_needs__the_most_lanes_that_fit():
     assert Needs(shared=100, lane=10, free=1000, seconds=1.0).most() == 80
     assert Needs(shared=2000, lane=10, free=1000, seconds=1.0).most() == 0
