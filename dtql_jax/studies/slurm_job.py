@@ -1,5 +1,6 @@
 """What runs on a node of SLURM: one job of a study, as submitit's callable."""
 
+import dataclasses
 import os
 import pathlib
 import signal
@@ -9,7 +10,7 @@ from typing import Any
 
 from dtql_jax.studies.child import Child
 from dtql_jax.studies.folder import log_file
-from dtql_jax.studies.status import DONE, STOPPED, read_state
+from dtql_jax.studies.status import DONE, FAILED, STOPPED, read_state, write_state
 
 BARREN = 3  # turns up to the time limit without one update, after which a job is given up
 TURN = 1 / 3  # of the time limit: a shorter turn did not end by it
@@ -75,14 +76,17 @@ class SlurmJob:
             elif time.monotonic() - self._began > TURN * 60 * self.minutes:
                 barren += 1
         if barren == BARREN:
-            print(
-                f'{self.job} made no update in {BARREN} turns of {self.minutes} minutes and is '
-                'given up: raise the time limit',
-                flush=True,
-            )
+            self._give_up()
             return None
         again = SlurmJob(self.study_dir, self.job, self.minutes, barren)
         return submitit.helpers.DelayedSubmission(again)
+
+    def _give_up(self) -> None:
+        reason = f'no update in {BARREN} turns of {self.minutes} minutes: raise the time limit'
+        study_dir = pathlib.Path(self.study_dir)
+        status = read_state(study_dir, self.job)
+        write_state(study_dir, dataclasses.replace(status, state=FAILED, reason=reason))
+        print(f'{self.job}: {reason}', flush=True)
 
     def _updates(self) -> int | None:
         return read_state(pathlib.Path(self.study_dir), self.job).step

@@ -9,7 +9,15 @@ import pytest
 
 from dtql_jax.studies import slurm_job
 from dtql_jax.studies.slurm_job import BARREN, SlurmJob
-from dtql_jax.studies.status import DONE, FAILED, RUNNING, STOPPED, JobStatus, write_state
+from dtql_jax.studies.status import (
+    DONE,
+    FAILED,
+    RUNNING,
+    STOPPED,
+    JobStatus,
+    read_state,
+    write_state,
+)
 
 
 class MadeUpChild:
@@ -133,7 +141,10 @@ def test_checkpoint__saves_and_goes_on(turns):
 def test_checkpoint__gives_up_a_job_that_makes_no_update_in_its_turns(turns, capsys):
     assert turns.turn(3400, 5)
     assert [turns.turn(3400, 5) for _ in range(BARREN)] == [True] * (BARREN - 1) + [False]
-    assert 'made no update in 3 turns of 60 minutes' in capsys.readouterr().out
+    reason = 'no update in 3 turns of 60 minutes: raise the time limit'
+    assert f'a: {reason}' in capsys.readouterr().out
+    found = read_state(turns.study, 'a')
+    assert (found.state, found.reason, found.step) == (FAILED, reason, 5)
 
 
 def test_checkpoint__an_update_makes_up_for_turns_without(turns):
