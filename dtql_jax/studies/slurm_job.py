@@ -106,7 +106,12 @@ def _notice() -> signal.Signals:
 
 def _still_ours() -> bool:
     """Whether SLURM lets this job run on: it is neither cancelled nor in the queue again."""
-    line = ['squeue', '-h', '-j', os.environ.get('SLURM_JOB_ID', ''), '-o', '%T']
+    # An element by its place: the number of one of them is that of the whole array, too.
+    names = ('SLURM_ARRAY_JOB_ID', 'SLURM_ARRAY_TASK_ID')
+    if not all(name in os.environ for name in names):
+        names = ('SLURM_JOB_ID',)
+    job = '_'.join(os.environ.get(name, '') for name in names)
+    line = ['squeue', '-h', '-j', job, '-o', '%T']
     try:
         answer = subprocess.run(line, capture_output=True, text=True, timeout=ANSWER_S, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -47,11 +47,16 @@ def child(monkeypatch):
 
 @pytest.fixture
 def squeue(monkeypatch):
-    """Sets what SLURM says of this job."""
+    """Sets what SLURM says of this job; returns what it was asked."""
+    asked = []
 
     def put(state):
-        answer = subprocess.CompletedProcess([], 0, stdout=f'{state}\n')
-        monkeypatch.setattr(slurm_job.subprocess, 'run', lambda *_, **__: answer)
+        def run(line, **_):
+            asked.append(line)
+            return subprocess.CompletedProcess(line, 0, stdout=f'{state}\n')
+
+        monkeypatch.setattr(slurm_job.subprocess, 'run', run)
+        return asked
 
     return put
 
@@ -105,6 +110,26 @@ def test_call__a_job_that_is_preempted_soon_goes_to_the_queue(child, squeue, tmp
             SlurmJob(str(tmp_path), 'a', 60)()
     finally:
         signal.signal(signal.SIGUSR2, before)
+
+
+@pytest.mark.parametrize(
+    ('variables', 'job'),
+    [
+        ({'JOB_ID': '7'}, '7'),
+        # The last element has the number of the array.
+        ({'JOB_ID': '7', 'ARRAY_JOB_ID': '7', 'ARRAY_TASK_ID': '2'}, '7_2'),
+    ],
+)
+def test_call__asks_slurm_for_its_own_job(variables, job, child, squeue, tmp_path, monkeypatch):
+    for name in ('JOB_ID', 'ARRAY_JOB_ID', 'ARRAY_TASK_ID'):
+        monkeypatch.delenv(f'SLURM_{name}', raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(f'SLURM_{name}', value)
+    child(JobStatus(name='a', state=STOPPED))
+    asked = squeue('COMPLETING')
+    with pytest.raises(RuntimeError):
+        SlurmJob(str(tmp_path), 'a', 60)()
+    assert asked == [['squeue', '-h', '-j', job, '-o', '%T']]
 
 
 class Turns:
