@@ -43,6 +43,9 @@ EXTRAS = {
     'wandb': ['wandb>=0.18'],
     'tensorboard': ['tensorboard>=2.17'],
     'tables': ['pandas>=2.2', 'polars>=1.9', 'pyarrow>=17'],
+    # Launchers of studies.
+    'slurm': ['submitit>=1.5'],
+    'ray': ['ray>=2.30'],
     'cuda': ['jax[cuda12]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
 }

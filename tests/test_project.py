@@ -88,8 +88,8 @@ def test_requirements__are_installed_in_versions_that_fit():
 def test_requirements__declare_every_import():
     known = {'dtql_jax', *sys.stdlib_module_names}
     extras = constant('EXTRAS')
-    # Imported where its environment was made, and where a frame or a file is asked for.
-    optional = extras['ogbench'] + extras['tables']
+    # Imported where its environment was made, a frame or a file is asked for, a launcher is chosen.
+    optional = [text for name in ('ogbench', 'tables', 'slurm', 'ray') for text in extras[name]]
     declared = {r.name.lower() for r in map(Requirement, constant('REQUIRES') + optional)}
     distributions = importlib.metadata.packages_distributions()
     for folder in (PACKAGE, ROOT / 'experiments', ROOT / 'examples'):

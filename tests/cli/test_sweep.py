@@ -86,6 +86,14 @@ def test_main__the_exit_code_tells_of_the_jobs(status, code, asked):
     assert run('--out=x') == code
 
 
+@pytest.mark.parametrize(
+    ('flags', 'code'), [('print', 0), ('slurm', 0), ('slurm --wait', 1), ('ray', 1)]
+)
+def test_main__who_does_not_wait_does_not_tell_of_the_jobs(flags, code, asked):
+    asked.result = [JobStatus(name='a', state='stopped')]
+    assert run('--out=x', *f'--launcher={flags}'.split()) == code
+
+
 def test_main__a_stop_names_the_command_that_goes_on(monkeypatch, tmp_path, capsys):
     def stopped(*_, **__):
         raise StudyStopped(tmp_path, 15)

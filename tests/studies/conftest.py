@@ -2,10 +2,14 @@
 
 import pytest
 
+from dtql_jax.collect.wander import Wander
+from dtql_jax.collect.write import collect
 from dtql_jax.studies import local, sweep
 from dtql_jax.studies.launch import Machine
 from dtql_jax.studies.prepare import Needs, Prepared
+from dtql_jax.tasks.registry import TASKS
 from tests.helpers.small_runs import here, minari_root
+from tests.helpers.small_study import Driver
 
 __all__ = ['here', 'launched', 'minari_root', 'prepared']
 
@@ -34,3 +38,25 @@ def launched(prepared, monkeypatch):
     works = []
     monkeypatch.setattr(local, 'launch', works.append)
     return works
+
+
+@pytest.fixture(scope='session')
+def driver(tmp_path_factory):
+    """Starts studies in processes of their own, on a dataset that takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp('studies')
+        patch.setenv('MINARI_DATASETS_PATH', str(folder / 'minari'))
+        path = collect(Wander(TASKS['pointmaze-umaze']), 'dtql/few-v0', 900).path
+        driver = Driver(path, folder)
+        yield driver
+        for process in driver.processes:
+            process.kill()  # does nothing where it has ended
+
+
+@pytest.fixture(scope='session')
+def whole(driver):
+    """A study that nothing disturbed, two jobs side by side."""
+    code, text = driver.finish(driver.begin('whole', '--jobs_per_device=2'), 'whole')
+    assert code == 0, text
+    assert '2 jobs: 2 done' in text
+    return driver.folder / 'whole'

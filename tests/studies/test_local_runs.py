@@ -5,14 +5,10 @@ import signal
 
 import pytest
 
-from dtql_jax.collect.wander import Wander
-from dtql_jax.collect.write import collect
 from dtql_jax.studies.status import DONE, FAILED, STOPPED, WAITING, read_state, read_status
-from dtql_jax.tasks.registry import TASKS
 from tests.helpers.small_study import (
     BC,
     IQL,
-    Driver,
     assert_same_study,
     ended,
     kill,
@@ -21,27 +17,6 @@ from tests.helpers.small_study import (
 )
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope='module')
-def driver(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp('studies')
-        patch.setenv('MINARI_DATASETS_PATH', str(folder / 'minari'))
-        path = collect(Wander(TASKS['pointmaze-umaze']), 'dtql/few-v0', 900).path
-        driver = Driver(path, folder)
-        yield driver
-        for process in driver.processes:
-            process.kill()  # does nothing where it has ended
-
-
-@pytest.fixture(scope='module')
-def whole(driver):
-    """A study that nothing disturbed, two jobs side by side."""
-    code, text = driver.finish(driver.begin('whole', '--jobs_per_device=2'), 'whole')
-    assert code == 0, text
-    assert '2 jobs: 2 done' in text
-    return driver.folder / 'whole'
 
 
 def states(study):
