@@ -107,7 +107,7 @@ def _notice() -> signal.Signals:
 def _still_ours() -> bool:
     """Whether SLURM lets this job run on: it is neither cancelled nor in the queue again."""
     # An element by its place: the number of one of them is that of the whole array, too.
-    names = ('SLURM_ARRAY_JOB_ID', 'SLURM_ARRAY_TASK_ID')
+    names: tuple[str, ...] = ('SLURM_ARRAY_JOB_ID', 'SLURM_ARRAY_TASK_ID')
     if not all(name in os.environ for name in names):
         names = ('SLURM_JOB_ID',)
     job = '_'.join(os.environ.get(name, '') for name in names)
