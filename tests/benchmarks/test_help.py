@@ -28,7 +28,8 @@ def test_scripts__are_found():
         'charts',
         'everything',
     }
-    assert names >= benchmarks | {'reference_worker', 'comparison', 'goal_handling'}
+    studies = {'comparison', 'goal_handling', 'idql_mazes'}
+    assert names >= benchmarks | studies | {'reference_worker'}
 
 
 @pytest.mark.parametrize('script', SCRIPTS)

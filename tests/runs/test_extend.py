@@ -14,30 +14,19 @@ from dtql_jax.agents.registry import AGENTS
 from dtql_jax.agents.settings import kinds
 from dtql_jax.cli import evaluate, train
 from dtql_jax.runs import extend, folder
+from dtql_jax.runs.plan import make_plan, make_request
 from dtql_jax.runs.policy import Run
-from dtql_jax.types import UserError
-from tests.helpers import toy
-from tests.helpers.extended import CLONED, assert_extended, by_step, rows
-from tests.helpers.small_runs import ENV
+from dtql_jax.training.engine import Engine
+from dtql_jax.types import Lane, UserError
+from tests.helpers import contract, toy, toy_run
+from tests.helpers.extended import CLONED, by_step, rows
 
 pytestmark = pytest.mark.usefixtures('quick_compile', 'here')
 
-SMALL = {
-    'hidden': 8, 'candidates': 2, 'batch_size': 8, 'pretrain_steps': 2, 'behaviour_steps': 2,
-    'behaviour_batch_size': 8, 'critic_steps': 2,
-}  # fmt: skip
-DECAYS = {'iql', 'idql', 'srpo'}  # always; for the others it is a setting
+PHASES = {'pretrain_steps': 2, 'behaviour_steps': 2, 'behaviour_batch_size': 8, 'critic_steps': 2}
+DECAYS = ('iql', 'idql', 'srpo')  # always; for the others it is a setting
 NO_DECAY = {'dtql': False, 'dql_kl': False, 'bc': False, 'diffusion_ql': 'none'}
-
-
-def request(agent, **changes):
-    """A run of 5 updates with an evaluation every 2."""
-    known = kinds(AGENTS[agent].agent.config_class)
-    asked = {name: value for name, value in SMALL.items() if name in known}
-    if agent in NO_DECAY:
-        asked['lr_decay'] = NO_DECAY[agent]
-    asked |= {'env': ENV, 'agent': agent, 'steps': 5, 'eval_every': 2, 'eval_episodes': 1}
-    return {**asked, **changes}
+DECAY = {'dtql': True, 'dql_kl': True, 'bc': True, 'diffusion_ql': 'released'}
 
 
 def refusal(asked, out='x'):
@@ -55,41 +44,68 @@ def refusal(asked, out='x'):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('agent', AGENTS)
-def test_run__more_steps_give_the_bits_of_a_run_that_was_asked_for_them(agent, here):
-    """Or they are refused, where the agent's learning rate always decays over `steps`."""
-    dtql_jax.run(request(agent), out='x')
-    last = Run('x').cursor.step
-    if agent in DECAYS:
-        assert f'{here}/x cannot be resumed with `steps`=9: the updates of {agent} depend on ' in (
-            refusal({'steps': 9})
+@pytest.mark.parametrize('name', AGENTS)
+def test_run__more_steps_give_the_bits_of_a_run_that_was_asked_for_them(name, here):
+    """Of each agent: evaluations at 2 and 3 of its last phase, and then 2, 4, 5."""
+    short, long = agent(name, NO_DECAY), agent(name, NO_DECAY, steps=5, eval_every=2)
+    changed = ['train'] if name in DECAYS else []
+    assert extend.different_programs(short, long) == changed
+    if changed:  # what may change of these agents is how they are evaluated
+        long = dataclasses.replace(short, config=dataclasses.replace(short.config, eval_every=1))
+        assert extend.different_programs(short, long) == []
+    engine = Engine(long, contract.batch_of(0, 32), LANES)
+    toy_run.trainer(here / 'x', Engine(short, engine.data, LANES), score).run()
+    progress = toy_run.trainer(here / 'x', engine, score).run(resume=True)
+    whole = toy_run.trainer(here / 'whole', engine, score).run()
+    for part in ('state', 'sums', 'snapshot'):
+        assert toy.equal(getattr(progress, part), getattr(whole, part)), part
+    ours, theirs = by_step(here / 'x'), by_step(here / 'whole')
+    if not changed:
+        assert theirs.items() <= ours.items()
+        assert len(ours) == len(theirs) + len(LANES)  # the old end
+    assert len({row['eval/score'] for row in ours.values()}) == len(ours)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [*DECAYS, *NO_DECAY])
+def test_different_programs__tells_of_every_decay(name):
+    short, long = agent(name, DECAY), agent(name, DECAY, steps=5)
+    assert extend.different_programs(short, long) == ['train']
+
+
+def test_check_resume__a_decay_is_one_line(here):
+    asked = {**CLONED, 'lr_decay': True}
+    plan = make_plan(make_request(asked))
+    recorded = {'identity': plan.identity(), 'spec': {'obs_dim': 4, 'action_dim': 1}}
+    extend.check_resume(plan, recorded, here)
+    for steps in (9, 4):
+        with pytest.raises(UserError) as error:
+            more = make_plan(make_request({**asked, 'steps': steps}))
+            extend.check_resume(more, recorded, here)
+        assert str(error.value) == (
+            f'{here} cannot be resumed with `steps`={steps}: the updates of bc depend on it '
+            '(train), like a learning rate that decays over `steps`, so those made so far would '
+            'have been others. Leave it out, or start a new run in another folder with `out`'
         )
-        return
-    result = dtql_jax.run({'steps': 9}, out='x', resume=True)
-    dtql_jax.run(request(agent, steps=9), out='whole')
-    assert_extended(here / 'x', here / 'whole')
-    assert {key[0] for key in by_step(here / 'x').keys() - by_step(here / 'whole')} == {last}
-    assert len(result.evals) == len(rows(here / 'x'))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('agent', AGENTS)
-def test_run__other_evaluations_change_no_update_of_any_agent(agent, here):
-    dtql_jax.run(request(agent), out='x')
-    before = Run('x').progress.state
-    dtql_jax.run({'eval_every': 3, 'eval_episodes': 2}, out='x', resume=True)
-    assert toy.equal(Run('x').progress.state, before)
-    assert Run('x').agent.config.eval_every == 3
+LANES = [Lane('x', seed) for seed in (3, 1)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('agent', [*DECAYS, *NO_DECAY])
-def test_run__a_decay_forbids_other_steps(agent, here):
-    decay = dict.fromkeys(NO_DECAY, True) | {'diffusion_ql': 'released'}
-    changes = {'lr_decay': decay[agent]} if agent in decay else {}
-    dtql_jax.run(request(agent, steps=2, **changes), out='x')
-    for steps in (9, 1):
-        assert '`steps`' in refusal({'steps': steps})
+def agent(name, decay, **changes):
+    """A small agent with 3 updates in its last phase."""
+    made = contract.make(name)
+    known = kinds(type(made.config))
+    settings = {'eval_every': 2, 'steps': 3, **PHASES, **changes}
+    settings |= {'lr_decay': decay[name]} if name in decay else {}
+    settings = {key: value for key, value in settings.items() if key in known}
+    return dataclasses.replace(made, config=dataclasses.replace(made.config, **settings))
+
+
+def score(acting, lanes):
+    """An evaluation that depends on the policy's parameters alone."""
+    leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(acting)]
+    return {i: {'eval/score': sum(float(leaf[i].sum()) for leaf in leaves)} for i in lanes}
 
 
 @pytest.mark.slow
