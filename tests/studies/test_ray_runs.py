@@ -6,8 +6,8 @@ import signal
 import pytest
 
 from dtql_jax.studies.folder import log_file
-from dtql_jax.studies.status import STOPPED, read_state
-from tests.helpers.small_study import BC, IQL, assert_same_study, under_way, wait_for
+from dtql_jax.studies.status import read_state
+from tests.helpers.small_study import BC, IQL, assert_same_study, ended, under_way, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -37,10 +37,10 @@ def test_launch__a_lost_node_and_a_killed_driver_cost_no_bit(driver, whole, clus
     cluster.remove_node(first, allow_graceful=False)
     worker = under_way(study, IQL)
     process.kill()
-    wait_for(lambda: read_state(study, IQL).state == STOPPED)  # its pipe is closed
-    assert read_state(study, IQL).pid == worker
+    wait_for(lambda: ended(worker))  # by Ray, at once
 
     process = driver.start(name, *flags)
+    wait_for(lambda: read_state(study, IQL).pid != worker)
     under_way(study, IQL)
     os.killpg(process.pid, signal.SIGINT)
     code, text = driver.finish(process, name)
@@ -58,14 +58,16 @@ def test_launch__a_lost_node_and_a_killed_driver_cost_no_bit(driver, whole, clus
 def test_launch__a_job_that_fails_is_not_tried_again(driver, cluster):
     cluster.add_node(num_cpus=1)
     name = 'ray-fails'
-    flags = ('--launcher=ray', f'--address={cluster.address}', '--agent=bc', '--modules=once.py')
-    (driver.folder / 'once.py').write_text(
-        'import os, sys\n'
-        "if 'dtql_jax.studies.job' in getattr(sys, 'orig_argv', []): raise ValueError('no')\n"
+    module = driver.folder / 'fails.py'
+    module.write_text(
+        'import sys\n'
+        "if 'dtql_jax.studies.job' in sys.orig_argv: raise ValueError('as it was told')\n"
     )
-    process = driver.begin(name, *flags)
-    code, text = driver.finish(process, name)
+    flags = ('--launcher=ray', f'--address={cluster.address}', f'--modules={module}')
+    code, text = driver.finish(driver.begin(name, *flags), name)
     assert code == 1, text
+    assert f'{BC}: failed: ' in text
+    assert 'as it was told' in text
     assert starts(driver.folder / name, BC) == 1
 
 
