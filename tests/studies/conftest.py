@@ -8,10 +8,10 @@ from dtql_jax.studies import local, sweep
 from dtql_jax.studies.launch import Machine
 from dtql_jax.studies.prepare import Needs, Prepared
 from dtql_jax.tasks.registry import TASKS
-from tests.helpers.small_runs import here, minari_root
+from tests.helpers.small_runs import here, minari_root, trained
 from tests.helpers.small_study import Driver
 
-__all__ = ['here', 'launched', 'minari_root', 'prepared']
+__all__ = ['here', 'launched', 'minari_root', 'prepared', 'trained']
 
 
 @pytest.fixture
