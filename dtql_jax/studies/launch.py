@@ -35,7 +35,9 @@ class LaunchOptions(Settings):
 
     devices: int | None = setting(None, 'local: devices to use (default: all)', least=1)
     jobs_per_device: int = setting(1, 'local: jobs side by side on one device', least=1)
-    time_limit: int | None = setting(None, 'slurm: minutes that a job may take', least=1)
+    time_limit: int | None = setting(
+        None, 'slurm: minutes of one turn; a job that needs more queues again', least=1
+    )
     partition: str | None = setting(None, 'slurm: the partition')
     account: str | None = setting(None, 'slurm: the account')
     cpus: int | None = setting(None, 'slurm, ray: processor cores of a job', least=1)

@@ -35,6 +35,7 @@ CURE = "check the address, which 'ray status' tells, and whether the cluster is 
 def check(options: LaunchOptions) -> None:
     """Raises UserError where ray is not installed, or no cluster answers at the address."""
     _ray()
+    resources(options, {})
     address = options.address or os.environ.get(ADDRESS)
     if address and address not in ('auto', 'local'):
         _check_address(address)
@@ -169,10 +170,16 @@ def run_job(study_dir: str, job: str, changes: Mapping[str, str]) -> tuple[str, 
 
 
 def resources(options: LaunchOptions, cluster: Mapping[str, float]) -> dict[str, float]:
-    """What Ray is to keep free for a job: by default a core, and a GPU where there are any."""
+    """What Ray is to keep free for a job: by default a core, and a GPU where there are any.
+
+    Raises:
+        UserError: Ray lends no such part of GPUs.
+    """
     gpus = options.gpus
     if gpus is None:
         gpus = 1.0 if cluster.get('GPU') else 0.0
+    if gpus > 1 and not gpus.is_integer():
+        raise UserError(f'`gpus`={gpus}: Ray lends a part of one GPU or whole ones')
     found = {'num_cpus': float(options.cpus or 1), 'num_gpus': gpus}
     if options.memory_gb is not None:
         found['memory'] = options.memory_gb * 2**30

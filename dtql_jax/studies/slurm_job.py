@@ -107,10 +107,8 @@ def _notice() -> signal.Signals:
 def _still_ours() -> bool:
     """Whether SLURM lets this job run on: it is neither cancelled nor in the queue again."""
     # An element by its place: the number of one of them is that of the whole array, too.
-    names: tuple[str, ...] = ('SLURM_ARRAY_JOB_ID', 'SLURM_ARRAY_TASK_ID')
-    if not all(name in os.environ for name in names):
-        names = ('SLURM_JOB_ID',)
-    job = '_'.join(os.environ.get(name, '') for name in names)
+    array, place = (os.environ.get(f'SLURM_ARRAY_{name}_ID') for name in ('JOB', 'TASK'))
+    job = f'{array}_{place}' if array else os.environ.get('SLURM_JOB_ID', '')
     line = ['squeue', '-h', '-j', job, '-o', '%T']
     try:
         answer = subprocess.run(line, capture_output=True, text=True, timeout=ANSWER_S, check=False)

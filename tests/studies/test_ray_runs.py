@@ -12,10 +12,15 @@ from tests.helpers.small_study import BC, IQL, assert_same_study, ended, under_w
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True, scope='session')
+def installed():
+    """Skips before any other fixture of the session trains."""
+    pytest.importorskip('ray', reason='ray is not installed')
+
+
 @pytest.fixture(scope='module')
 def cluster():
     """A head without a core, so that a node must be added for a job to run."""
-    pytest.importorskip('ray', reason='ray is not installed')
     from ray.cluster_utils import Cluster
 
     found = Cluster(initialize_head=True, head_node_args={'num_cpus': 0})
@@ -72,7 +77,6 @@ def test_launch__a_job_that_fails_is_not_tried_again(driver, cluster):
 
 
 def test_launch__a_cluster_of_its_own_on_this_machine(driver, whole):
-    pytest.importorskip('ray', reason='ray is not installed')
     name = 'ray-here'
     code, text = driver.finish(driver.begin(name, '--launcher=ray', '--address=local'), name)
     assert code == 0, text

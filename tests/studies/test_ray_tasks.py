@@ -28,6 +28,11 @@ def test_resources__are_those_that_are_asked_for():
     assert resources(LaunchOptions(gpus=0), GPUS)['num_gpus'] == 0
 
 
+def test_resources__a_part_of_several_gpus_is_refused():
+    with pytest.raises(UserError, match=r'`gpus`=1\.5: Ray lends a part of one GPU or whole ones'):
+        resources(LaunchOptions(gpus=1.5), GPUS)
+
+
 def test_variables__carries_what_decides_data_and_numbers():
     kept = {'XLA_FLAGS': '--a', 'MINARI_DATASETS_PATH': '/a', 'JAX_PLATFORMS': 'cpu'}
     given = {**kept, 'HOME': '/a', 'HF_TOKEN': 'secret', 'WANDB_API_KEY': 'secret'}

@@ -30,8 +30,9 @@ def why_not():
         return f'SLURM does not answer: {error}'
 
 
-@pytest.fixture(autouse=True, scope='module')
+@pytest.fixture(autouse=True, scope='session')
 def cluster():
+    """Skips before any other fixture of the session trains."""
     pytest.importorskip('submitit', reason='submitit is not installed')
     if reason := why_not():
         pytest.skip(reason)
