@@ -85,7 +85,7 @@ def test_read_status__names_what_is_damaged(study, tmp_path):
         read_status(tmp_path / 'none')
     state_file(study, 'a').parent.mkdir()
     wrong = ('"state": 5', '"state": "odd"', '"step": "x"', '"updated": "x"', '"reason": 3')
-    for text in ('', '[]', '{"state": ', *('{%s}' % field for field in wrong)):
+    for text in ('', '[]', '{"state": ', *(f'{{{field}}}' for field in wrong)):
         state_file(study, 'a').write_text(text)
         with pytest.raises(UserError, match=r'a\.json'):
             read_status(study)
