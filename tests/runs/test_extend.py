@@ -79,8 +79,8 @@ def test_check_resume__a_decay_is_one_line(here):
     recorded = {'identity': plan.identity(), 'spec': {'obs_dim': 4, 'action_dim': 1}}
     extend.check_resume(plan, recorded, here)
     for steps in (9, 4):
+        more = make_plan(make_request({**asked, 'steps': steps}))
         with pytest.raises(UserError) as error:
-            more = make_plan(make_request({**asked, 'steps': steps}))
             extend.check_resume(more, recorded, here)
         assert str(error.value) == (
             f'{here} cannot be resumed with `steps`={steps}: the updates of bc depend on it '
