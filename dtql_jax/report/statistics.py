@@ -16,6 +16,8 @@ Statistic = Callable[..., Any]
 
 # A percentile bootstrap of fewer values gives far too narrow an interval. Show the values instead.
 MIN_SEEDS_FOR_INTERVAL = 5
+# Of one task among several. The bootstrap of a single seed has no width at all.
+MIN_SEEDS_OF_A_TASK = 3
 
 
 def iqm(values: ArrayLike, axis: int | None = None) -> Any:
@@ -89,6 +91,12 @@ def stratified_interval(
     rng = np.random.default_rng(0)
     samples = [resampled(rng, values, resamples) for values in strata]
     return interval(statistic(np.concatenate(samples, axis=1), axis=1), confidence)
+
+
+def tells_interval(strata: Sequence[np.ndarray]) -> bool:
+    """Whether the scores of each task, `[S]`, are enough for `stratified_interval`."""
+    counts = [len(values) for values in strata]
+    return sum(counts) >= MIN_SEEDS_FOR_INTERVAL and min(counts) >= MIN_SEEDS_OF_A_TASK
 
 
 def resampled(rng: np.random.Generator, values: ArrayLike, resamples: int) -> np.ndarray:

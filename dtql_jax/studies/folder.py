@@ -2,6 +2,7 @@
 
 `plan.json` lists the jobs as they were made when the study began. Neither another machine nor
 another version of a table changes them, so that a study always goes on with the jobs it began with.
+It is sealed: its `sha256` covers the rest, so that no edit changes a job unnoticed.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+from dtql_jax.runs.config_file import seal
 from dtql_jax.types import UserError, outside
 
 STUDY, PLAN = 'study.toml', 'plan.json'
@@ -88,26 +90,28 @@ def read_plan(study_dir: pathlib.Path) -> StudyPlan:
     """The jobs of a study.
 
     Raises:
-        UserError: the folder is no study, or the file is damaged or of another version.
+        UserError: the folder is no study, or the file was edited, is damaged or of another version.
     """
     path = study_dir / PLAN
     if not path.is_file():
         raise UserError(f'{study_dir} is no folder of a study (no {PLAN}): check the path')
-    found = read_json(path, 'restore the file, or begin the study again in another folder')
+    cure = 'restore the file, or begin the study again in another folder'
+    found = read_json(path, cure)
     if found.get('format') != FORMAT:
         raise UserError(
             f'{path} has format {found.get("format")}, and this version of dtql_jax reads format '
             f'{FORMAT} only: use the version that made the study'
         )
+    if found.pop('sha256', None) != seal(found):
+        raise UserError(f'{path} was edited or is damaged: {cure}')
     jobs = tuple(Job(**job) for job in found['jobs'])
     return StudyPlan(found['study'], found['folder'], jobs)
 
 
 def write_plan(study_dir: pathlib.Path, plan: StudyPlan) -> None:
     """Writes `plan.json`."""
-    write_whole(
-        study_dir / PLAN, json.dumps({'format': FORMAT, **dataclasses.asdict(plan)}, indent=1)
-    )
+    fields = json.loads(json.dumps({'format': FORMAT, **dataclasses.asdict(plan)}))
+    write_whole(study_dir / PLAN, json.dumps({**fields, 'sha256': seal(fields)}, indent=1))
 
 
 def read_json(path: pathlib.Path, cure: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     study_dir = pathlib.Path(folder).absolute()
     _listen()
     _pin_cores()
-    _watch_driver()
+    watch_driver()
     # Imported here and not above: the cores must be chosen before any library makes its threads.
     from dtql_jax.runs.lock import InUse, take
 
@@ -156,8 +156,8 @@ def _pin_cores() -> None:
             os.sched_setaffinity(0, [int(core) for core in cores.split(',')])
 
 
-def _watch_driver() -> None:
-    """Stops the job, as SIGTERM does, once the driver at the other end of stdin is gone."""
+def watch_driver() -> None:
+    """Stops this process, as SIGTERM does, once the driver at the other end of stdin is gone."""
     if os.environ.pop(DRIVER_PIPE, None) != '1':
         return
 

@@ -27,7 +27,8 @@ from dtql_jax.rollout.patience import Patience
 from dtql_jax.runs.forecast import estimate_seconds, tree_bytes
 from dtql_jax.runs.plan import Plan, make_plan, make_request
 from dtql_jax.studies.folder import Job, StudyPlan, read_json, write_whole
-from dtql_jax.studies.launch import Machine
+from dtql_jax.studies.job import watch_driver
+from dtql_jax.studies.launch import DRIVER_PIPE, Machine
 from dtql_jax.studies.plan import import_modules
 from dtql_jax.tasks.env import check_env
 from dtql_jax.training.compilation import start_jax
@@ -95,9 +96,11 @@ def prepare(plan: StudyPlan, jobs: Sequence[Job], side_by_side: int, forecast: b
         path = pathlib.Path(folder, 'prepare.json')
         path.write_text(json.dumps(asked))
         command = [sys.executable, '-m', 'dtql_jax.studies.prepare', str(path)]
-        environment = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false', **os.environ}
+        usual = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
+        environment = {**usual, **os.environ, DRIVER_PIPE: '1'}  # it ends where this process dies
         # What it prints, such as of a collection, is no part of this process's output.
-        code = subprocess.run(command, stdout=2, env=environment, check=False).returncode
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, env=environment) as child:
+            code = child.wait()
         if code < 0:
             raise UserError(
                 f'the preparation was killed by signal {-code} (memory?): close other programs'
@@ -113,6 +116,7 @@ def prepare(plan: StudyPlan, jobs: Sequence[Job], side_by_side: int, forecast: b
 
 def main(path: str) -> int:
     """Reads what is asked from a file and writes the answer into it; returns the exit code."""
+    watch_driver()
     asked = json.loads(pathlib.Path(path).read_text())
     try:
         with machine_told():

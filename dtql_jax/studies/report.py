@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dtql_jax.report.page import Section, page, tables_of, write
-from dtql_jax.studies.folder import PLAN
+from dtql_jax.runs.config_file import CONFIG
+from dtql_jax.studies.folder import PLAN, run_dir
 from dtql_jax.studies.report_lanes import Results, gather
 from dtql_jax.studies.report_published import published
 from dtql_jax.studies.report_runs import problems, repeat, times
@@ -14,7 +15,8 @@ from dtql_jax.studies.report_scores import aggregate, improvement, profiles, sco
 from dtql_jax.studies.report_selection import selection
 from dtql_jax.studies.report_training import curves, stability, sweeps
 from dtql_jax.studies.results import find_runs, read_run
-from dtql_jax.studies.status import read_status
+from dtql_jax.studies.status import JobStatus, read_status
+from dtql_jax.studies.tables import summary
 from dtql_jax.types import UserError, user_path
 
 FOLDER = 'report'
@@ -31,10 +33,21 @@ def report_study(study: Place, out: Place | None = None) -> Path:
     if not folder.is_dir():
         raise UserError(f'`study`={str(study)!r}: there is no such folder: check the path')
     statuses = read_status(folder) if (folder / PLAN).is_file() else []
+    _check_begun(folder, statuses)
     order = {status.name: place for place, status in enumerate(statuses)}
     runs = sorted(find_runs(folder), key=lambda run: order.get(run.name, len(order)))
     results = gather(folder.resolve().name, map(read_run, runs), statuses)
     return _write(results, folder / FOLDER if out is None else user_path('out', out))
+
+
+def _check_begun(folder: Path, statuses: Sequence[JobStatus]) -> None:
+    """Raises UserError where no job of a study has a run, with the reason of one that failed."""
+    if not statuses or any((run_dir(folder, job.name) / CONFIG).exists() for job in statuses):
+        return
+    reason = next((f'; {job.name}: {job.reason}' for job in statuses if job.reason), '')
+    raise UserError(
+        f'{folder} has no run yet ({summary(statuses)}{reason}): go on with the study first'
+    )
 
 
 def report_runs(runs: Sequence[Place], out: Place) -> Path:

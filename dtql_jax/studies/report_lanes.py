@@ -29,7 +29,7 @@ class LaneResult:
         agent: the label of its agent, with the settings that tell it from others.
         base: the name of the agent alone.
         seed: its seed.
-        settings: all its settings.
+        settings: all its settings, and the run that it started from as `init_from`.
         steps: the updates at which it was evaluated, `[E]`.
         scores: its scores there, `[E]`; NaN where the evaluation failed.
         episodes: the scores of the episodes of its last evaluation; empty where not known.
@@ -213,7 +213,7 @@ def _lanes(number: int, record: RunRecord) -> list[LaneResult]:
                 agent=lane.variant,
                 base=f'{identity["agent"]} {CLONE}' if clone else identity['agent'],
                 seed=lane.seed,
-                settings=record.settings(i),
+                settings={**record.settings(i), 'init_from': _origin(record)},
                 steps=np.array([row['step'] for row in mine], int),
                 scores=np.array([row.get('eval/score', np.nan) for row in mine], float),
                 episodes=np.array(episodes, float),
@@ -223,6 +223,12 @@ def _lanes(number: int, record: RunRecord) -> list[LaneResult]:
             )
         )
     return lanes
+
+
+def _origin(record: RunRecord) -> str | None:
+    """The run whose networks a run started from; None where it has networks of its own."""
+    origin = record.config['identity'].get('init_from')
+    return origin and f'{Path(origin["run"]).name}:{origin["sha256"][:8]}'
 
 
 def _agent_labels(lanes: Sequence[LaneResult], records: Sequence[RunRecord]) -> list[LaneResult]:

@@ -76,16 +76,16 @@ def times(results: Results) -> Section:
             _devices(record),
             f'{metrics["step"]:,}' if metrics else UNKNOWN,
             f'{metrics["time/updates_per_s"]:.1f}' if 'time/updates_per_s' in metrics else UNKNOWN,
-            _duration(metrics.get('time/elapsed_s', math.nan)),
+            _duration(_in_all(record)),
             _duration(mean),
             _per_step(record),
         ))  # fmt: skip
     table = Table('times', 'Times of runs', heading, rows, 'lllrlrrrrr')
     return Section('times', 'Time', (
         'Updates per second count one update of all lanes together, as last measured. "Run in '
-        'all" has training and evaluations, of the last start of a run that was resumed. An '
-        'evaluation contains the simulators; its time for each step and lane is the time in all '
-        'divided by steps and lanes, so that lanes that act together share it.'
+        'all" has training and evaluations, those before a resume too, up to the last row of the '
+        'logs. An evaluation contains the simulators; its time for each step and lane is the time '
+        'in all divided by steps and lanes, so that lanes that act together share it.'
     ), [table])  # fmt: skip
 
 
@@ -167,7 +167,6 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     config, data = record.config, record.config['data']
     task = config['identity']['task']
     seeds = sorted({lane.seed for lane in record.lanes})
-    metrics = record.metrics or {}
     return [
         ('seeds', f'{seeds[0]} to {seeds[-1]}' if len(seeds) > 1 else str(seeds[0])),
         ('lanes', str(len(record.lanes))),
@@ -177,7 +176,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         ('simulator', data.get('environment') or task['env_id'] or NOT_KNOWN),
         *([('caveat', task['caveat'])] if task['caveat'] else []),
         ('device', _devices(record)),
-        ('wall time', _duration(metrics.get('time/elapsed_s', math.nan), NOT_KNOWN)),
+        ('wall time', _duration(_in_all(record), NOT_KNOWN)),
         ('versions', ', '.join(f'{name} {text}' for name, text in config['versions'].items())),
         ('commit', str(config.get('commit') or NOT_KNOWN)),
         ('settings of the compiler', _pairs(config.get('compiler', {})) or 'defaults'),
@@ -197,6 +196,16 @@ def _devices(record: RunRecord) -> str:
 
 def _duration(seconds: float, unknown: str = UNKNOWN) -> str:
     return unknown if math.isnan(seconds) else duration(seconds)
+
+
+def _in_all(record: RunRecord) -> float:
+    """The seconds of a run up to the last row of its logs; NaN where they are not known."""
+    metrics = record.metrics or {}
+    # An evaluation comes after the row of metrics of its update.
+    last = [row for row in record.evals if metrics and row['step'] >= metrics['step']]
+    return metrics.get('time/elapsed_s', math.nan) + sum(
+        row.get('time/eval_s', math.nan) for row in last
+    )
 
 
 def _per_step(record: RunRecord) -> str:

@@ -14,7 +14,7 @@ from dtql_jax.report.comparison import (
 )
 from dtql_jax.report.formats import Cell, Link, Links, Table
 from dtql_jax.report.page import Charts, Note, Part, Section
-from dtql_jax.report.statistics import iqm, stratified_interval, summarise
+from dtql_jax.report.statistics import iqm, stratified_interval, summarise, tells_interval
 from dtql_jax.studies.published import METHODS, find
 from dtql_jax.studies.report_lanes import LaneResult, Results, own_data
 
@@ -65,7 +65,7 @@ def aggregate(results: Results) -> Section | None:
         whole = len(strata) == len(tasks)
         point, count = iqm(np.concatenate(strata)), sum(map(len, strata))
         means = f'{np.mean([values.mean() for values in strata]):.1f}'
-        enough = count >= 5
+        enough = tells_interval(strata)
         low, high = stratified_interval(strata) if enough else (np.nan, np.nan)
         cells = (f'{point:.1f}', f'[{low:.1f}, {high:.1f}]' if enough else UNKNOWN, means)
         rows.append((agent, f'{len(strata)} of {len(tasks)}', str(count), *cells))
@@ -79,8 +79,9 @@ def aggregate(results: Results) -> Section | None:
     parts: list[Part] = [Charts(charts)] if charts else []
     return Section('overall', 'Over all tasks', (
         'The interquartile mean of the last scores of all seeds on all tasks, with its 95 % '
-        'interval; the bootstrap draws the seeds of each task on its own. Only agents with '
-        'scores on all tasks compare, and only those are in the chart.'
+        'interval; the bootstrap draws the seeds of each task on its own, and needs three on each '
+        'and five in all. Only agents with scores on all tasks compare, and only those with an '
+        'interval are in the chart.'
     ), [*parts, Table('aggregate', 'IQM over tasks', heading, rows, 'lrrrrr')])  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def profiles(results: Results) -> Section | None:
     lines = []
     for agent, columns in strata.items():
         share = performance_profile(columns, thresholds)
-        band = profile_band(columns, thresholds)
+        band = profile_band(columns, thresholds) if tells_interval(columns) else ()
         lines.append(Line(places[agent], thresholds, share, *band))
     axis = Axis('score τ', 'share of runs above τ')
     chart = line_chart('profile', 'Performance profile', axis, lines)
@@ -108,7 +109,8 @@ def profiles(results: Results) -> Section | None:
     return Section('profiles', 'Performance profiles', (
         'The share of runs, averaged over tasks, whose last score is above each threshold. A '
         'line that is higher everywhere is better; where lines cross, neither agent is. Bands are '
-        f'95 % bootstrap intervals. Of many agents the {MOST_CURVES} with the highest IQM are '
+        '95 % bootstrap intervals, where each task has three seeds and all have five. Of many '
+        f'agents the {MOST_CURVES} with the highest IQM are '
         'drawn.'
     ), parts)  # fmt: skip
 
@@ -132,15 +134,19 @@ def improvement(results: Results) -> Section | None:
     rows = []
     for ours, theirs in pairs:
         chance = probability_of_improvement(strata[ours], strata[theirs])
-        low, high = improvement_interval(strata[ours], strata[theirs])
-        verdict = 'better' if low > 0.5 else 'worse' if high < 0.5 else 'undecided'
-        rows.append((ours, theirs, f'{chance:.2f}', f'[{low:.2f}, {high:.2f}]', verdict))
+        verdict, shown = 'undecided: too few seeds', UNKNOWN
+        if tells_interval(strata[ours]) and tells_interval(strata[theirs]):
+            low, high = improvement_interval(strata[ours], strata[theirs])
+            verdict = 'better' if low > 0.5 else 'worse' if high < 0.5 else 'undecided'
+            shown = f'[{low:.2f}, {high:.2f}]'
+        rows.append((ours, theirs, f'{chance:.2f}', shown, verdict))
     heading = ('agent', 'compared with', 'probability', '95 % interval', 'the first is')
     table = Table('improvement', 'Probability of improvement', heading, rows, 'llrrl')
     return Section('improvement', 'Probability of improvement', (
         'The probability that a run of the first agent scores above a run of the second on the '
         'same task, averaged over tasks; a tie counts as a half. "Undecided" means that the 95 % '
-        'interval contains 0.5. It says how often one is better, and not by how much.'
+        'interval contains 0.5, or that an agent has fewer than three seeds on a task or five in '
+        'all. It says how often one is better, and not by how much.'
     ), [*notes, table])  # fmt: skip
 
 
@@ -202,7 +208,7 @@ def _score_row(results: Results, task: str, agent: str) -> tuple[Cell, ...]:
     lanes = sorted(results.groups[task, agent], key=lambda lane: lane.seed)
     last = [lane.last for lane in lanes]
     known = [score for score in last if not np.isnan(score)]
-    success = [lane.success for lane in lanes if not np.isnan(lane.success)]
+    success = [lane.success for lane in lanes if not np.isnan([lane.success, lane.last]).any()]
     runs = dict.fromkeys(lane.run for lane in lanes)
     return (
         task,

@@ -10,8 +10,10 @@ import time
 from typing import Any
 
 from dtql_jax.studies.folder import lock_file, read_json, read_plan, state_file, write_whole
+from dtql_jax.types import UserError
 
 RUNNING, DONE, FAILED, STOPPED, WAITING = 'running', 'done', 'failed', 'stopped', 'waiting'
+STATES = (RUNNING, DONE, FAILED, STOPPED, WAITING)
 # A job writes its state at least every ten seconds while its process lives.
 HEARTBEAT_S = 10.0
 SILENT_S = 60.0  # so old is the state of a job whose process is gone
@@ -65,10 +67,23 @@ def read_state(study_dir: pathlib.Path, job: str) -> JobStatus:
     path = state_file(study_dir, job)
     if not path.exists():
         return JobStatus(name=job, state=WAITING)
-    found = read_json(path, 'delete the file: its job goes on from its last checkpoint')
+    cure = 'delete the file: its job goes on from its last checkpoint'
+    found = read_json(path, cure)
     known = {field.name for field in dataclasses.fields(JobStatus)} - {'name'}
     fields: dict[str, Any] = {name: value for name, value in found.items() if name in known}
+    if wrong := [name for name, value in fields.items() if not _sound(name, value)]:
+        raise UserError(f'{path}: {wrong[0]}={fields[wrong[0]]!r} is no state of a job: {cure}')
     return JobStatus(name=job, **{'state': STOPPED, **fields})
+
+
+def _sound(name: str, value: Any) -> bool:
+    """Whether a field of a state can have a value."""
+    if name == 'state':
+        return value in STATES
+    if name in ('reason', 'host'):
+        return isinstance(value, str)
+    kinds = (int,) if name in ('pid', 'step', 'total') else (int, float)
+    return value is None or (isinstance(value, kinds) and not isinstance(value, bool))
 
 
 def read_status(study_dir: pathlib.Path) -> list[JobStatus]:

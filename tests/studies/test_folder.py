@@ -22,6 +22,15 @@ def test_write_plan__is_read_back(tmp_path):
     assert PLAN.job('b') == Job('b', {}, 1)
 
 
+def test_read_plan__an_edit_is_told(tmp_path):
+    write_plan(tmp_path, PLAN)
+    text = (tmp_path / 'plan.json').read_text()
+    for then, now in (('"lanes": 2', '"lanes": 3'), ('"name"', '"mane"'), ('"study"', '"story"')):
+        (tmp_path / 'plan.json').write_text(text.replace(then, now))
+        with pytest.raises(UserError, match=r'plan\.json was edited or is damaged'):
+            read_plan(tmp_path)
+
+
 def test_job__an_unknown_one_is_named():
     with pytest.raises(UserError, match="no job 'c': there are a, b"):
         PLAN.job('c')

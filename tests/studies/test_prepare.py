@@ -1,6 +1,9 @@
 """The preparation of a study, in a process of its own."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -77,3 +80,22 @@ def test_prepare__answers_from_another_process(here, monkeypatch):
     assert found.needs['a'].seconds > 0
     with pytest.raises(UserError, match='none-v0'):
         prepare(PLAN, [Job('a', {**BC, 'env': 'minari:test/none-v0'}, 3)], 1, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])
+def test_prepare__ends_with_its_driver(number, tmp_path):
+    module, driver = tmp_path / 'sleepy.py', tmp_path / 'driver.py'
+    module.write_text("import sys, time\nprint('here', file=sys.stderr)\ntime.sleep(600)\n")
+    driver.write_text(
+        'from dtql_jax.studies.folder import StudyPlan\n'
+        'from dtql_jax.studies.prepare import prepare\n'
+        f"prepare(StudyPlan({{'modules': [{str(module)!r}]}}, '/', ()), [], 1, False)\n"
+    )
+    with subprocess.Popen([sys.executable, str(driver)], stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert any(b'here' in line for line in process.stderr)
+        process.send_signal(number)
+        # The end of the stream: both have ended.
+        process.communicate(timeout=60)
+    assert process.returncode == -number

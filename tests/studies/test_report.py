@@ -9,6 +9,7 @@ import pytest
 
 from dtql_jax.studies.folder import Job, StudyPlan, write_plan
 from dtql_jax.studies.report import report_runs, report_study
+from dtql_jax.studies.status import JobStatus, write_state
 from dtql_jax.types import UserError
 from tests.helpers.report_runs import noisy, write_run
 
@@ -168,4 +169,13 @@ def test_report_study__bad_folders_are_one_line(tmp_path):
     write_run(tmp_path / 'jobs' / 'a', noisy(0, 2), env='hopper-medium-v2')
     (tmp_path / 'plan.json').write_text(json.dumps({'format': 99}))
     with pytest.raises(UserError, match='has format 99'):
+        report_study(tmp_path)
+
+
+def test_report_study__without_a_run_tells_what_became_of_the_jobs(tmp_path):
+    write_plan(tmp_path, StudyPlan({}, '.', (Job('a', {}, 1), Job('b', {}, 1))))
+    with pytest.raises(UserError, match=r'has no run yet \(2 jobs: 2 waiting\)'):
+        report_study(tmp_path)
+    write_state(tmp_path, JobStatus(name='b', state='failed', reason='no disk'))
+    with pytest.raises(UserError, match='1 failed, 1 waiting; b: no disk'):
         report_study(tmp_path)

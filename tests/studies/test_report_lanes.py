@@ -1,9 +1,11 @@
 """Lanes of runs: their labels, scores and groups."""
 
+import json
 import math
 
 import numpy as np
 
+from dtql_jax.runs.config_file import seal
 from dtql_jax.studies.report_lanes import gather, shown
 from dtql_jax.studies.results import read_runs
 from tests.helpers.report_runs import noisy, write_run
@@ -46,6 +48,19 @@ def test_gather__runs_of_the_same_agent_that_differ_in_a_flag(tmp_path):
     assert [agent for _, agent in labels(results)] == ['dtql alpha=1', 'dtql alpha=2']
     assert {lane.base for lane in results.lanes} == {'dtql'}
     assert not results.twice
+
+
+def test_gather__runs_that_start_from_others_are_agents_of_their_own(tmp_path):
+    write_run(tmp_path / 'a', noisy(0, 2), env=HOPPER)
+    path = write_run(tmp_path / 'b', noisy(1, 2), env=HOPPER) / 'config.json'
+    config = json.loads(path.read_text())
+    config['identity']['init_from'] = {'run': '/x/first', 'step': 5, 'sha256': 'c' * 64}
+    del config['sha256']
+    path.write_text(json.dumps({**config, 'sha256': seal(config)}))
+    assert [agent for _, agent in labels(gathered(tmp_path))] == [
+        'dtql init_from=none',
+        'dtql init_from=first:cccccccc',
+    ]
 
 
 def test_gather__a_clone_is_an_agent_of_its_own(tmp_path):

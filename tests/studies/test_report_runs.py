@@ -143,7 +143,7 @@ def test_times__by_hand(tmp_path):
     (row,) = tables(times(gather('s', read_runs(tmp_path))))['times'].rows
     # 3 s of 2 lanes, 5 episodes and 100 steps: 3 ms.
     assert [str(cell) for cell in row] == [
-        HOPPER, 'dtql', 'a', '2', '2 x cuda', '1,000', '250.0', '1:15 min', '3 s', '3.00',
+        HOPPER, 'dtql', 'a', '2', '2 x cuda', '1,000', '250.0', '1:24 min', '3 s', '3.00',
     ]  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def test_repeat__has_the_facts_of_each_run(tmp_path):
     assert facts['seeds'] == '0 to 2'
     assert facts['fingerprint of the data'] == 'f' * 64
     assert facts['device'] == '2 x cuda'
-    assert facts['wall time'] == '1:15 min'
+    assert facts['wall time'] == '1:24 min'
     assert facts['commit'] == 'not known'
     assert 'jax ' in facts['versions']
     assert 'stands in' in facts['caveat']

@@ -1,5 +1,7 @@
 """The sections on scores: numbers by hand, and what a reader must know about them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -115,6 +117,27 @@ def test_improvement__by_hand(tmp_path):
         'better',
     )
     assert improvement(gathered(tmp_path / 'one', RUNS[:2])) is None
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_intervals__none_where_a_task_has_too_few_seeds(count, tmp_path):
+    tasks = (HOPPER, WALKER, 'halfcheetah-medium-v2', 'hopper-expert-v2', 'walker2d-expert-v2')
+    good, bad = [90.0, 91.0][:count], [1.0, 2.0][:count]
+    runs = [(task, *agent) for task in tasks for agent in (('dtql', good), ('iql', bad))]
+    results = gathered(tmp_path, runs)
+    rows = cells(aggregate(results), 'aggregate')
+    assert [row[4] for row in rows] == ['–', '–']
+    ((*_, chance, interval, verdict),) = cells(improvement(results), 'improvement')
+    assert (chance, interval, verdict) == ('1.00', '–', 'undecided: too few seeds')
+
+
+def test_scores__success_is_that_of_seeds_with_a_last_score(tmp_path):
+    write_run(tmp_path / 'a', lanes([1, 2]), env=HOPPER)
+    results = gather('s', read_runs(tmp_path))
+    one, other = (dataclasses.replace(lane, success=0.5) for lane in results.lanes)
+    gone = dataclasses.replace(other, success=0.0, diverged_at=9)
+    results = dataclasses.replace(results, lanes=[one, gone])
+    assert cells(scores(results), 'scores')[0][6] == '0.50'
 
 
 def test_improvement__undecided_where_the_interval_has_a_half(tmp_path):

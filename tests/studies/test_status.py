@@ -84,7 +84,8 @@ def test_read_status__names_what_is_damaged(study, tmp_path):
     with pytest.raises(UserError, match='is no folder of a study'):
         read_status(tmp_path / 'none')
     state_file(study, 'a').parent.mkdir()
-    for text in ('', '[]', '{"state": '):
+    wrong = ('"state": 5', '"state": "odd"', '"step": "x"', '"updated": "x"', '"reason": 3')
+    for text in ('', '[]', '{"state": ', *(f'{{{field}}}' for field in wrong)):
         state_file(study, 'a').write_text(text)
         with pytest.raises(UserError, match=r'a\.json'):
             read_status(study)
