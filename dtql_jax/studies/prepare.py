@@ -119,7 +119,10 @@ def prepare(plan: StudyPlan, jobs: Sequence[Job], side_by_side: int, forecast: b
 def main(path: str) -> int:
     """Reads what is asked from a file and writes the answer into it; returns the exit code."""
     watch_driver()
-    asked = json.loads(pathlib.Path(path).read_text())
+    try:
+        asked = json.loads(pathlib.Path(path).read_text())
+    except FileNotFoundError:  # its driver was stopped before this began, and took the file away
+        return 130
     try:
         with machine_told():
             answer = _prepared(asked)
