@@ -99,7 +99,9 @@ def prepare(plan: StudyPlan, jobs: Sequence[Job], side_by_side: int, forecast: b
         usual = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
         environment = {**usual, **os.environ, DRIVER_PIPE: '1'}  # it ends where this process dies
         # What it prints, such as of a collection, is no part of this process's output.
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, env=environment) as child:
+        # Ctrl-C reaches this process alone, and the end of stdin the other one: no traceback.
+        pipes: dict[str, Any] = {'stdin': subprocess.PIPE, 'stdout': 2, 'start_new_session': True}
+        with subprocess.Popen(command, env=environment, **pipes) as child:
             code = child.wait()
         if code < 0:
             raise UserError(
@@ -117,7 +119,10 @@ def prepare(plan: StudyPlan, jobs: Sequence[Job], side_by_side: int, forecast: b
 def main(path: str) -> int:
     """Reads what is asked from a file and writes the answer into it; returns the exit code."""
     watch_driver()
-    asked = json.loads(pathlib.Path(path).read_text())
+    try:
+        asked = json.loads(pathlib.Path(path).read_text())
+    except FileNotFoundError:  # its driver was stopped before this began, and took the file away
+        return 130
     try:
         with machine_told():
             answer = _prepared(asked)

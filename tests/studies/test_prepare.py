@@ -66,6 +66,10 @@ def test_main__an_agent_that_cannot_be_traced_is_one_line(here):
     assert error == f'{path}: TypeError: no shape: mend the agent'
 
 
+def test_main__is_silent_where_its_driver_is_gone(tmp_path):
+    assert main(str(tmp_path / 'asked.json')) == 130
+
+
 def test_needs__the_most_lanes_that_fit():
     assert Needs(shared=100, lane=10, free=1000, seconds=1.0).most() == 80
     assert Needs(shared=2000, lane=10, free=1000, seconds=1.0).most() == 0
