@@ -133,6 +133,9 @@ def _plan(study: Any, study_dir: pathlib.Path) -> tuple[StudyPlan, list[str], bo
         raise UserError(
             f'{study_dir} exists and is no study (no {PLAN}): choose another folder with `out`'
         )
+    above = next(parent for parent in study_dir.parents if parent.exists())
+    if not above.is_dir():
+        raise UserError(f'{above} is a file: choose another folder with `out`')
     jobs, notes = make_jobs(asked)
     return StudyPlan(as_fields(asked), os.getcwd(), tuple(jobs)), notes, True
 
@@ -215,7 +218,7 @@ def _pending(states: Sequence[JobStatus], retry_failed: bool) -> tuple[str, ...]
 def _nothing_to_do(states: Sequence[JobStatus]) -> str:
     failed = sum(status.state == FAILED for status in states)
     return 'nothing to start' + (
-        f': {failed} failed; `retry_failed` starts them again' if failed else ''
+        f': {failed} failed (retry_failed starts them again)' if failed else ''
     )
 
 

@@ -63,7 +63,7 @@ def test_launch__a_worker_that_was_killed_is_a_failure_and_not_the_end(driver, w
 
     code, text = driver.finish(driver.start('killed'), 'killed')
     assert (code, states(study)[BC]) == (1, FAILED)
-    assert 'nothing to start: 1 failed; `retry_failed` starts them again' in text
+    assert 'nothing to start: 1 failed (retry_failed starts them again)' in text
 
     code, text = driver.finish(driver.start('killed', '--retry_failed'), 'killed')
     assert code == 0, text
