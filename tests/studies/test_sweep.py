@@ -159,7 +159,7 @@ def test_sweep__a_folder_of_other_things_is_left_alone(study, launched):
     (other / 'thesis.txt').write_text('')
     with pytest.raises(UserError, match='other exists and is no study'):
         dtql_jax.sweep(FIELDS, out=other)
-    with pytest.raises(UserError, match='thesis.txt is a file: choose another folder'):
+    with pytest.raises(UserError, match='is a file: choose another folder'):
         dtql_jax.sweep(FIELDS, out=other / 'thesis.txt' / 'study')
     with pytest.raises(UserError, match='exists and is no study'):
         dtql_jax.sweep(FIELDS, out=other / 'thesis.txt')
