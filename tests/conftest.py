@@ -1,9 +1,14 @@
 """Tests run on the CPU, from any folder, and never need the network."""
 
+import gc
 import os
 
 import pytest
 
+from tests.helpers.sharing import shared_folder
+
+# Compiled programs fill the heap; looking through it after every 700 new objects takes its time.
+gc.set_threshold(20_000, 20, 20)
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 
@@ -12,7 +17,7 @@ def compiled_once(tmp_path_factory):
     """Keeps compiled programs for the session, so that other tests and processes reuse them."""
     import jax  # after JAX_PLATFORMS is set
 
-    folder = str(tmp_path_factory.mktemp('compiled'))
+    folder = str(shared_folder(tmp_path_factory.getbasetemp()) / 'compiled')
     settings = {
         'jax_compilation_cache_dir': folder,
         'jax_persistent_cache_min_compile_time_secs': 0,
@@ -31,13 +36,11 @@ def cached_elsewhere(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def quick_compile():
-    """Compiles in half the time to slower programs, for a module that makes few updates."""
-    import jax
+    """Compiles in a third of the time to slower programs, for a module that makes few updates."""
+    from tests.helpers.compiling import quickly_compiled
 
-    before = jax.config.read('jax_disable_most_optimizations')
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', before)
+    with quickly_compiled():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -16,11 +16,16 @@ def subject(request, quick_compile):
     return contract.subject(request.param)
 
 
+@jax.jit
+def extreme(acting, factor):
+    return jax.tree.map(lambda x: factor * x, acting)
+
+
 def act(subject, agent=None, n=64, scale=10.0):
     """Actions of a fresh policy, its weights and observations made extreme, at many keys."""
     agent = agent or subject.agent
     run = subject.act if agent is subject.agent else jax.jit(jax.vmap(agent.act, (None, 0, 0)))
-    acting = jax.tree.map(lambda x: np.sqrt(scale) * x, agent.acting(subject.state()))
+    acting = extreme(agent.acting(subject.state()), np.float32(np.sqrt(scale)))
     obs = scale * jax.random.normal(jax.random.key(1), (n, contract.OBS))
     return run(acting, obs, jax.random.split(jax.random.key(2), n))
 

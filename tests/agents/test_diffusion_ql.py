@@ -12,6 +12,7 @@ import pytest
 from dtql_jax.agents.base import State
 from dtql_jax.agents.diffusion_ql import Config, DiffusionQL, draw
 from dtql_jax.types import Spec, Transition, UserError
+from tests.helpers.states import drawn
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -22,7 +23,7 @@ def small(**settings) -> DiffusionQL:
 
 @functools.cache
 def fresh() -> State:
-    return jax.jit(small().init)(jax.random.key(0))
+    return drawn(small())
 
 
 def state_of(agent: DiffusionQL) -> State:

@@ -11,6 +11,7 @@ from dtql_jax.agents.base import State
 from dtql_jax.agents.dql_kl import DQLKL, Config, Draws
 from dtql_jax.agents.tables import dql_kl, dtql
 from dtql_jax.types import Spec, Transition, UserError
+from tests.helpers.states import drawn
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -23,7 +24,7 @@ def small(max_action: float = 1.0, **settings) -> DQLKL:
 @functools.cache
 def fresh() -> State:
     """The initial state, which does not depend on `lr_decay` and `candidates`."""
-    return jax.jit(small().init)(jax.random.key(0))
+    return drawn(small())
 
 
 def same(a, b) -> bool:

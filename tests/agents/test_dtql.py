@@ -16,6 +16,7 @@ from dtql_jax.agents.registry import task_config
 from dtql_jax.diffusion import SCHEDULES
 from dtql_jax.types import Spec, Transition, UserError
 from tests.helpers.small_dtql import make, state_of
+from tests.helpers.states import drawn
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -154,7 +155,7 @@ variants = pytest.mark.parametrize(('schedule', 'policy'), VARIANTS)
 @functools.cache
 def fresh(policy):
     """A state, which no schedule changes."""
-    return jax.jit(make(policy=policy).init)(jax.random.key(0))
+    return drawn(make(policy=policy))
 
 
 @functools.cache

@@ -106,11 +106,17 @@ class WithoutTerm(DTQL):
         return cls(**{f.name: getattr(released, f.name) for f in dataclasses.fields(released)})
 
 
-def policy_steps(agent, state):
+def policy_steps(agent, state, over_lanes=lambda step: step):
     """The state after two steps of pi, the one network that gamma concerns, and their metrics."""
     batch, draws, metrics = batch_of(agent, INSIDE), draws_of(), []
+
+    @jax.jit
+    @over_lanes
+    def step(state):
+        return agent.descend(state, 'pi', 1e-3, agent.policy_loss, batch, draws)
+
     for _ in range(2):
-        state, m = agent.descend(state, 'pi', 1e-3, agent.policy_loss, batch, draws)
+        state, m = step(state)
         metrics.append(m)
     return state, metrics
 
@@ -119,7 +125,7 @@ def policy_steps(agent, state):
 def alone(gamma, agent=DTQL):
     """The same of a run without lanes."""
     agent = make(agent=agent, gamma=gamma)
-    return jax.jit(lambda state: policy_steps(agent, state))(state_of(agent))
+    return policy_steps(agent, state_of(agent))
 
 
 def test_policy_loss__with_gamma_0_gives_the_update_without_the_term():
@@ -138,7 +144,7 @@ def test_policy_loss__lanes_with_gamma_0_and_1_differ_as_runs_of_their_own_do():
     agent = make()
     lanes = jax.tree.map(lambda x: jnp.stack([x, x]), state_of(agent))
     lanes = lanes.replace(hparams=lanes.hparams | {'gamma': jnp.array([0.0, 1.0])})
-    after, metrics = jax.jit(jax.vmap(lambda state: policy_steps(agent, state)))(lanes)
+    after, metrics = policy_steps(agent, lanes, jax.vmap)
     for lane, gamma in enumerate((0.0, 1.0)):
         own, m_own = alone(gamma)
         for x, y in zip(*(jax.tree.leaves(s.params) for s in (after, own)), strict=True):

@@ -5,6 +5,7 @@ those of the traces' own float32 error: losses 2e-5 (relative and absolute), par
 (one Adam step moves an entry by the learning rate, 3e-4), L2 norms 2e-6 relative, sums 2e-4.
 """
 
+import contextlib
 import pathlib
 
 import jax
@@ -14,6 +15,7 @@ import pytest
 
 from dtql_jax.agents.dtql import DTQL, Config, Draws
 from dtql_jax.types import Spec, Transition
+from tests.helpers.compiling import quickly_compiled
 from tests.helpers.golden_weights import blank, check, fill, linear, norm
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'dtql.npz')
@@ -75,10 +77,8 @@ def batch_and_draws(case: str, i: int) -> tuple[Transition, Draws]:
 @pytest.fixture(params=['quick', pytest.param('optimised', marks=pytest.mark.slow)])
 def compiler(request):
     """XLA without most of its optimisations, and with all."""
-    before = jax.config.read('jax_disable_most_optimizations')
-    jax.config.update('jax_disable_most_optimizations', request.param == 'quick')
-    yield
-    jax.config.update('jax_disable_most_optimizations', before)
+    with quickly_compiled() if request.param == 'quick' else contextlib.nullcontext():
+        yield
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,14 @@ def draws():
 
 
 @pytest.fixture(scope='module')
-def after(agent, before, batch, draws):
-    with jax.default_matmul_precision('highest'):
-        return jax.jit(agent.train)(before, batch, draws)
+def train(agent):
+    """An update with exact products, in one program."""
+    return jax.default_matmul_precision('highest')(jax.jit(agent.train))
+
+
+@pytest.fixture(scope='module')
+def after(train, before, batch, draws):
+    return train(before, batch, draws)
 
 
 def schedule():
@@ -155,11 +160,10 @@ def test_optimiser__decays_the_weights_of_mu_alone(agent, before):
         ref.assert_tree(ref.flat(direction), decay, name, atol=1e-10, rtol=1e-6)
 
 
-def test_train__clips_the_edge_of_the_box(agent, before, batch, draws):
+def test_train__clips_the_edge_of_the_box(train, before, batch, draws):
     """Actions beyond it and at it give the same update as those just inside."""
     inside = batch._replace(action=np.clip(batch.action, *(BOX * np.float32([-0.99999, 0.99999]))))
     outside = inside._replace(action=np.where(batch.action == BOX, 3.0, inside.action))
-    train = jax.jit(agent.train)
     a, b = (train(before, x, draws)[0].params for x in (inside, outside))
     jax.tree.map(np.testing.assert_array_equal, a, b)
 

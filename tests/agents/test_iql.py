@@ -45,9 +45,14 @@ def batch():
 
 
 @pytest.fixture(scope='module')
-def after(agent, before, batch):
-    with jax.default_matmul_precision('highest'):
-        return jax.jit(agent.train)(before, batch)
+def train(agent):
+    """An update with exact products, in one program."""
+    return jax.default_matmul_precision('highest')(jax.jit(agent.train))
+
+
+@pytest.fixture(scope='module')
+def after(train, before, batch):
+    return train(before, batch)
 
 
 def mean_of(p, obs):
@@ -136,11 +141,11 @@ def test_act__is_the_mean(agent, before, batch):
     np.testing.assert_allclose(action, expected, atol=2e-6)
 
 
-def test_policy_loss__of_the_clone_weighs_all_data_alike(agent, before, batch):
+def test_policy_loss__of_the_clone_weighs_all_data_alike(train, before, batch):
     cloned = before.replace(
         hparams={**before.hparams, **{k: jnp.float32(v) for k, v in IQL.clone.items()}}
     )
-    assert jax.jit(agent.train)(cloned, batch)[1]['pi/weight'] == 1
+    assert train(cloned, batch)[1]['pi/weight'] == 1
 
 
 def test_init__layers_are_orthogonal_with_gain_sqrt_2_and_no_bias(agent):

@@ -44,13 +44,18 @@ def make(name, **settings):
 
 
 @functools.cache
+def traced(module, *inputs):
+    """The shapes of a network's parameters, and its program as text."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
+    return str(shapes), str(jax.make_jaxpr(module.apply)(shapes, *inputs))
+
+
 def described(agent):
-    """Of each network: the shapes of its parameters, and its program as text."""
-    found = {}
-    for name, (module, inputs) in agent.networks().items():
-        shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
-        found[name] = (str(shapes), str(jax.make_jaxpr(module.apply)(shapes, *inputs)))
-    return found
+    """What each network traces to; equal modules are traced once."""
+    return {
+        name: traced(module, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs))
+        for name, (module, inputs) in agent.networks().items()
+    }
 
 
 @pytest.mark.parametrize('name', AGENTS)

@@ -11,7 +11,9 @@ from dtql_jax.cli import main
 from dtql_jax.cli.boundary import of_the_user, one_line
 from dtql_jax.types import CURES, UserError
 from tests.helpers.permissions import obeying_permissions
-from tests.helpers.small_runs import ENV, FLAGS, ROOT, process
+from tests.helpers.small_runs import CLONING, ENV, ROOT, process
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
 
 COMMANDS = ('train', 'evaluate', 'plot', 'collect', 'list')
 
@@ -168,7 +170,7 @@ def test_main__a_tilde_in_a_variable_is_the_home_folder(
 ):
     (home / 'sets').symlink_to(minari_root)
     monkeypatch.setenv(variable, '~/sets' if variable.startswith('MINARI') else '~/cache')
-    assert main.main(['dtql', 'train', f'--env={ENV}', '--out=~/runs/x', *FLAGS]) == 0
+    assert main.main(['dtql', 'train', f'--env={ENV}', '--out=~/runs/x', *CLONING]) == 0
     assert (home / 'runs' / 'x' / 'config.json').is_file()
     assert variable.startswith('MINARI') or list((home / 'cache').iterdir())
 

@@ -6,9 +6,9 @@ import pytest
 
 from dtql_jax.cli import main
 from tests.helpers.permissions import obeying_permissions
-from tests.helpers.small_runs import ENV
+from tests.helpers.small_runs import CLONING, ENV
 
-TRAIN = ['train', f'--env={ENV}', '--agent=bc', '--hidden=8']  # quickly traced
+TRAIN = ['train', f'--env={ENV}', *CLONING]
 MODES = {'closed': 0o000, 'read-only': 0o500, 'not to be entered': 0o600}
 
 

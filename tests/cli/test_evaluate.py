@@ -15,7 +15,7 @@ from dtql_jax.runs import policy
 from dtql_jax.tasks import env as tasks_env
 from tests.helpers.small_runs import refused
 
-pytestmark = pytest.mark.usefixtures('quick_compile', 'here')
+pytestmark = pytest.mark.usefixtures('quick_compile', 'no_workers', 'here')
 
 
 @pytest.mark.parametrize(
@@ -34,17 +34,17 @@ def test_main__mistakes(arguments, message, capsys):
     assert message in refused(capsys, evaluate.main, *arguments)
 
 
-def test_main__mistakes_in_what_the_run_has(trained, capsys):
-    run = f'--run={trained[0]}'
+def test_main__mistakes_in_what_the_run_has(cloned, capsys):
+    run = f'--run={cloned}'
     assert 'has no seed 7' in refused(capsys, evaluate.main, run, '--seed=7')
     error = refused(capsys, evaluate.main, run, '--which=worst')
     assert error == "--which=worst: use 'last' or 'best'"
     error = refused(capsys, evaluate.main, run, '--variant=iql')
-    assert error.endswith("has no variant 'iql'; there are: dtql, clone")
+    assert error.endswith("has no variant 'iql'; there are: bc")
 
 
-def test_main__a_run_of_an_earlier_version_is_refused(trained, here, capsys):
-    shutil.copytree(trained[0], 'old')
+def test_main__a_run_of_an_earlier_version_is_refused(cloned, here, capsys):
+    shutil.copytree(cloned, 'old')
     config = json.loads(Path('old/config.json').read_text())
     del config['format']
     Path('old/config.json').write_text(json.dumps(config))
@@ -82,23 +82,21 @@ def test_main__a_choice_of_seeds_variants_and_starts(trained, capsys):
     assert (row['variant'], row['seed'], row['which'], row['eval_seed']) == ('dtql', 1, 'best', 3)
 
 
-def test_main__a_seed_that_fails_has_no_score_and_the_others_do(trained, capsys, monkeypatch):
-    run_dir, _ = trained
+def test_main__a_seed_that_fails_has_no_score_and_the_others_do(cloned, capsys, monkeypatch):
     failed = {'eval/failed': 'reward not finite: seed 1, episode 0, step 3', 'eval/episodes': 2}
     play = player.Player._play
 
     def poisoned(self, acting, lanes):
         return play(self, acting, lanes) | {1: failed}
 
-    flags = ['dtql evaluate', f'--run={run_dir}', '--episodes=2', '--variant=dtql']
+    flags = ['dtql evaluate', f'--run={cloned}', '--episodes=2', '--variant=bc']
     monkeypatch.setattr(player.Player, '_play', poisoned)
     assert evaluate.main(flags) == 0
     text = capsys.readouterr().out
     assert text.splitlines()[-1] == (
-        'dtql seed 1: the evaluation at update 5 failed: reward not finite: seed 1, episode 0, '
-        'step 3'
+        'bc seed 1: the evaluation at update 5 failed: reward not finite: seed 1, episode 0, step 3'
     )
-    sound, row = read_jsonl(run_dir / 'reeval.jsonl')[-2:]
+    sound, row = read_jsonl(cloned / 'reeval.jsonl')[-2:]
     assert 'eval/score' in sound
     assert {k: v for k, v in row.items() if '/' in k} == failed
     assert evaluate.main([*flags, '--seed=1']) == 1
@@ -116,9 +114,8 @@ def test_choose__leaves_out_lanes_without_a_policy(trained, capsys):
     assert capsys.readouterr().out.startswith('left out: dtql seed 1 diverged at update 3')
 
 
-def test_film__shows_the_first_episode_that_was_evaluated(trained, capsys, monkeypatch):
+def test_film__shows_the_first_episode_that_was_evaluated(cloned, capsys, monkeypatch):
     """The same start and the same actions, so the same return; drawn by a stand-in."""
-    run_dir, _ = trained
 
     class Drawn(gym.Wrapper):
         metadata = {'render_fps': 10}  # noqa: RUF012
@@ -128,14 +125,14 @@ def test_film__shows_the_first_episode_that_was_evaluated(trained, capsys, monke
 
     make_env = tasks_env.make_env
     monkeypatch.setattr(tasks_env, 'make_env', lambda task, **_: Drawn(make_env(task)))
-    arguments = ['--episodes=1', '--seed=1', '--variant=dtql', '--video=film.gif']
-    assert evaluate.main(['dtql evaluate', f'--run={run_dir}', *arguments]) == 0
+    arguments = ['--episodes=1', '--seed=1', '--variant=bc', '--video=film.gif']
+    assert evaluate.main(['dtql evaluate', f'--run={cloned}', *arguments]) == 0
     assert Path('film.gif').read_bytes().startswith(b'GIF')
-    score = read_jsonl(run_dir / 'reeval.jsonl')[-1]['eval/return']
-    assert f'film film.gif: dtql seed 1, return {score:.1f}' in capsys.readouterr().out
+    score = read_jsonl(cloned / 'reeval.jsonl')[-1]['eval/return']
+    assert f'film film.gif: bc seed 1, return {score:.1f}' in capsys.readouterr().out
 
 
-def test_main__a_simulator_of_another_action_box_is_noticed(trained, capsys, monkeypatch):
+def test_main__a_simulator_of_another_action_box_is_noticed(cloned, capsys, monkeypatch):
     monkeypatch.setattr(tasks_env, 'action_bound', lambda *_: 0.25)
-    error = refused(capsys, evaluate.main, f'--run={trained[0]}')
+    error = refused(capsys, evaluate.main, f'--run={cloned}')
     assert 'the environment has actions in ±0.25, the policy in ±3: the policy was' in error

@@ -14,7 +14,7 @@ from dtql_jax.runs import run as run_module
 from dtql_jax.runs.folder import read_run
 from dtql_jax.training import loop
 from dtql_jax.types import Stopped, UserError
-from tests.helpers.small_runs import ENV, FLAGS, ROOT, process, refused
+from tests.helpers.small_runs import CLONING, ENV, ROOT, process, refused
 
 pytestmark = pytest.mark.usefixtures('quick_compile', 'here')
 
@@ -180,16 +180,16 @@ def test_agent_asked__is_the_value_of_the_flag_wherever_it_stands(flag):
 
 def test_agent_asked__is_that_of_a_run_that_is_resumed(here, no_training, capsys):
     """So that its settings are flags, without --agent."""
-    flags = [f'--env={ENV}', '--agent=idql', '--hidden=8', '--batch_size=8', '--out=x']
+    flags = [f'--env={ENV}', '--agent=iql', '--hidden=8', '--batch_size=8', '--out=x']
     assert train.main(['dtql train', *flags]) == 0
-    assert train.agent_asked(['x', '--out=x', '--resume']) == 'idql'
+    assert train.agent_asked(['x', '--out=x', '--resume']) == 'iql'
     temperature = read_run(here / 'x')['identity']['config']['expectile']
     again = ['--out=x', '--resume', f'--expectile={temperature}']
     assert train.main(['dtql train', *again]) == 0
     error = refused(capsys, train.main, '--out=x', '--resume', '--expectile=0.123')
     assert f'config.expectile: the run has {temperature}, asked for 0.123' in error
     error = refused(capsys, train.main, '--out=x', '--resume', '--agent=bc')
-    assert "agent: the run has 'idql', asked for 'bc'" in error
+    assert "agent: the run has 'iql', asked for 'bc'" in error
     assert 'unknown flag --eta' in refused(capsys, train.main, '--out=x', '--resume', '--eta=1')
 
 
@@ -249,13 +249,13 @@ def test_train__writes_the_folder_and_says_where_and_what_next(trained):
     assert (run_dir / 'table.txt').read_text() in output
 
 
-def test_train__a_finished_run_resumes_to_its_table(trained, capsys):
-    run_dir, _ = trained
-    before = {name: (run_dir / name).read_bytes() for name in ('eval.jsonl', 'metrics.jsonl')}
-    assert train.main(['dtql train', f'--out={run_dir}', '--resume']) == 0
-    assert (run_dir / 'table.txt').read_text() in capsys.readouterr().out
+@pytest.mark.usefixtures('no_workers')
+def test_train__a_finished_run_resumes_to_its_table(cloned, capsys):
+    before = {name: (cloned / name).read_bytes() for name in ('eval.jsonl', 'metrics.jsonl')}
+    assert train.main(['dtql train', f'--out={cloned}', '--resume']) == 0
+    assert (cloned / 'table.txt').read_text() in capsys.readouterr().out
     for name, content in before.items():
-        assert (run_dir / name).read_bytes() == content
+        assert (cloned / name).read_bytes() == content
 
 
 def test_train__a_resume_names_the_settings_that_differ(trained, capsys, compiled):
@@ -269,7 +269,7 @@ def test_train__a_resume_names_the_settings_that_differ(trained, capsys, compile
 
 
 def test_train__a_dry_run_prints_the_plan_and_writes_nothing(capsys, here):
-    flags = [f'--env={ENV}', '--dry_run', '--steps=3000', *FLAGS]
+    flags = [f'--env={ENV}', '--dry_run', '--steps=3000', *CLONING]
     assert train.main(['dtql train', *flags]) == 0
     output = capsys.readouterr().out
     for word in ('dataset card', 'lanes', 'devices', 'memory', 'train 3,000 x 8', 'folder', 'time'):
@@ -279,7 +279,7 @@ def test_train__a_dry_run_prints_the_plan_and_writes_nothing(capsys, here):
 
 def test_train__a_run_without_a_checkpoint_starts_over(here, no_training, capsys):
     """It was killed between making its folder and the first save."""
-    assert train.main(['dtql train', f'--env={ENV}', '--out=early']) == 0
+    assert train.main(['dtql train', f'--env={ENV}', *CLONING, '--out=early']) == 0
     assert train.main(['dtql train', '--out=early', '--resume']) == 0
     assert [resume for _, resume in no_training] == [False, True]
     assert 'early has no checkpoint yet: starting from the beginning' in capsys.readouterr().out
@@ -290,8 +290,8 @@ def test_train__a_run_whose_seeds_all_diverged_fails(here, no_training, monkeypa
         self.cursor.diverged = {str(i): 3 for i in range(len(self.engine.lanes))}
 
     monkeypatch.setattr(loop.Trainer, 'run', run)
-    assert train.main(['dtql train', f'--env={ENV}', '--out=lost']) == 1
-    assert 'dtql seed 0: diverged at update 3' in capsys.readouterr().out
+    assert train.main(['dtql train', f'--env={ENV}', *CLONING, '--out=lost']) == 1
+    assert 'bc seed 0: diverged at update 3' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('number', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -302,7 +302,7 @@ def test_train__a_signal_is_told_by_the_exit_code(number, code, no_training, mon
         raise Stopped
 
     monkeypatch.setattr(loop.Trainer, 'run', run)
-    assert train.main(['dtql train', f'--env={ENV}', '--out=x']) == code
+    assert train.main(['dtql train', f'--env={ENV}', *CLONING, '--out=x']) == code
     assert capsys.readouterr().err == (
         f'stopped, before its first checkpoint: continue with --out={os.getcwd()}/x --resume\n'
     )

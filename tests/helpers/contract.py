@@ -62,24 +62,33 @@ class Subject:
         self.agent = make(name)
         self.phases = subject_phases(name)
         self.traces = dict.fromkeys(['init', 'act', *(p.name for p in self.phases)], 0)
-        self.init = self.jit('init', jax.vmap(lambda s: self.agent.init(jax.random.key(s))))
+        # On a device, like a restored state, for which nothing is compiled again then.
+        where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        init = jax.vmap(lambda seed: self.agent.init(jax.random.key(seed)))
+        self.init = self.jit('init', init, out_shardings=where)
         self.updates = {p.name: self.jit(p.name, p.update) for p in self.phases}
         self.act = self.jit('act', jax.vmap(self.agent.act, (None, 0, 0)))
         self.lanes = self.init(SEEDS)
 
-    def jit(self, name, function):
+    def jit(self, name, function, **options):
         @functools.wraps(function)
         def counted(*args):
             self.traces[name] += 1
             return function(*args)
 
-        return jax.jit(counted)
+        return jax.jit(counted, **options)
 
     def state(self, lane=0) -> State:
-        return jax.tree.map(lambda x: x[lane], self.lanes)
+        return one_lane(self.lanes, lane)
 
 
 subject = functools.cache(Subject)
+
+
+@jax.jit
+def one_lane(lanes, lane):
+    """One of some lanes; in one program, since leaf by leaf each shape is compiled."""
+    return jax.tree.map(lambda x: x[lane], lanes)
 
 
 def described(tree):

@@ -14,7 +14,7 @@ def blank(agent: Agent) -> State:
     """The state that `agent.init` returns, with zeros as parameters: no program is compiled."""
     key = jax.random.key(0)
     shapes = jax.eval_shape(agent.init, key).replace(key=None)
-    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    state = jax.tree.map(lambda x: jnp.asarray(np.zeros(x.shape, x.dtype)), shapes)
     hparams = {name: jnp.float32(value) for name, value in agent.config.floats().items()}
     return state.replace(key=key, hparams=hparams)
 

@@ -158,7 +158,8 @@ def stirred(state: State, step: int) -> State:
 
         def add(x):
             fan_in = x.shape[-2] if x.ndim > 1 else 1
-            return x + jnp.float32(scale * fan_in**-0.5 * rng.normal(size=x.shape))
+            noise = np.float32(scale * fan_in**-0.5 * rng.normal(size=x.shape))
+            return jnp.asarray(np.asarray(x) + noise)
 
         return add
 

@@ -34,7 +34,14 @@ def agent_act(params, obs, key):
     return candidates[jax.random.categorical(draw, candidates.sum(-1))]
 
 
-actor_of = functools.cache(Actor)  # compiles once for all tests that act alike
+@functools.cache
+def compiled_actor(act, slots, quickly):
+    return Actor(act, slots)
+
+
+def actor_of(act, slots):
+    """An actor, which compiles once for all tests that act and compile alike."""
+    return compiled_actor(act, slots, jax.config.read('jax_disable_most_optimizations'))
 
 
 def run(make_env=Walk, slots=3, workers=0, params=None, act=agent_act, **options):

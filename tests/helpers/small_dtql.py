@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from dtql_jax.agents.dtql import DTQL, Config
 from dtql_jax.types import Spec
+from tests.helpers.states import drawn
 
 
 def make(max_action=1.0, agent=DTQL, **settings):
@@ -27,6 +28,13 @@ def lanes_of(agent):
     return fresh_lanes().replace(hparams=hparams)
 
 
-def state_of(agent, lane=0):
-    """The initial state of one of the two lanes."""
-    return jax.tree.map(lambda x: x[lane], lanes_of(agent))
+@functools.cache
+def fresh():
+    """A state of all agents here."""
+    return drawn(make())
+
+
+def state_of(agent):
+    """A state before training, with the settings of the agent's `config`."""
+    hparams = {k: jnp.float32(v) for k, v in agent.config.floats().items()}
+    return fresh().replace(hparams=hparams)

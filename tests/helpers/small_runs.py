@@ -7,6 +7,7 @@ import contextlib
 import functools
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,11 +24,16 @@ from dtql_jax.runs import result as result_module
 from dtql_jax.runs import run as run_module
 from dtql_jax.training import loop
 from tests.helpers import minari_sets
+from tests.helpers.compiling import quick_environment, quickly_compiled
+from tests.helpers.sharing import made_once, shared_folder
 
 ROOT = Path(__file__).parents[2]
 ENV = 'minari:test/pendulum-v0'
 SMALL = {'hidden': 8, 'candidates': 4, 'batch_size': 8, 'pretrain_steps': 0}
 FLAGS = [f'--{name}={value}' for name, value in SMALL.items()]
+SHORT = ['--steps=5', '--eval_every=2', '--eval_episodes=2']
+# Traced in a fifth of the time, for tests of what all agents share.
+CLONING = ['--agent=bc', '--hidden=8', '--batch_size=8']
 
 
 def pendulum_episodes(env):
@@ -80,11 +86,14 @@ def refused(capsys, main, *arguments):
 
 
 def process(*arguments, **options):
-    """Python with these arguments, in a process of its own that finds the checkout."""
+    """Python with these arguments, in a process of its own that finds the checkout.
+
+    It compiles as `quickly_compiled` does.
+    """
     environment = {
         **os.environ,
         'PYTHONPATH': str(ROOT),
-        'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true',
+        **quick_environment(),
         **options.pop('env', {}),
     }
     line = [sys.executable, *map(str, arguments)]
@@ -93,48 +102,46 @@ def process(*arguments, **options):
     )
 
 
-@contextlib.contextmanager
-def quickly_compiled():
-    """Within, programs compile in half the time and run slowly."""
-    before = jax.config.read('jax_disable_most_optimizations')
-    jax.config.update('jax_disable_most_optimizations', True)
-    try:
-        yield
-    finally:
-        jax.config.update('jax_disable_most_optimizations', before)
+@functools.cache  # once a process, although several conftest.py have the fixture
+def make_minari_root(shared):
+    return made_once(shared / 'minari', write_pendulum)
 
 
-@functools.cache  # once a session, although several conftest.py have the fixture
-def make_minari_root(base):
-    root = base / 'minari'
-    root.mkdir()
+def write_pendulum(root):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('MINARI_DATASETS_PATH', str(root))
         env = gym.make('InvertedPendulum-v5')
         episodes = list(pendulum_episodes(env))
         spaces = (env.observation_space, env.action_space)
         minari_sets.write('test/pendulum-v0', episodes, *spaces, env=env)
-    return root
 
 
 @functools.cache
 def make_run(base, name, *flags):
+    """The folder of a run, a copy for this process, and what the command said."""
+    shared = shared_folder(base)
+
+    def train_there(folder):
+        given = [f'--env={ENV}', f'--out={folder / "run"}', *flags]
+        output = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, quickly_compiled():
+            patch.setenv('MINARI_DATASETS_PATH', str(make_minari_root(shared)))
+            with contextlib.redirect_stdout(output):
+                code = train.main(['dtql train', *given, *SHORT])
+        assert code == 0
+        (folder / 'output.txt').write_text(output.getvalue())
+
+    made = made_once(shared / f'{name}-made', train_there)
     folder = base / name
-    folder.mkdir()
-    flags = [*flags, '--steps=5', '--eval_every=2', '--eval_episodes=2']
-    output = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, quickly_compiled():
-        patch.setenv('MINARI_DATASETS_PATH', str(make_minari_root(base)))
-        with contextlib.redirect_stdout(output):
-            code = train.main(['dtql train', f'--env={ENV}', f'--out={folder / "run"}', *flags])
-    assert code == 0
-    return folder / 'run', output.getvalue()
+    shutil.copytree(made, folder)
+    text = (made / 'output.txt').read_text()
+    return folder / 'run', text.replace(str(made), str(folder))
 
 
 @pytest.fixture(scope='session')
 def minari_root(tmp_path_factory):
-    """A Minari root with the small dataset."""
-    return make_minari_root(tmp_path_factory.getbasetemp())
+    """A Minari root with the small dataset, which all processes read."""
+    return make_minari_root(shared_folder(tmp_path_factory.getbasetemp()))
 
 
 @pytest.fixture(scope='session')
@@ -149,8 +156,7 @@ def cloned(tmp_path_factory):
 
     For tests of what all agents share.
     """
-    flags = ('--agent=bc', '--hidden=8', '--batch_size=8')
-    return make_run(tmp_path_factory.getbasetemp(), 'cloned', *flags)[0]
+    return make_run(tmp_path_factory.getbasetemp(), 'cloned', *CLONING)[0]
 
 
 @pytest.fixture
@@ -176,7 +182,13 @@ def compiled():
 
 
 @pytest.fixture
-def no_training(monkeypatch):
+def no_workers(monkeypatch):
+    """Simulators run in this process: a worker process takes half a second to start."""
+    monkeypatch.setattr('dtql_jax.rollout.player.choose_workers', lambda *_, **__: 0)
+
+
+@pytest.fixture
+def no_training(monkeypatch, no_workers):
     """Replaces training by nothing; returns the trainers, each with whether it was to resume."""
     calls = []
 

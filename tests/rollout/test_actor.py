@@ -8,6 +8,8 @@ from dtql_jax.rollout.evaluate import LanePolicies, evaluate
 from tests.helpers.fake_env import Walk
 from tests.helpers.rollouts import SEEDS, agent_act, init, run
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 
 def test_Actor__larger_blocks_for_accelerators_change_the_rounding_at_most():
     exact = run(slots=8)

@@ -22,6 +22,8 @@ from tests.helpers.rollouts import (
     run,
 )
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 
 def assert_same(a, b, rows=slice(None)):
     for field in FIELDS:

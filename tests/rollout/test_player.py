@@ -19,6 +19,8 @@ from tests.helpers import fake_env
 from tests.helpers.fake_env import Walk
 from tests.helpers.rollouts import SEEDS, agent_act, init, run
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 LANES = [Lane('toy', seed) for seed in SEEDS]
 AGENT = types.SimpleNamespace(precise=lambda act: act, act=agent_act)
 SCORED = Task('walk', (), score_range=(-20.0, 30.0))

@@ -13,7 +13,9 @@ from dtql_jax.runs.lock import hold
 from dtql_jax.training import loop
 from dtql_jax.types import UserError
 from tests.helpers.permissions import obeying_permissions
-from tests.helpers.small_runs import ENV, FLAGS, refused
+from tests.helpers.small_runs import CLONING, ENV, FLAGS, refused
+
+pytestmark = pytest.mark.usefixtures('quick_compile', 'no_workers')
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_read_run__the_config_of_another_run_is_refused(run, capsys, monkeypatch
     flags = [f'--env={ENV}', '--num_seeds=3', '--steps=1', '--eval_episodes=1', f'--out={other}']
     monkeypatch.setattr(loop.Trainer, 'run', lambda *_: pytest.fail('stop here'))
     with pytest.raises(pytest.fail.Exception):
-        train.main(['dtql train', *flags, *FLAGS])
+        train.main(['dtql train', *flags, *CLONING])
     shutil.copy(other / 'config.json', run / 'config.json')
     assert 'was edited: ' in reevaluate(capsys, run)
 

@@ -60,8 +60,8 @@ def test_load_policy__needs_a_run():
         dtql_jax.load_policy('nowhere')
 
 
-def test_load_policy__acts_on_one_observation_or_many(trained):
-    act = dtql_jax.load_policy(trained[0], seed=1, which='best', batch=3)
+def test_load_policy__acts_on_one_observation_or_many(cloned):
+    act = dtql_jax.load_policy(cloned, seed=1, which='best', batch=3)
     obs = np.random.default_rng(0).normal(size=(3, 4))
     one, many = act(obs[0]), act(obs)
     assert (one.shape, many.shape) == ((1,), (3, 1))
@@ -88,8 +88,8 @@ def test_load_policy__acts_alike_in_every_process(trained):
     assert len(set(actions)) == 3
 
 
-def test_trained_behaviour__acts_by_the_last_policy_of_the_first_seed(trained, here):
-    behaviour = policy.trained_behaviour(Path(trained[0]), noise=0.5)
-    assert (behaviour.noise, behaviour.origin) == (0.5, 'dtql seed 0 at update 5')
+def test_trained_behaviour__acts_by_the_last_policy_of_the_first_seed(cloned, here):
+    behaviour = policy.trained_behaviour(cloned, noise=0.5)
+    assert (behaviour.noise, behaviour.origin) == (0.5, 'bc seed 0 at update 5')
     with pytest.raises(UserError, match='no run folder'):
         policy.trained_behaviour(Path('nowhere'), noise=0.0)

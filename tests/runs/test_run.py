@@ -1,5 +1,6 @@
 """`run`: its data, its folder, its variants, and that it resumes."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from dtql_jax.runs.policy import Run
 from dtql_jax.tasks import registry as tasks
 from dtql_jax.types import Transition, UserError
 from tests.helpers import toy
-from tests.helpers.small_runs import ENV, FLAGS, pendulum_arrays, pendulum_file, refused
+from tests.helpers.small_runs import CLONING, ENV, pendulum_arrays, pendulum_file, refused
 
 pytestmark = pytest.mark.usefixtures('quick_compile', 'here')
 
@@ -51,7 +52,7 @@ def test_run__own_tasks_and_datasets(here, no_training, minari_root, monkeypatch
     dtql_jax.register_task(
         dtql_jax.Task('mine', ('test/pendulum-v0',), env_id='InvertedPendulum-v5', horizon=9)
     )
-    assert dtql_jax.run({'env': 'mine'}, out='own').evals == []
+    assert dtql_jax.run({'env': 'mine', 'agent': 'bc'}, out='own').evals == []
     ((trainer, resume),) = no_training
     assert not resume
     assert trainer.evaluate.task.horizon == 9
@@ -59,7 +60,8 @@ def test_run__own_tasks_and_datasets(here, no_training, minari_root, monkeypatch
     monkeypatch.chdir(minari_root)
     path = 'test/pendulum-v0'
     monkeypatch.delenv('MINARI_DATASETS_PATH')
-    dtql_jax.run({'env': 'minari:no/where-v0', 'dataset_path': path}, out=here / 'other')
+    request = {'env': 'minari:no/where-v0', 'dataset_path': path, 'agent': 'bc'}
+    dtql_jax.run(request, out=here / 'other')
     recorded = read_run(here / 'other')
     assert recorded['request']['dataset_path'] == str(minari_root / path)
     assert task_of_run(recorded).datasets == (str(minari_root / path),)
@@ -68,7 +70,7 @@ def test_run__own_tasks_and_datasets(here, no_training, minari_root, monkeypatch
 @pytest.mark.parametrize('path', ['own-v2.hdf5', 'own-v0.npz'])
 def test_run__a_file_as_dataset(path, here, no_training, own_task, capsys):
     pendulum_file(path)
-    flags = ['dtql train', '--env=mine', f'--dataset_path={path}', *FLAGS]
+    flags = ['dtql train', '--env=mine', f'--dataset_path={path}', *CLONING]
     assert train.main([*flags, '--dry_run']) == 0
     output = capsys.readouterr().out
     assert f'data     {here / path}' in output
@@ -103,7 +105,7 @@ def arrays(**changes):
 
 def test_run__a_resume_needs_the_same_arrays(here, no_training, own_task, capsys):
     data = arrays()
-    dtql_jax.run({'env': 'mine', 'hidden': 8}, data=data, out='own')
+    dtql_jax.run({'env': 'mine', 'agent': 'bc', 'hidden': 8}, data=data, out='own')
     assert read_run(here / 'own')['data']['source'] == 'arrays'
     assert dtql_jax.run({}, data=data, out='own', resume=True)
     columns = ('observations', 'actions', 'rewards', 'masks', 'next_observations')
@@ -123,20 +125,20 @@ def test_run__a_resume_needs_the_same_arrays(here, no_training, own_task, capsys
 
 
 def test_run__without_a_folder_a_run_goes_to_the_default_one(here, no_training, own_task):
-    request = {'env': 'mine', 'hidden': 8}
-    assert dtql_jax.run(request, data=arrays()).run_dir == here / 'runs/mine-dtql'
+    request = {'env': 'mine', 'agent': 'bc', 'hidden': 8}
+    assert dtql_jax.run(request, data=arrays()).run_dir == here / 'runs/mine-bc'
     assert dtql_jax.run(request, data=arrays(), resume=True)
-    with pytest.raises(UserError, match='runs/mine-dtql exists and is never overwritten'):
+    with pytest.raises(UserError, match='runs/mine-bc exists and is never overwritten'):
         dtql_jax.run(request, data=arrays())
 
 
 def test_run__a_request_object_resumes_too(here, no_training):
-    request = dtql_jax.Request(env=ENV, num_seeds=1, settings={'hidden': 8})
+    request = dtql_jax.Request(env=ENV, agent='bc', num_seeds=1, settings={'hidden': 8})
     dtql_jax.run(request, out='x')
     dtql_jax.run(request, out='x', resume=True)
     assert [resume for _, resume in no_training] == [False, True]
     with pytest.raises(UserError, match=r'config\.hidden: the run has 8, asked for 9'):
-        dtql_jax.run(dtql_jax.Request(env=ENV, settings={'hidden': 9}), out='x', resume=True)
+        dtql_jax.run(dataclasses.replace(request, settings={'hidden': 9}), out='x', resume=True)
 
 
 # Variants, and a quick resume: test_resume.py kills real processes.

@@ -12,7 +12,7 @@ from dtql_jax.cli import train
 from dtql_jax.runs.policy import load_policy
 from dtql_jax.tasks import registry as tasks
 from tests.helpers.minari_sets import episode, write
-from tests.helpers.small_runs import FLAGS, refused
+from tests.helpers.small_runs import CLONING, refused
 
 pytestmark = pytest.mark.usefixtures('quick_compile', 'here')
 # The task of the flags: a simulator in ±3, the set of the test in ±1.
@@ -34,13 +34,13 @@ def mine(tmp_path, monkeypatch):
 
 
 def test_check_env__another_action_box_is_one_line_before_training(mine, capsys, no_training):
-    text = refused(capsys, train.main, '--env=mine', '--out=run', *FLAGS)
+    text = refused(capsys, train.main, '--env=mine', '--out=run', *CLONING)
     assert text == (
         'mine: the environment has actions in ±3, the data in ±1: is it the data of another task? '
         'If the two mean the same, stretch those of the data: --rescale_actions=true'
     )
     assert not no_training
-    arguments = ['dtql train', '--env=mine', '--rescale_actions=true', '--out=run', *FLAGS]
+    arguments = ['dtql train', '--env=mine', '--rescale_actions=true', '--out=run', *CLONING]
     assert train.main(arguments) == 0
     assert len(no_training) == 1
     assert "note     actions rescaled from ±1 to the simulator's ±3" in capsys.readouterr().out

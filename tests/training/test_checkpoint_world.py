@@ -26,11 +26,19 @@ def like(tree=TREE):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
-def two(folder):
-    """Two checkpoints in a folder."""
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory):
+    """A folder with two checkpoints."""
+    folder = tmp_path_factory.mktemp('saved') / 'checkpoints'
     for step in (1, 2):
         checkpoint.save(folder, TREE, {'step': step})
     return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    """A copy of them."""
+    return pathlib.Path(shutil.copytree(saved, tmp_path / 'checkpoints'))
 
 
 def one_line(error):
@@ -60,14 +68,14 @@ def test_save__into_a_folder_of_any_name_and_back(tmp_path, name):
 def test_save__from_a_working_directory_with_brackets(tmp_path, monkeypatch):
     (tmp_path / 'run[1]').mkdir()
     monkeypatch.chdir(tmp_path / 'run[1]')
-    two(pathlib.Path('checkpoints'))
+    for step in (1, 2):
+        checkpoint.save(pathlib.Path('checkpoints'), TREE, {'step': step})
     _, meta = checkpoint.restore(pathlib.Path('checkpoints'), like(), pytest.fail)
     assert meta == {'step': 2}
 
 
-def test_verify__a_save_that_cannot_be_read_back_is_one_line(tmp_path):
+def test_verify__a_save_that_cannot_be_read_back_is_one_line(folder):
     """A file system that gives back something else than was written."""
-    folder = two(tmp_path / 'checkpoints')
     data = max(folder.glob('2/**/*'), key=lambda path: path.is_file() and path.stat().st_size)
     data.write_bytes(b'\0' * data.stat().st_size)
     with pytest.raises(UserError, match=r'was saved but cannot be read back: .*`out`') as error:
@@ -93,11 +101,19 @@ def cut(path):
 SLOWER = [pytest.param(harm, marks=pytest.mark.slow) for harm in (lost, cut)]
 
 
+@pytest.fixture
+def little_garbage():
+    """What other tests left is not looked through, which takes a second."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures('little_garbage')
 @pytest.mark.parametrize('harm', [zeros, *SLOWER])
 @pytest.mark.parametrize('part', ['d/', 'manifest', '_METADATA', '_CHECKPOINT_METADATA', 'meta/'])
-def test_restore__damage_says_its_lines_and_nothing_else(tmp_path, capfd, caplog, harm, part):
+def test_restore__damage_says_its_lines_and_nothing_else(folder, capfd, caplog, harm, part):
     """Also later, when what a failure left behind is collected."""
-    folder = two(tmp_path / 'checkpoints')
     for path in folder.rglob('*'):
         if path.is_file() and part in str(path.relative_to(folder)):
             harm(path)
@@ -118,8 +134,7 @@ def test_restore__damage_says_its_lines_and_nothing_else(tmp_path, capfd, caplog
     assert checkpoint.restore(folder, like(), pytest.fail)[1] == {'step': 3}
 
 
-def test_read_meta__comes_without_the_arrays_and_from_the_one_before(tmp_path):
-    folder = two(tmp_path / 'checkpoints')
+def test_read_meta__comes_without_the_arrays_and_from_the_one_before(folder, tmp_path):
     for path in folder.glob('*/state/**/*'):
         if path.is_file():
             path.unlink()
@@ -162,8 +177,7 @@ def test_save__into_a_folder_that_is_gone_does_not_bring_it_back(tmp_path):
         checkpoint.save(tmp_path / 'file', TREE, {})
 
 
-def test_save__into_a_read_only_folder_is_one_line(tmp_path):
-    folder = two(tmp_path / 'checkpoints')
+def test_save__into_a_read_only_folder_is_one_line(folder):
     folder.chmod(0o555)
     try:
         with obeying_permissions():
@@ -177,8 +191,7 @@ def test_save__into_a_read_only_folder_is_one_line(tmp_path):
     assert checkpoint.save(folder, TREE, {'step': 3}) == 3
 
 
-def test_restore__what_one_may_not_read_is_not_called_damaged(tmp_path):
-    folder = two(tmp_path / 'checkpoints')
+def test_restore__what_one_may_not_read_is_not_called_damaged(folder):
     hidden = [path for path in folder.glob('2/state/**/*') if path.is_file()]
     for path in hidden:
         path.chmod(0)

@@ -56,8 +56,11 @@ def often(monkeypatch):
 
 
 def ends_well(engine, folder, whole):
+    """The run goes on to the end of an undisturbed one, where it saves."""
     trainer = toy_run.trainer(folder, engine)
-    toy_run.assert_same_run(folder, trainer, trainer.run(resume=True), whole)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, 'SAVE_SECONDS', 1e9)
+        toy_run.assert_same_run(folder, trainer, trainer.run(resume=True), whole)
 
 
 # Logs and checkpoints.
