@@ -1,7 +1,8 @@
 """Why IDQL fails in a point maze: the choice among samples, the input of V, or the target critic.
 
   python experiments/studies/idql_mazes.py                # pointmaze-umaze
-  python experiments/studies/idql_mazes.py --env=pointmaze-medium --steps=10000 --taus=0.05
+  python experiments/studies/idql_mazes.py --env=pointmaze-medium --steps=10000 --taus=0.05 \\
+    --system=iql --system=idql_without_norm --candidates=4,32
 
 IDQL is trained with and without the LayerNorm on V's input, and IQL beside it, each with every
 rate of the target critic in --taus. Then each trained IDQL plays with other choices: the best of
@@ -37,8 +38,14 @@ from dtql_jax.runs.run import run
 from dtql_jax.tasks.mazes import MAPS, way_to
 from dtql_jax.types import Params
 
+SYSTEMS: dict[str, dict[str, Any]] = {
+    'iql': {'agent': 'iql'},
+    'idql': {'agent': 'idql', 'value_norm': True},
+    'idql_without_norm': {'agent': 'idql', 'value_norm': False},
+}
 FLAGS = flags.FlagValues()
 flags.DEFINE_string('env', 'pointmaze-umaze', 'a pointmaze', FLAGS)
+flags.DEFINE_multi_enum('system', list(SYSTEMS), list(SYSTEMS), 'what is trained; repeat it', FLAGS)
 define_whole('num_seeds', 2, 'seeds, trained at once', FLAGS)
 define_whole('steps', 4_000, 'updates', FLAGS)
 flags.DEFINE_list('taus', ['0.005', '0.05'], 'update rates of the target critic', FLAGS)
@@ -47,11 +54,6 @@ define_whole('eval_episodes', 20, 'episodes of each seed', FLAGS)
 flags.DEFINE_string('runs', 'runs/idql-mazes', 'where the run folders go', FLAGS)
 flags.DEFINE_string('out', 'benchmarks/results/idql_mazes.json', 'JSON file to write', FLAGS)
 
-SYSTEMS: dict[str, dict[str, Any]] = {
-    'iql': {'agent': 'iql'},
-    'idql': {'agent': 'idql', 'value_norm': True},
-    'idql, V without LayerNorm': {'agent': 'idql', 'value_norm': False},
-}
 OTHERS = 32  # samples of the choices that are not IDQL's own
 MEASURES = ('v', 'v_rank', 'towards_goal')
 STATES = 1_000  # states of the data at which V and the choice are measured
@@ -93,7 +95,7 @@ def choices(trained: Run, numbers: list[str]) -> Iterator[tuple[str, Agent]]:
 
 def trained(system: str, asked: flags.FlagValues) -> Run:
     """Trains a system, or continues; a lane for every rate and seed."""
-    out = pathlib.Path(asked.runs, f'{asked.env}-{list(SYSTEMS).index(system)}')
+    out = pathlib.Path(asked.runs, f'{asked.env}-{system}-{asked.steps}')
     wanted = {name: asked[name].value for name in ('env', 'num_seeds', 'steps', 'eval_episodes')}
     wanted |= {'eval_every': asked.steps, 'clone_seeds': 0, **SYSTEMS[system]}
     wanted['variants'] = {f'tau={tau}': {'tau': float(tau)} for tau in asked.taus}
@@ -182,9 +184,9 @@ def measured(system: str, asked: flags.FlagValues) -> dict[str, Any]:
 def main(asked: flags.FlagValues) -> None:
     path = pathlib.Path(asked.out)
     done = json.loads(path.read_text())['results'] if path.exists() else []
-    known = {(row['env'], row['system']) for row in done}
-    for system in SYSTEMS:
-        if (asked.env, system) not in known:
+    known = {(row['env'], row['steps'], row['system']) for row in done}
+    for system in asked.system:
+        if (asked.env, asked.steps, system) not in known:
             row = measured(system, asked)
             print(*(f'  {name}: {row[name]}' for name in MEASURES), sep='\n', flush=True)
             done.append(row)

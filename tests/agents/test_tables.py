@@ -6,12 +6,16 @@ in the columns of those scripts, so that a mistake in a table shows.
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from dtql_jax.agents.base import Agent
+from dtql_jax.agents.idql import IDQL
 from dtql_jax.agents.registry import AGENTS, register_agent, row_of, task_config
 from dtql_jax.agents.tables import hands
 from dtql_jax.tasks.registry import TASKS
+from dtql_jax.types import Spec
 
 # lr of both policies, alpha, gamma, decay of the learning rates, epochs, batch, expectile.
 DTQL = """
@@ -126,6 +130,23 @@ def test_TABLE__of_iql_and_idql(agent, task):
         assert config.beta == (10.0 if maze else 3.0)
     else:
         assert (config.steps, config.batch_size, config.candidates) == (3_000_000, 512, 64)
+
+
+@pytest.mark.parametrize('agent', ['iql', 'idql'])
+@pytest.mark.parametrize('maze', ['umaze', 'medium', 'large'])
+def test_TABLE__the_target_critic_of_a_pointmaze_moves_often_enough(agent, maze):
+    """Each of its `1 / tau` updates carry the goal's reward about one step back."""
+    task = TASKS[f'pointmaze-{maze}']
+    config = task_config(agent, task.rows)
+    assert config.steps * config.tau > task.horizon / 2
+
+
+@pytest.mark.parametrize('maze', ['umaze', 'medium', 'large'])
+def test_TABLE__idql_sees_the_place_in_a_pointmaze(maze):
+    agent = IDQL(Spec(4, 2), task_config('idql', f'pointmaze-{maze}'))
+    corner = jnp.array([[2.5, -2.5, 0, 0], [0.5, -0.5, 0, 0]])  # at rest, in one direction
+    v = agent.v.apply(agent.v.init(jax.random.key(0), corner), corner)
+    assert abs(v[0] - v[1]) > 0.01
 
 
 # Which row a task uses.
