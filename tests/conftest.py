@@ -43,6 +43,14 @@ def quick_compile():
         yield
 
 
+@pytest.fixture(scope='module')
+def quick_collect():
+    """`gc.collect` passes over what other modules left, which would take half a second."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def agents_stay_known():
     """Forgets the agents that a test registers, which other tests would list."""

@@ -15,7 +15,7 @@ from dtql_jax.types import UserError
 from tests.helpers.permissions import obeying_permissions
 from tests.helpers.small_runs import CLONING, ENV, FLAGS, refused
 
-pytestmark = pytest.mark.usefixtures('quick_compile', 'no_workers')
+pytestmark = pytest.mark.usefixtures('quick_compile', 'quick_collect', 'no_workers')
 
 
 @pytest.fixture

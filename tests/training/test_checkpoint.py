@@ -18,6 +18,8 @@ from dtql_jax.training import checkpoint
 from dtql_jax.types import UserError
 from tests.helpers import toy
 
+pytestmark = pytest.mark.usefixtures('quick_collect')
+
 
 @functools.cache
 def tree(seed=0):

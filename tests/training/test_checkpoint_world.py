@@ -18,6 +18,8 @@ from dtql_jax.types import UserError
 from tests.helpers import toy
 from tests.helpers.permissions import obeying_permissions
 
+pytestmark = pytest.mark.usefixtures('quick_collect')
+
 TREE = {str(i): jnp.arange(5.0) + i for i in range(12)}
 
 
@@ -101,15 +103,6 @@ def cut(path):
 SLOWER = [pytest.param(harm, marks=pytest.mark.slow) for harm in (lost, cut)]
 
 
-@pytest.fixture
-def little_garbage():
-    """What other tests left is not looked through, which takes a second."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures('little_garbage')
 @pytest.mark.parametrize('harm', [zeros, *SLOWER])
 @pytest.mark.parametrize('part', ['d/', 'manifest', '_METADATA', '_CHECKPOINT_METADATA', 'meta/'])
 def test_restore__damage_says_its_lines_and_nothing_else(folder, capfd, caplog, harm, part):
