@@ -21,6 +21,7 @@ def test_scripts__are_found():
     benchmarks = {
         'speed',
         'reference',
+        'lanes',
         'limit',
         'loading',
         'saves',

@@ -4,16 +4,16 @@ import json
 
 import pytest
 
+from tests.helpers.compiling import quick_environment
 from tests.helpers.scripts import ROOT, names_of, run_script
 
 RESULTS = ROOT / 'benchmarks' / 'results'
 BLOCKS = ('--blocks=1', '--block_seconds=0.01')
-QUICK = {'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true'}
 
 
 def measured(tmp_path, script, *given):
     out = tmp_path / 'report.json'
-    run_script(f'benchmarks/{script}.py', f'--out={out}', *given, **QUICK)
+    run_script(f'benchmarks/{script}.py', f'--out={out}', *given, **quick_environment())
     return json.loads(out.read_text())
 
 
@@ -38,6 +38,19 @@ def test_limit__counts_and_measures(tmp_path):
     report = measured(tmp_path, 'limit', '--sizes=3/2/8', *BLOCKS)
     assert same_keys(report, 'limit')
     assert report['results'][0]['share_of_product_rate'] > 0
+
+
+@pytest.mark.slow
+def test_lanes__compares_one_program_with_single_runs(tmp_path):
+    given = ('--sizes=maze', '--seeds=1', '--alphas=0.5,1', '--updates=10')
+    (row,) = measured(tmp_path, 'lanes', *given, *BLOCKS)['results']
+    for name in ('in_turn', 'at_once'):
+        ratio = row['seed_updates_per_s']['together'] / row['seed_updates_per_s'][name]
+        assert row['faster_than'][name] == pytest.approx(ratio)  # of the only block
+        assert row['total_faster_than'][name] == row['total_s'][name] / row['total_s']['together']
+    first, following = (sum(row['start_s']['in_turn'][i].values()) for i in ('first', 'next'))
+    training_s = 2 * 10 / row['seed_updates_per_s']['in_turn']
+    assert row['total_s']['in_turn'] == pytest.approx(first + following + training_s)
 
 
 def test_limit__the_committed_counts_are_those_of_the_networks(monkeypatch):
