@@ -57,11 +57,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={
-                **os.environ,
-                'JAX_COMPILATION_CACHE_DIR': cache,
-                'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-            },
+            env={**os.environ, 'JAX_COMPILATION_CACHE_DIR': cache},
         )
 
     def ask(self, updates: int) -> None:

@@ -4,16 +4,16 @@ import json
 
 import pytest
 
+from tests.helpers.compiling import quick_environment
 from tests.helpers.scripts import ROOT, names_of, run_script
 
 RESULTS = ROOT / 'benchmarks' / 'results'
 BLOCKS = ('--blocks=1', '--block_seconds=0.01')
-QUICK = {'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true'}
 
 
 def measured(tmp_path, script, *given):
     out = tmp_path / 'report.json'
-    run_script(f'benchmarks/{script}.py', f'--out={out}', *given, **QUICK)
+    run_script(f'benchmarks/{script}.py', f'--out={out}', *given, **quick_environment())
     return json.loads(out.read_text())
 
 
