@@ -14,6 +14,7 @@ import dtql_jax
 from dtql_jax.cli import train
 from dtql_jax.runs.policy import Run
 from dtql_jax.training import loop
+from tests.helpers.compiling import quick_environment
 from tests.helpers.extended import CLONED, assert_extended
 from tests.helpers.small_runs import ROOT, refused
 
@@ -102,9 +103,7 @@ def asked(run_dir):
 def start(run_dir, steps):
     """A process that asks a run for more steps."""
     code = f"import dtql_jax; dtql_jax.run({{'steps': {steps}}}, out={str(run_dir)!r}, resume=True)"
-    environment = {
-        **os.environ, 'PYTHONPATH': str(ROOT), 'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true',
-    }  # fmt: skip
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), **quick_environment()}
     return subprocess.Popen([sys.executable, '-c', code], env=environment)
 
 
