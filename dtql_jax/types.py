@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import importlib
 import os
 import pathlib
 import re
@@ -64,6 +65,25 @@ def outside(what: str, cure: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # nobody else's code may end the process
         raise UserError(f'{what}: {why(error)}; {cure}') from error
+
+
+def needed(what: str, package: str, module: str | None = None) -> Any:
+    """Imports a package that only some uses need, or one of its modules.
+
+    Args:
+        what: what needs it, such as `the launcher ray`.
+        package: the package, as pip has it.
+        module: the module to import; that of the package's name without.
+
+    Raises:
+        UserError: it is not installed, or broken.
+    """
+    try:
+        return importlib.import_module(module or package)
+    except Exception as error:  # of any kind: packages that do not fit together
+        raise UserError(
+            f"{what} needs the package {package} ({why(error)}): pip install '{package}'"
+        ) from error
 
 
 # errno -> what the user can do

@@ -30,7 +30,7 @@ DYNAMIC = {
     'dtql_jax': 'public names are imported at first use',
     'dtql_jax.cli.main': 'a command is imported when it is called',
     'dtql_jax.agents.registry': "a user's own agents",
-    'dtql_jax.report.sinks': 'packages that are installed only where they are used',
+    'dtql_jax.types': 'packages that are installed only where they are used',
     'dtql_jax.studies.sweep': 'a launcher is imported when it is asked for',
     'dtql_jax.tasks.recorded': 'whether a module that a dataset names is installed',
 }

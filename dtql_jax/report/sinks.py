@@ -3,14 +3,13 @@
 They may repeat the rows between the last checkpoint and a stop.
 """
 
-import importlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from dtql_jax.report.loggers import Row, plain
-from dtql_jax.types import UserError, why
+from dtql_jax.types import UserError, needed, why
 
 
 class Sink(Protocol):
@@ -34,7 +33,7 @@ class TensorBoardSink:
 
     def __init__(self, run_dir: Path, config: Mapping[str, Any]):
         del config  # TensorBoard has no place for it
-        self._open = _require(self.module, 'tensorboard').Writer
+        self._open = needed('logging to tensorboard', 'tensorboard', self.module).Writer
         self._dir = run_dir / 'tensorboard'
         self._writers: dict[str, Any] = {}
 
@@ -56,7 +55,7 @@ class WandbSink:
     module: ClassVar[str] = 'wandb'
 
     def __init__(self, run_dir: Path, config: Mapping[str, Any]):
-        wandb = _require(self.module, 'wandb')
+        wandb = needed('logging to wandb', 'wandb', self.module)
         id_file = run_dir / 'wandb_id'
         if not id_file.exists():
             id_file.write_text(uuid.uuid4().hex)
@@ -92,7 +91,7 @@ def check_sinks(names: Sequence[str]) -> None:
     for name in names:
         if name not in SINKS:
             raise UserError(f'unknown logger {name!r}: choose from {", ".join(SINKS)}')
-        _require(SINKS[name].module, name)
+        needed(f'logging to {name}', name, SINKS[name].module)
 
 
 def make_sinks(
@@ -137,13 +136,3 @@ def _lane(row: Row) -> str:
     """The name of the row's curve, such as 'dtql/seed0'."""
     variant, seed = row.get('variant', 'run'), row.get('seed')
     return str(variant) if seed is None else f'{variant}/seed{seed}'
-
-
-def _require(module: str, extra: str) -> Any:
-    """Imports an optional package; raises UserError where it is not installed, or broken."""
-    try:
-        return importlib.import_module(module)
-    except Exception as error:  # of any kind: packages that do not fit together
-        raise UserError(
-            f"logging to {extra} needs the package {extra} ({why(error)}): pip install '{extra}'"
-        ) from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dtql_jax.types import UserError, outside, user_path, why
+from dtql_jax.types import UserError, needed, outside, user_path
 
 if TYPE_CHECKING:
     import pandas
@@ -52,16 +52,10 @@ def to_frame(table: Table, frame: Frame | None) -> 'Table | pandas.DataFrame | p
     if frame is None:
         return table
     if frame == 'pandas':
-        try:
-            import pandas
-        except Exception as error:  # of any kind: packages that do not fit together
-            raise _absent('a frame of pandas', 'pandas', error) from error
+        pandas = needed('a frame of pandas', 'pandas')
         return pandas.DataFrame(table)
     if frame == 'polars':
-        try:
-            import polars
-        except Exception as error:
-            raise _absent('a frame of polars', 'polars', error) from error
+        polars = needed('a frame of polars', 'polars')
         text = {n: polars.String for n, of in table.items() if _is_text(of)}
         return polars.DataFrame(
             {n: of.tolist() if of.dtype == object else of for n, of in table.items()},
@@ -136,17 +130,9 @@ def _write_parquet(table: Table, path: Path) -> None:
 
 
 def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except Exception as error:
-        raise _absent('a Parquet file', 'pyarrow', error) from error
-    return pyarrow
+    needed('a Parquet file', 'pyarrow', 'pyarrow.parquet')
+    return needed('a Parquet file', 'pyarrow')
 
 
 def _is_text(column: np.ndarray) -> bool:
     return column.dtype == object and not any(isinstance(value, bool) for value in column)
-
-
-def _absent(what: str, package: str, error: Exception) -> UserError:
-    return UserError(f"{what} needs the package {package} ({why(error)}): pip install '{package}'")

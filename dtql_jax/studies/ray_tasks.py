@@ -20,7 +20,7 @@ from dtql_jax.studies.local import FRACTION, USUAL_FRACTION
 from dtql_jax.studies.status import read_status
 from dtql_jax.studies.tables import status_table
 from dtql_jax.training.stop import StopFlag
-from dtql_jax.types import UserError, outside, why
+from dtql_jax.types import UserError, needed, outside, why
 
 ADDRESS = 'RAY_ADDRESS'
 PORT_S, ANSWER_S = 10.0, 60.0  # in which a cluster that is there answers
@@ -34,7 +34,7 @@ CURE = "check the address, which 'ray status' tells, and whether the cluster is 
 
 def check(options: LaunchOptions) -> None:
     """Raises UserError where ray is not installed, or no cluster answers at the address."""
-    _ray()
+    needed('the launcher ray', 'ray')
     resources(options, {})
     address = options.address or os.environ.get(ADDRESS)
     if address and address not in ('auto', 'local'):
@@ -68,7 +68,7 @@ def launch(work: Launch) -> None:
         StudyStopped: SIGINT or SIGTERM came. The jobs have saved their checkpoints.
         UserError: there is no cluster, or a node of it lacks the study's folder.
     """
-    ray = _ray()
+    ray = needed('the launcher ray', 'ray')
     # Nothing is reported to anybody from a cluster that this process starts.
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
     with outside('ray cannot be used', CURE):
@@ -200,14 +200,3 @@ def _parts(asked: Mapping[str, float], cluster: Mapping[str, float]) -> int:
     return min(
         int(cluster.get(names[name], 0) / amount) for name, amount in asked.items() if amount
     )
-
-
-def _ray() -> Any:
-    """The package ray; raises UserError where it is not installed, or broken."""
-    try:
-        import ray
-    except Exception as error:  # of any kind: packages that do not fit together
-        raise UserError(
-            f"the launcher ray needs the package ray ({why(error)}): pip install 'ray'"
-        ) from error
-    return ray

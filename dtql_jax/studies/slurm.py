@@ -23,7 +23,7 @@ from dtql_jax.studies.slurm_job import SlurmJob
 from dtql_jax.studies.status import read_status
 from dtql_jax.studies.tables import summary
 from dtql_jax.training.stop import StopFlag
-from dtql_jax.types import UserError, outside, why
+from dtql_jax.types import UserError, needed, outside
 
 ARRAY = 1000  # SLURM takes no longer arrays, unless it is told so
 ANSWER_S = 60.0  # a controller that is there answers within seconds
@@ -36,7 +36,7 @@ OURS = ('array', 'signal', 'output', 'error', 'open-mode', 'requeue', 'no-requeu
 
 def check(options: LaunchOptions) -> None:
     """Raises UserError where no job can be submitted with these options from here."""
-    _submitit()
+    needed('the launcher slurm', 'submitit')
     parameters(options, 'study')
     _queue()
 
@@ -115,7 +115,7 @@ def _more(text: str | None) -> dict[str, Any]:
 
 def _submit(work: Launch, jobs: Sequence[str]) -> None:
     """Submits jobs, and writes down their numbers."""
-    submitit = _submitit()
+    submitit = needed('the launcher slurm', 'submitit')
     folder = work.study_dir / 'logs' / 'slurm'
     if '%' in str(folder):
         raise UserError(f'{folder}: SLURM reads % as a mark: begin the study in another folder')
@@ -224,14 +224,3 @@ def _outside_of_a_job() -> Iterator[None]:
         yield
     finally:
         os.environ.update(hidden)
-
-
-def _submitit() -> Any:
-    """The package submitit; raises UserError where it is not installed, or broken."""
-    try:
-        import submitit
-    except Exception as error:  # of any kind: packages that do not fit together
-        raise UserError(
-            f"the launcher slurm needs the package submitit ({why(error)}): pip install 'submitit'"
-        ) from error
-    return submitit
