@@ -26,6 +26,9 @@ class Config(base.Config):
     """The settings of mu."""
 
     schedule: str = setting('edm', 'noise schedule of mu', choices=SCHEDULES)
+    clip_denoised: bool = setting(
+        True, 'clip the denoised action in losses to the box; with the schedule edm only'
+    )
     hidden: int = setting(256, 'width of the hidden layers of all networks', least=1)
     mu_layers: int = setting(3, 'number of hidden layers of mu with an activation', least=1)
     mu_activation: str = setting('mish', 'activation of mu', choices=ACTIVATIONS)
@@ -52,6 +55,12 @@ class DiffusionClone(base.Agent):
     @property
     def schedule(self) -> Preconditioning:
         return SCHEDULES[self.config.schedule]()
+
+    @property
+    def loss_clip(self) -> float | None:
+        """The bound that losses clip denoised actions to; None if they do not clip."""
+        clips = self.config.clip_denoised and self.schedule.clip_in_loss
+        return self.spec.max_action if clips else None
 
     @property
     def mu(self) -> Denoiser:
@@ -85,9 +94,8 @@ class DiffusionClone(base.Agent):
         D is the denoiser with the parameters `params`, `u` `[B]` are the quantiles of sigma, and
         `noise` is `[B, A]`.
         """
-        schedule = self.schedule
-        clip = self.spec.max_action if schedule.clip_in_loss else None
-        return schedule.loss(self.network(params, obs), action, schedule.sigma(u), noise, clip)
+        sigma = self.schedule.sigma(u)
+        return self.schedule.loss(self.network(params, obs), action, sigma, noise, self.loss_clip)
 
     def network(self, params: Params, obs: jax.Array) -> Network:
         """The network of mu with the parameters `params` at `obs` `[B, O]`."""

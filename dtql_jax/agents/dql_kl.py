@@ -127,7 +127,7 @@ class DQLKL(CloneAndCritic):
         noisy = a + sigma[:, None] * draws.kl_noise
         real, fake = (
             self.schedule.denoise(
-                self.network(state.params[name], batch.obs), noisy, sigma, self.spec.max_action
+                self.network(state.params[name], batch.obs), noisy, sigma, self.loss_clip
             )
             for name in ('mu', 'fake')
         )

@@ -15,14 +15,17 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 def test_denoising_loss__clips_for_edm_alone():
     """As in the sources. A mu with a last bias of 100 predicts far outside the box."""
     far, data = {}, jax.random.uniform(jax.random.key(0), (8, 3), minval=-1, maxval=1)
-    for schedule in SCHEDULES:
-        agent = make(schedule=schedule)
+    cases = {schedule: {'schedule': schedule} for schedule in SCHEDULES}
+    cases['unclipped'] = {'clip_denoised': False}
+    for case, settings in cases.items():
+        agent = make(**settings)
         mu = jax.tree.map(lambda x: x, state_of(agent).params['mu'])
         last = mu['trunk']['Linear_3']
         last['bias'] = jnp.full_like(last['bias'], 100.0)
         u, noise = jnp.full(8, 0.5), jnp.zeros((8, 2))
-        far[schedule] = float(jax.jit(agent.denoising_loss)(mu, data[:, :1], data[:, 1:], u, noise))
+        far[case] = float(jax.jit(agent.denoising_loss)(mu, data[:, :1], data[:, 1:], u, noise))
     # Unclipped it is the mean of F^2, 100^2; clipped the error is at most 2, divided by c_out.
     assert far['edm'] < 4 / (0.5 * 0.5 / math.sqrt(0.5)) ** 2
     assert far['vp'] == pytest.approx(1e4, rel=0.05)
     assert far['ve'] == pytest.approx(1e4, rel=0.05)
+    assert far['unclipped'] == pytest.approx(1e4, rel=0.05)

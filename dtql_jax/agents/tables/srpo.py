@@ -11,10 +11,12 @@ _MAZE = {
     'normalise_q_gradient': True,
     'policy_layers': 4,
 }
-# Ours, because SRPO's authors have no pointmaze. It is small: a laptop trains it in minutes.
+# Ours, because SRPO's authors have no pointmaze. It is small: a laptop trains it in minutes. In so
+# short a run the default `tau` would not carry the goal's reward to the start.
 _POINTMAZE = {
     **_MAZE,
     'beta': 0.05,
+    'tau': 0.05,
     'hidden': 128,
     'behaviour_batch_size': 256,
     'clone_seeds': 2,
