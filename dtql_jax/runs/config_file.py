@@ -2,8 +2,9 @@
 
 It holds: `format`, `request` (what the user asked for), `identity` (all that decides the numbers),
 `agent_file` and `agent_class` (where an agent of the user's own is defined), `spec`, `data` (the
-card of the dataset), `versions`, `devices` and `compiler` (settings of jax and XLA). Its `sha256`
-covers the rest, so that no edit changes a result unnoticed.
+card of the dataset), `versions`, `commit` (of this package's code, null if unknown), `devices` and
+`compiler` (settings of jax and XLA). Its `sha256` covers the rest, so that no edit changes a result
+unnoticed.
 """
 
 import hashlib

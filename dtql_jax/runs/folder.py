@@ -4,11 +4,13 @@
 also mends the seal is noticed too. A resume that was asked for more adds `extended`, see `extend`.
 """
 
+import functools
 import json
 import os
 import pathlib
 import platform
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -33,6 +35,35 @@ def versions() -> dict[str, str]:
     """The versions of Python and of the packages that decide a run's numbers."""
     packages = {name: metadata.version(name) for name in PACKAGES}
     return {'python': platform.python_version(), **packages}
+
+
+@functools.cache
+def commit() -> str | None:
+    """The commit of this package's code, for example `1b59a68... with changes`; None if unknown.
+
+    A package that was installed from a repository records its commit. Otherwise git tells that of
+    the checkout, if the package's files belong to one.
+    """
+    url = metadata.distribution('dtql_jax').read_text('direct_url.json')
+    if url and (installed := json.loads(url).get('vcs_info', {}).get('commit_id')):
+        return installed
+    here = pathlib.Path(__file__).parent
+    # A package inside somebody else's checkout, as in its `.venv`, is none of its files.
+    commands = (
+        ('ls-files', '--error-unmatch', __file__),
+        ('rev-parse', 'HEAD'),
+        ('diff', '--shortstat', 'HEAD', '--', here),
+    )
+    try:
+        _, head, diff = (
+            subprocess.run(
+                ['git', '-C', here, *command], capture_output=True, check=True, timeout=10
+            ).stdout
+            for command in commands
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.decode().strip() + (' with changes' if diff else '')
 
 
 def read_run(run_dir: pathlib.Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from dtql_jax.runs.folder import (
     check_new,
     check_not_importing,
     check_same,
+    commit,
     create_run,
     read_run,
     request_of_run,
@@ -254,6 +255,7 @@ def _description(work: _Work) -> dict[str, Any]:
         'spec': dataclasses.asdict(dataset.spec),
         'data': dataset.card,
         'versions': versions(),
+        'commit': commit(),
         'devices': [str(device) for device in engine.devices],
         'compiler': compiler_settings(),
     }

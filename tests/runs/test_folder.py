@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,50 @@ def record(plan, run_dir):
     description = {'format': FORMAT, 'request': request, 'identity': plan.identity()}
     folder.create_run(run_dir, description)
     return folder.read_run(run_dir)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Runs git in a new repository."""
+
+    def git(*command):
+        who = ['-c', 'user.name=a', '-c', 'user.email=a@b']
+        done = subprocess.run(
+            ['git', *who, *command], cwd=tmp_path, check=True, text=True, stdout=-1
+        )
+        return done.stdout.strip()
+
+    git('init', '-q')
+    return git
+
+
+def test_commit__of_the_checkout_and_not_of_one_around_it(repository, tmp_path, monkeypatch):
+    code = tmp_path / 'folder.py'
+    code.write_text('one\n')
+    monkeypatch.setattr(folder, '__file__', str(code))
+    find = folder.commit.__wrapped__
+    (tmp_path / 'other.txt').write_text('something\n')
+    repository('add', 'other.txt')
+    repository('commit', '-qm', 'other')
+    assert find() is None  # as in a `.venv` inside a repository of somebody else
+    repository('add', 'folder.py')
+    repository('commit', '-qm', 'code')
+    head = repository('rev-parse', 'HEAD')
+    assert find() == head
+    code.write_text('two\n')
+    assert find() == f'{head} with changes'
+
+
+def test_commit__of_an_installed_package_and_without_git(monkeypatch):
+    class Distribution:
+        def read_text(self, name):
+            assert name == 'direct_url.json'
+            return json.dumps({'url': 'git', 'vcs_info': {'vcs': 'git', 'commit_id': 'abc'}})
+
+    monkeypatch.setenv('PATH', '')
+    assert folder.commit.__wrapped__() is None
+    monkeypatch.setattr(folder.metadata, 'distribution', lambda name: Distribution())
+    assert folder.commit.__wrapped__() == 'abc'
 
 
 @pytest.mark.parametrize('name', ['pointmaze-umaze', 'antmaze-large-diverse', 'hopper-medium', ENV])

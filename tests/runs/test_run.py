@@ -13,7 +13,7 @@ import dtql_jax
 from dtql_jax.cli import evaluate, train
 from dtql_jax.report.console import Console
 from dtql_jax.report.loggers import read_jsonl
-from dtql_jax.runs.folder import read_run, task_of_run
+from dtql_jax.runs.folder import commit, read_run, task_of_run
 from dtql_jax.runs.policy import Run
 from dtql_jax.tasks import registry as tasks
 from dtql_jax.types import Transition, UserError
@@ -39,6 +39,7 @@ def test_run__writes_its_folder(trained):
     }  # fmt: skip
     config = json.loads((run_dir / 'config.json').read_text())
     assert config['versions']['jax'] == jax.__version__
+    assert config['commit'] == commit()
     assert config['identity']['config']['hidden'] == 8
     assert config['format'] == 3
     assert config['agent_file'] is None
