@@ -42,7 +42,9 @@ class Run:
         start_jax()
         row = one_row(self.agent.spec, self.agent.columns)
         engine = Engine(self.agent, row, self.lanes, devices=jax.local_devices()[:1])
-        self.progress, self.cursor = restore_progress(engine, self.run_dir, logging.warning)
+        self.progress, self.cursor = restore_progress(
+            engine, self.run_dir, logging.warning, trains=False
+        )
 
     def _agent(self) -> Agent:
         """The agent as it was trained."""

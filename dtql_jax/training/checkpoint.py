@@ -10,6 +10,7 @@ bytes that are not UTF-8. Such a folder is reached by a link with a plain path.
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import gc
 import hashlib
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -94,19 +95,23 @@ def verify(folder: pathlib.Path, tree: Any) -> None:
     Raises:
         UserError: it cannot be read, or is not what was saved.
     """
-    try:
-        host = jax.local_devices(backend='cpu')[0]
-    except RuntimeError:  # where jax may use the accelerator only
-        host = jax.local_devices()[0]
-    sharding = jax.sharding.SingleDeviceSharding(host)
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
     serial = _serials(folder)[0]
-    _, reason = _orbax(folder, functools.partial(_restore_one, serial=serial, like=like))
+    _, reason = _orbax(folder, functools.partial(_restore_one, serial=serial, like=_on_host(tree)))
     if reason:
         raise UserError(
             f'{folder}: the checkpoint was saved but cannot be read back: {reason}; train into a '
             'folder on another disk, with `out`'
         )
+
+
+def _on_host(tree: Any) -> Any:
+    """The shapes and dtypes of a tree, to be restored into host memory."""
+    try:
+        host = jax.local_devices(backend='cpu')[0]
+    except RuntimeError:  # where jax may use the accelerator only
+        host = jax.local_devices()[0]
+    sharding = jax.sharding.SingleDeviceSharding(host)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def any_in(folder: pathlib.Path) -> bool:
@@ -126,13 +131,17 @@ def read_meta(folder: pathlib.Path) -> dict | None:
     return None
 
 
-def restore(folder: pathlib.Path, like: Any, say: Callable[[str], None]) -> tuple[Any, dict]:
+def restore(
+    folder: pathlib.Path, like: Any, say: Callable[[str], None], as_found: Sequence[str] = ()
+) -> tuple[Any, dict]:
     """The newest undamaged checkpoint: its arrays and its `meta`.
 
     Args:
         folder: where `save` wrote.
         like: the tree's shapes, dtypes and shardings.
         say: called with a line about each damaged checkpoint.
+        as_found: names of fields of `like` that are restored as the checkpoint has them, in host
+            memory.
 
     Raises:
         UserError: there is no undamaged checkpoint, or one may not or cannot be read here.
@@ -141,7 +150,8 @@ def restore(folder: pathlib.Path, like: Any, say: Callable[[str], None]) -> tupl
     if not serials:
         raise UserError(f'{folder}: no checkpoints here; is this a run folder?')
     for serial in serials:
-        restored, reason = _orbax(folder, functools.partial(_restore_one, serial=serial, like=like))
+        one = functools.partial(_restore_one, serial=serial, like=like, as_found=as_found)
+        restored, reason = _orbax(folder, one)
         if restored is not None:
             return restored
         if ELSEWHERE.search(reason):
@@ -165,7 +175,15 @@ def _serials(folder: pathlib.Path) -> list[int]:
     return serials
 
 
-def _restore_one(manager: ocp.CheckpointManager, serial: int, like: Any) -> tuple[Any, dict]:
+def _restore_one(
+    manager: ocp.CheckpointManager, serial: int, like: Any, as_found: Sequence[str] = ()
+) -> tuple[Any, dict]:
+    if as_found:
+        # The files' account of themselves. The digest below covers what is read by it.
+        with ocp.StandardCheckpointer() as reader:
+            found = reader.metadata(manager.directory / str(serial) / 'state').item_metadata.tree
+        parts = {name: found.get(name, {}) for name in as_found}  # an empty tree is no entry
+        like = dataclasses.replace(like, **_on_host(parts))
     restored = manager.restore(
         serial,
         args=ocp.args.Composite(state=ocp.args.StandardRestore(like), meta=ocp.args.JsonRestore()),

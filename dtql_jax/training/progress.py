@@ -46,13 +46,16 @@ class Cursor:
 
 
 @own_numbers()
-def fresh_progress(engine: Engine, networks: Mapping[str, Any] | None = None) -> Progress:
+def fresh_progress(
+    engine: Engine, networks: Mapping[str, Any] | None = None, sums: bool = True
+) -> Progress:
     """The progress of a run that has not begun.
 
     Args:
         engine: the run's agent and lanes.
         networks: the `params` and the `target` of all lanes `[S, ...]`, where they are not to be
             drawn anew. Optimisers, keys and the step are new in any case.
+        sums: whether to have the sums of the metrics, which takes a trace of every phase.
     """
     state = engine.init()
     if networks is not None:  # copied: an array of NumPy cannot be donated
@@ -61,7 +64,7 @@ def fresh_progress(engine: Engine, networks: Mapping[str, Any] | None = None) ->
     return engine.shard(
         Progress(
             state=state,
-            sums={phase.name: engine.zeros(phase) for phase in engine.agent.phases()},
+            sums={p.name: engine.zeros(p) for p in engine.agent.phases()} if sums else {},
             best=policies(engine.agent, state),
             best_score=jnp.full(lanes, -jnp.inf),
             best_step=jnp.zeros(lanes, jnp.int32),
@@ -71,7 +74,7 @@ def fresh_progress(engine: Engine, networks: Mapping[str, Any] | None = None) ->
 
 
 def restore_progress(
-    engine: Engine, run_dir: pathlib.Path, say: Callable[[str], None]
+    engine: Engine, run_dir: pathlib.Path, say: Callable[[str], None], trains: bool = True
 ) -> tuple[Progress, Cursor]:
     """The newest undamaged checkpoint of a run folder.
 
@@ -79,12 +82,15 @@ def restore_progress(
         engine: an engine of the run's agent and lanes.
         run_dir: the run folder.
         say: called with a line about each damaged checkpoint.
+        trains: whether training goes on. Otherwise the metrics are those of the file, and no
+            phase is traced to learn their names.
 
     Raises:
         UserError: the folder has no undamaged checkpoint.
     """
-    like = engine.with_sharding(jax.eval_shape(lambda: fresh_progress(engine)))
-    progress, meta = checkpoint.restore(run_dir / CHECKPOINTS, like, say)
+    like = engine.with_sharding(jax.eval_shape(lambda: fresh_progress(engine, sums=trains)))
+    as_found = () if trains else ('sums',)
+    progress, meta = checkpoint.restore(run_dir / CHECKPOINTS, like, say, as_found)
     return progress, Cursor(**meta)
 
 

@@ -51,6 +51,18 @@ def test_restore_progress__reads_a_run_without_its_data(engine, whole):
     assert cursor.step == 18
 
 
+def test_restore_progress__traces_no_phase_where_training_does_not_go_on(engine, whole):
+    class Untraceable(type(engine.agent)):
+        def phases(self):
+            raise AssertionError('not needed')
+
+    agent = Untraceable(engine.agent.spec, engine.agent.config)
+    blank = Engine(agent, one_row(Spec(3, 2), ()), engine.lanes)
+    progress, cursor = restore_progress(blank, whole[0], pytest.fail, trains=False)
+    assert toy.equal(progress, whole[2])
+    assert cursor.step == 18
+
+
 class Reading(toy.Toy):
     """Its batches carry a further column."""
 
