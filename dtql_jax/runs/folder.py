@@ -47,13 +47,9 @@ def commit() -> str | None:
     url = metadata.distribution('dtql_jax').read_text('direct_url.json')
     if url and (installed := json.loads(url).get('vcs_info', {}).get('commit_id')):
         return installed
-    here = pathlib.Path(__file__).parent
     # A package inside somebody else's checkout, as in its `.venv`, is none of its files.
-    commands = (
-        ('ls-files', '--error-unmatch', __file__),
-        ('rev-parse', 'HEAD'),
-        ('diff', '--shortstat', 'HEAD', '--', here),
-    )
+    here, name = os.path.split(__file__)
+    commands = ('cat-file', '-e', f'HEAD:./{name}'), ('rev-parse', 'HEAD'), ('diff', 'HEAD', '.')
     try:
         _, head, diff = (
             subprocess.run(
