@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +34,7 @@ class TrustRegion:
     Attributes:
         spec: the sizes of observations and actions.
         loss: the loss of actions `[B, A]` at observations `[B, O]`: `[B]`.
-        data: loads the transitions that thresholds are taken from.
+        data: loads the transitions of the run.
     """
 
     spec: Spec
@@ -64,19 +63,33 @@ class TrustRegion:
         return loss[0] if one else loss
 
     @machine_told()
-    def threshold(self, quantile: float = 0.95) -> float:
-        """The loss that this share of the data's actions stays below, of 10,000 rows at most.
+    def threshold(
+        self,
+        quantile: float = 0.95,
+        obs: np.ndarray | None = None,
+        action: np.ndarray | None = None,
+    ) -> float:
+        """The loss that this share of the data's actions stays below.
+
+        Args:
+            quantile: the share.
+            obs: observations `[N, O]` to take it from, such as held-out ones; without, 10,000 rows
+                at most of the data that the run was trained on.
+            action: their actions `[N, A]`.
 
         Raises:
-            UserError: `quantile` is no share, or the data cannot be loaded.
+            UserError: `quantile` is no share, the shapes do not fit, or the data cannot be loaded.
         """
         if not 0 <= quantile <= 1:
             raise UserError(f'`quantile`={quantile}: give a share from 0 to 1')
-        data = self.data()
-        count = len(data.action)
-        rows = np.random.default_rng(0).choice(count, min(count, ROWS), replace=False)
-        loss = self.loss(np.asarray(data.obs)[rows], np.asarray(data.action)[rows])
-        return float(np.quantile(loss, quantile))
+        if (obs is None) != (action is None) or (obs is not None and not len(obs)):
+            raise UserError('`obs` and `action` belong together: give both, with a row at least')
+        if obs is None or action is None:
+            data = self.data()
+            count = len(data.action)
+            rows = np.random.default_rng(0).choice(count, min(count, ROWS), replace=False)
+            obs, action = np.asarray(data.obs)[rows], np.asarray(data.action)[rows]
+        return float(np.quantile(self(obs, action), quantile))
 
 
 @machine_told()
@@ -87,7 +100,6 @@ def trust_region(
     variant: str | None = None,
     levels: int = 16,
     draws: int = 4,
-    data: Transition | Mapping[str, Any] | None = None,
 ) -> TrustRegion:
     """The trust region of one seed of a run, as a function of observations and actions.
 
@@ -101,8 +113,6 @@ def trust_region(
         variant: the label of the lanes: a variant of the run, or 'clone'; the first without.
         levels: the number of noise levels, which are quantiles of those of training.
         draws: the number of noises at each level.
-        data: transitions as arrays, see `dtql_jax.data.arrays`, that thresholds are taken from; the
-            run's own data without.
 
     Returns:
         A `TrustRegion`: `trust(obs, action)` is the loss, `trust.threshold(0.95)` what 95 % of the
@@ -112,16 +122,10 @@ def trust_region(
         UserError: there is no such run or seed, or its agent has no such policy.
     """
     run = Run(run_dir)
-    return trust_of(run, run.lane(seed, variant), levels, draws, data)
+    return trust_of(run, run.lane(seed, variant), levels, draws)
 
 
-def trust_of(
-    run: Run,
-    lane: int,
-    levels: int = 16,
-    draws: int = 4,
-    data: Transition | Mapping[str, Any] | None = None,
-) -> TrustRegion:
+def trust_of(run: Run, lane: int, levels: int = 16, draws: int = 4) -> TrustRegion:
     """`trust_region` for a run that is read already.
 
     Raises:
@@ -140,7 +144,7 @@ def trust_of(
         if number < 1:
             raise UserError(f'`{name}`={number}: give at least 1')
     params = jax.tree.map(lambda x: x[lane], run.progress.state.params['mu'])
-    load_data = functools.cache(functools.partial(_data, run, data))
+    load_data = functools.cache(functools.partial(_data, run))
     return TrustRegion(agent.spec, trust_loss(agent, params, levels, draws), load_data)
 
 
@@ -171,16 +175,17 @@ def trust_loss(agent: DiffusionClone, params: Params, levels: int = 16, draws: i
     return loss
 
 
-def _data(run: Run, arrays: Transition | Mapping[str, Any] | None) -> Transition:
-    """The transitions that were given, or those of the run."""
+def _data(run: Run) -> Transition:
+    """The transitions that a run was trained on."""
     recorded = run.description['data']
-    if arrays is None and recorded['source'] == 'arrays':
-        raise UserError(f'{run.run_dir} was trained on arrays: give them as `data`')
-    loaded = load(run.task, reward=run.agent.config.reward, arrays=arrays)
-    if arrays is None and loaded.card['fingerprint'] != recorded['fingerprint']:
+    cure = 'give their observations and actions to `threshold`'
+    if recorded['source'] == 'arrays':
+        raise UserError(f'{run.run_dir} was trained on arrays: {cure}')
+    loaded = load(run.task, reward=run.agent.config.reward)
+    if loaded.card['fingerprint'] != recorded['fingerprint']:
         raise UserError(
-            f'{run.run_dir} was trained on other data than {run.task.name} has now: give its own '
-            'as `data`'
+            f'{run.run_dir} was trained on other data than {run.task.name} has now: restore them, '
+            f'or {cure}'
         )
     return loaded.transitions
 
