@@ -145,20 +145,21 @@ def trust_of(run: Run, lane: int, levels: int = 16, draws: int = 4) -> TrustRegi
             raise UserError(f'`{name}`={number}: give at least 1')
     params = jax.tree.map(lambda x: x[lane], run.progress.state.params['mu'])
     load_data = functools.cache(functools.partial(_data, run))
-    return TrustRegion(agent.spec, trust_loss(agent, params, levels, draws), load_data)
+    loss = trust_loss(agent, params, (np.arange(levels) + 0.5) / levels, draws)
+    return TrustRegion(agent.spec, loss, load_data)
 
 
 @own_numbers()
-def trust_loss(agent: DiffusionClone, params: Params, levels: int = 16, draws: int = 4) -> Loss:
+def trust_loss(agent: DiffusionClone, params: Params, level: np.ndarray, draws: int) -> Loss:
     """The trust region of the `mu` with the parameters `params`, on fixed draws.
 
     Args:
         agent: the agent.
         params: the parameters of its network `mu`.
-        levels: the number of noise levels.
+        level: the noise levels, as quantiles of those of training.
         draws: the number of noises at each level.
     """
-    u = jnp.tile((jnp.arange(levels) + 0.5) / levels, draws)
+    u = jnp.tile(jnp.asarray(level, jnp.float32), draws)
     noise = jax.random.normal(jax.random.key(TRUST_TAG), (len(u), agent.spec.action_dim))
     program = jax.jit(agent.precise(agent.trust_region))
 

@@ -12,7 +12,6 @@ sums over even steps of ln sigma. `docs/trust_region.md` has the derivation.
 
 import json
 import pathlib
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from dtql_jax.diffusion import SCHEDULES
 from dtql_jax.diffusion.bound import Levels
 from dtql_jax.diffusion.mixture import GaussianMixture
 from dtql_jax.report.statistics import rank_correlation
+from dtql_jax.runs.folder import versions
 from dtql_jax.training.compilation import start_jax
 from dtql_jax.training.engine import Engine
 from dtql_jax.types import Lane, Params, Spec, Transition
@@ -51,30 +51,28 @@ TOLERANCE = 0.05  # nats that a bound may be short of its target: errors of the 
 RADII, ANGLES = 6, 8  # of the quadrature over the noise
 
 CELL = ('schedule', 'denoiser', 'clip', 'weight')
-
 Denoise = Callable[[jax.Array, jax.Array], jax.Array]  # (x [B, A], sigma [B]) -> [B, A]
 
 
-def _mixture(mean: Any, std: float, weight: Any = None) -> GaussianMixture:
+def _mixture(mean: Any, weight: Any = None) -> GaussianMixture:
     mean = np.asarray(mean, np.float64)
     weight = np.full(len(mean), 1 / len(mean)) if weight is None else np.asarray(weight)
-    return GaussianMixture(mean, np.full(len(mean), std), weight)
+    return GaussianMixture(mean, np.full(len(mean), 0.05), weight)
 
 
 TURN = 2 * np.pi * np.arange(8) / 8
 SIDE = np.linspace(-0.8, 0.8, 5)
 STATES = {
-    'ring': _mixture(0.7 * np.stack([np.cos(TURN), np.sin(TURN)], 1), 0.05),
-    'grid': _mixture(np.stack(np.meshgrid(SIDE, SIDE), -1).reshape(-1, 2), 0.05),
-    'pair': _mixture([[-0.5, 0.0], [0.5, 0.0]], 0.05, [0.2, 0.8]),
+    'ring': _mixture(0.7 * np.stack([np.cos(TURN), np.sin(TURN)], 1)),
+    'grid': _mixture(np.stack(np.meshgrid(SIDE, SIDE), -1).reshape(-1, 2)),
+    'pair': _mixture([[-0.5, 0.0], [0.5, 0.0]], [0.2, 0.8]),
 }
 
 
 def quadrature(levels: int) -> tuple[np.ndarray, np.ndarray]:
     """Points `[J, M, 2]` and weights `[M]` of expectations over two-dimensional normal noise.
 
-    Half the squared radius is exponential, so Gauss and Laguerre give the radii. The angles are
-    even, and turned from level to level. Sums over the points are exact for polynomials.
+    Radii are Gauss and Laguerre's, as half their squares are exponential; angles turn with levels.
     """
     half, weight = np.polynomial.laguerre.laggauss(RADII)
     turn = (np.arange(levels)[:, None] * 0.618 + np.arange(ANGLES)) * 2 * np.pi / ANGLES
@@ -124,18 +122,19 @@ def actions_of(data: GaussianMixture, side: int) -> dict[str, np.ndarray]:
     places = np.linspace(-REACH, REACH, side)
     plane = np.stack(np.meshgrid(places, places), -1).reshape(-1, 2)
     inside = np.abs(plane).max(1) <= 1 + 1e-9
-    rng = np.random.default_rng(1)
-    drawn = data.sample(rng.uniform(size=HELD_OUT), rng.normal(size=(HELD_OUT, DIMS)))
-    return {'box': plane[inside], 'outside': plane[~inside], 'data': drawn, 'modes': data.mean}
+    data_too = {'data': drawn(data, HELD_OUT, seed=1), 'modes': data.mean}
+    return {'box': plane[inside], 'outside': plane[~inside], **data_too}
+
+
+def drawn(data: GaussianMixture, count: int, seed: int) -> np.ndarray:
+    """Samples of a mixture, `[count, 2]`."""
+    rng = np.random.default_rng(seed)
+    return data.sample(rng.uniform(size=count), rng.normal(size=(count, DIMS)))
 
 
 def train(schedule: str, clip: bool, asked: Any) -> tuple[DiffusionClone, Params]:
     """The agent `bc` on samples of all states, and the parameters of its denoiser."""
-    rng = np.random.default_rng(0)
-    parts = [
-        data.sample(rng.uniform(size=SAMPLES), rng.normal(size=(SAMPLES, DIMS)))
-        for data in STATES.values()
-    ]
+    parts = [drawn(data, SAMPLES, seed=0) for data in STATES.values()]
     obs = np.repeat(np.eye(len(STATES), dtype=np.float32), SAMPLES, axis=0)
     action = np.concatenate(parts).astype(np.float32)
     zeros = np.zeros(len(obs), np.float32)
@@ -289,8 +288,8 @@ def main(asked: flags.FlagValues) -> None:
         maps[state, None] = -np.asarray(data.log_density(jnp.asarray(where[state]['box'])))
     head = {name: asked[name].value for name in ('steps', 'hidden', 'batch_size', 'levels', 'grid')}
     head |= {'tolerance_nats': TOLERANCE, 'schedules': facts}
-    head |= {'python': platform.python_version(), 'jax': jax.__version__}
-    head |= {'device': str(jax.local_devices()[0]), 'date': time.strftime('%Y-%m-%d')}
+    head |= {'device': str(jax.local_devices()[0]), 'versions': versions()}
+    head['date'] = time.strftime('%Y-%m-%d')
     head['seconds'] = round(time.monotonic() - began)
     pathlib.Path(asked.out).write_text(json.dumps({**head, 'results': rows}, indent=1) + '\n')
     draw(maps, pathlib.Path(asked.figure))
