@@ -46,7 +46,8 @@ def test_measure__of_the_elbo_and_the_ideal_denoiser(theorem):
     square = (action**2).sum(1)[:, None]
     expected = (1 - gain) ** 2 * square + 2 * (gain * levels.sigma) ** 2
     np.testing.assert_allclose(error, expected, rtol=1e-9)
-    row = theorem['measure'](one, where, levels.loss(error, 'elbo'), levels, 'elbo')
+    noisy = theorem['noisy_surprise'](one, action, levels)
+    row = theorem['measure'](one, where, noisy, levels.loss(error, 'elbo'), levels, 'elbo')
     assert row['identity_error'] < 0.02
     assert row['minimum_excess_nats'] == pytest.approx(0, abs=1e-6)
     for region in ('box', 'outside', 'data'):
@@ -55,7 +56,7 @@ def test_measure__of_the_elbo_and_the_ideal_denoiser(theorem):
     low, _, high = row['data']['slack_nats']
     assert -0.02 < low <= high < 0.02
     # A loss that is wrong by two nats is no bound.
-    short = theorem['measure'](one, where, levels.loss(error, 'elbo') - 2, levels, 'elbo')
+    short = theorem['measure'](one, where, noisy, levels.loss(error, 'elbo') - 2, levels, 'elbo')
     assert short['box']['holds'] == 0
     assert short['box']['slack_nats'][1] == pytest.approx(row['box']['slack_nats'][1] - 2)
 
