@@ -46,7 +46,8 @@ def draw_landscape(
         axis.plot([], [], color=INK, lw=1.4, label="0.95 quantile of the data's losses")
     for i, (name, point) in enumerate(points.items()):
         mark, colour = MARKS[i % len(MARKS)], PALETTE[1 + i]
-        axis.plot(*point.T, mark, ms=4.5, color=colour, mec='white', mew=0.5, label=name)
+        (line,) = axis.plot(*point.T, mark, color=colour, mec='white', mew=0.6, label=name)
+        line.set(markersize=5 + 2 * i, clip_on=False, zorder=3 + i)
     axis.set_xlabel(f'action dimension {dims[0]}', color=INK)
     axis.set_ylabel(f'action dimension {dims[1]}', color=INK)
     axis.set_xlim(places[0], places[-1])
