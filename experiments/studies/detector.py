@@ -226,7 +226,6 @@ def measure(
 
 def study(env: str, asked: flags.FlagValues) -> dict[str, Any]:
     """All that is measured on a set."""
-    began = time.monotonic()
     changes = {name: asked[name].value for name in ('pretrain_steps', 'steps', 'hidden')}
     changes |= {'lr': 3e-4, 'lr_decay': False, 'batch_size': 256, 'candidates': 64}
     plan = make_plan(make_request({'env': env, **changes}))
@@ -241,7 +240,6 @@ def study(env: str, asked: flags.FlagValues) -> dict[str, Any]:
     steps = asked.pretrain_steps + asked.steps
     clone = GaussianClone(dataset.spec, GaussianConfig(hidden=asked.hidden, steps=steps))
     clones, seeds = trained(clone, data, asked.seeds), []
-    trained_s = time.monotonic() - began
     for i, found in enumerate(detectors(agent, states, clone, clones, data)):
         mine, gain = policy_actions(agent, jax.tree.map(lambda x, i=i: x[i], states), obs, action)
         sets = {'data': action, **foreign(action, bound), 'policy': mine}
@@ -255,8 +253,6 @@ def study(env: str, asked: flags.FlagValues) -> dict[str, Any]:
         'rows': {'train': len(rows), 'measured': len(held)},
         'settings': dataclasses.asdict(plan.config),
         'seeds': seeds,
-        'trained_s': round(trained_s, 1),
-        'seconds': round(time.monotonic() - began, 1),
     }
 
 
@@ -285,7 +281,7 @@ def main(asked: flags.FlagValues) -> None:
             head = {'device': str(jax.local_devices()[0]), 'versions': versions()}
             head['date'] = time.strftime('%Y-%m-%d')
             out.write_text(json.dumps({**head, 'results': rows}, indent=1) + '\n')
-            print(env, f'{rows[-1]["seconds"]} s', flush=True)
+            print(env, flush=True)
     print(table(rows))
 
 
