@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dtql_jax.runs.policy import load_policy
     from dtql_jax.runs.result import Interrupted, Result
     from dtql_jax.runs.run import run
+    from dtql_jax.runs.trust import trust_region
     from dtql_jax.studies.results import load_results
     from dtql_jax.studies.sweep import sweep
     from dtql_jax.tasks.registry import register_task
@@ -38,6 +39,7 @@ _HOMES = {
     'Result': 'runs.result',
     'Interrupted': 'runs.result',
     'load_policy': 'runs.policy',
+    'trust_region': 'runs.trust',
     # many runs
     'sweep': 'studies.sweep',
     'load_results': 'studies.results',
@@ -78,6 +80,7 @@ __all__ = [
     'run',
     'setting',
     'sweep',
+    'trust_region',
 ]
 
 

@@ -97,6 +97,20 @@ class DiffusionClone(base.Agent):
         sigma = self.schedule.sigma(u)
         return self.schedule.loss(self.network(params, obs), action, sigma, noise, self.loss_clip)
 
+    def trust_region(
+        self, params: Params, obs: jax.Array, action: jax.Array, u: jax.Array, noise: jax.Array
+    ) -> jax.Array:
+        """The denoising loss of each `action` `[B, A]` at `obs` `[B, O]`: `[B]`.
+
+        Each is the mean over the same N draws, `u` `[N]` and `noise` `[N, A]`.
+        """
+
+        def loss(obs: jax.Array, action: jax.Array) -> jax.Array:
+            obs, action = (jnp.broadcast_to(x, (len(u), *x.shape)) for x in (obs, action))
+            return self.denoising_loss(params, obs, action, u, noise)
+
+        return jax.vmap(loss)(obs, action)
+
     def network(self, params: Params, obs: jax.Array) -> Network:
         """The network of mu with the parameters `params` at `obs` `[B, O]`."""
         return lambda x, c: apply(self.mu, params, x, c, obs)

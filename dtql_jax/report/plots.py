@@ -60,7 +60,7 @@ def plot_curves(run_dir: str | Path, behaviour: float | None = None) -> Path:
     for panel, key in zip(panels, keys, strict=True):
         _draw_metric(panel, metrics, key, colours)
     _finish([scores, *panels], metrics)
-    return _save(figure, run_dir / 'curves.png')
+    return save(figure, run_dir / 'curves.png')
 
 
 def plot_runs(
@@ -95,7 +95,7 @@ def plot_runs(
     axis.set_ylabel('score')
     _finish([axis])
     _legend(axis)
-    return _save(figure, Path(out))
+    return save(figure, Path(out))
 
 
 def _halves(figure: Figure) -> Any:
@@ -191,7 +191,7 @@ def _legend(axis: Axes) -> None:
         axis.legend(frameon=False, fontsize=10, labelcolor=INK, loc='best')
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     """Writes the chart; raises UserError where that fails."""
     with outside(f'cannot write the chart {path}', 'choose another place or ending'):
         figure.savefig(path)

@@ -1,4 +1,4 @@
-"""Summarises scores over a few seeds.
+"""Summarises scores over a few seeds, and compares samples by their ranks.
 
 The interquartile mean (IQM) and the stratified percentile bootstrap are those of Agarwal et al.,
 'Deep Reinforcement Learning at the Edge of the Statistical Precipice' (arXiv:2108.13264). The IQM
@@ -6,6 +6,7 @@ drops the lowest and the highest quarter of the runs. One lucky or broken seed m
 the mean, and it varies less than the median.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -162,6 +163,33 @@ def summarise(scores: Sequence[float] | np.ndarray) -> dict[str, Any]:
     if len(sound) >= MIN_SEEDS_FOR_INTERVAL:
         return summary | {'interval': bootstrap_interval(sound)}
     return summary | {'values': [None if np.isnan(score) else float(score) for score in scores]}
+
+
+def ranks(values: ArrayLike) -> np.ndarray:
+    """The rank of each value `[N]`, from 1 on. Equal values share the mean of their ranks."""
+    _, index, count = np.unique(_finite(values), return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[index]
+
+
+def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
+    """Spearman's coefficient of two samples `[N]`: the correlation of their ranks.
+
+    It is NaN where all values of a sample are equal.
+    """
+    x, y = (r - r.mean() for r in (ranks(a), ranks(b)))
+    norm = np.sqrt((x @ x) * (y @ y))
+    return float(x @ y / norm) if norm else math.nan
+
+
+def auroc(low: ArrayLike, high: ArrayLike) -> float:
+    """The share of pairs in which the value of `high` is above that of `low`; equal ones are half.
+
+    It is the area under the receiver operating characteristic of a detector that gives `low` to
+    what it should pass and `high` to what it should find: 1 tells all apart, 0.5 nothing.
+    """
+    low, high = _finite(low), _finite(high)
+    sum_of_ranks = ranks(np.concatenate([low, high]))[len(low) :].sum()
+    return float((sum_of_ranks - len(high) * (len(high) + 1) / 2) / (len(low) * len(high)))
 
 
 def _finite(values: ArrayLike) -> np.ndarray:

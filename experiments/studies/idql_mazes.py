@@ -31,6 +31,7 @@ from dtql_jax.agents.iql_critic import IQLCritic
 from dtql_jax.cli.flags import define_whole, run_command
 from dtql_jax.data.load import load
 from dtql_jax.nn.layers import apply
+from dtql_jax.report.statistics import rank_correlation
 from dtql_jax.rollout.player import Conditions, open_player
 from dtql_jax.runs.folder import read_run
 from dtql_jax.runs.policy import Run
@@ -149,15 +150,9 @@ def critic(trained: Run) -> dict[str, Any]:
         return apply(agent.v, state.params['v'], obs), (action * way).sum(-1).mean()
 
     v, towards = jax.lax.map(lane, trained.progress.state)
-    rank = [np.corrcoef(ranks(x), ranks(-left))[0, 1] for x in np.asarray(v)]
+    rank = [rank_correlation(x, -left) for x in np.asarray(v)]
     values = dict(zip(MEASURES, (v.mean(1), rank, towards), strict=True))
     return {name: by_rate(trained, value) for name, value in values.items()}
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """The mean rank of each value: equal ones share theirs."""
-    _, index, count = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count - 1) / 2)[index]
 
 
 def measured(system: str, asked: flags.FlagValues) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def test_scripts__are_found():
         'charts',
         'everything',
     }
-    studies = {'comparison', 'goal_handling', 'idql_mazes'}
+    studies = {'comparison', 'detector', 'goal_handling', 'idql_mazes', 'theorem'}
     assert names >= benchmarks | studies | {'reference_worker'}
 
 

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from dtql_jax.report.statistics import (
+    auroc,
     bootstrap_interval,
     curve,
     iqm,
+    rank_correlation,
+    ranks,
     stratified_interval,
     summarise,
 )
@@ -159,3 +162,30 @@ def test_curve__from_five_seeds_on_is_the_iqm_and_its_interval_at_each_evaluatio
         column = values[:, i][~np.isnan(values[:, i])]
         assert middle[i] == pytest.approx(by_definition(column))
         assert (low[i], high[i]) == pytest.approx(bootstrap_interval(column), abs=0.08)
+
+
+# Ranks.
+
+
+def test_ranks__equal_values_share_the_mean():
+    assert ranks([30, 10, 20, 10, 30, 30]).tolist() == [5, 1.5, 3, 1.5, 5, 5]
+
+
+def test_rank_correlation__by_hand():
+    # Ranks 1 2 3 4 5 and 2 1 4 3 5: 1 - 6 * (1 + 1 + 1 + 1 + 0) / (5 * 24) = 0.8.
+    assert rank_correlation([1, 2, 3, 4, 50], [0.2, 0.1, 0.4, 0.3, 7]) == pytest.approx(0.8)
+    # Ranks 1 2.5 2.5 4 and 1 2 3 4: covariance 4.5, squares 4.5 and 5.
+    tied = rank_correlation([0, 1, 1, 2], [0, 1, 2, 3])
+    assert tied == pytest.approx(4.5 / np.sqrt(4.5 * 5))
+    assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert np.isnan(rank_correlation([1, 1], [1, 2]))
+
+
+def test_auroc__by_hand():
+    assert auroc([1, 2], [3, 4]) == 1
+    assert auroc([3, 4], [1, 2]) == 0
+    # Of the six pairs (1, 2), (1, 3), (4, 2), (4, 3), (3, 2), (3, 3), two are above, one is equal.
+    assert auroc([1, 4, 3], [2, 3]) == pytest.approx(2.5 / 6)
+    assert auroc([7, 7], [7]) == 0.5
+    with pytest.raises(ValueError, match='finite'):
+        auroc([], [1])
