@@ -56,7 +56,7 @@ def draws_of(case: str, i: int) -> Draws:
     return Draws(*(jnp.asarray(TRACE(case, f'step{i}/draw{kind}')) for kind in kinds))
 
 
-@pytest.mark.parametrize('case', ['ogbench', 'adroit'])
+@pytest.mark.parametrize('case', [pytest.param('ogbench', marks=pytest.mark.slow), 'adroit'])
 def test_train__and_act_reproduce_the_released_code(case):
     agent = setup(case)
     state, train = TRACE.start(agent), jax.jit(agent.train)

@@ -40,7 +40,7 @@ def setup(case: str) -> ReBRAC:
     return keeping_gradients(ReBRAC)(Spec(obs_dim, action_dim), config)
 
 
-@pytest.mark.parametrize('case', ['gym', 'antmaze'])
+@pytest.mark.parametrize('case', [pytest.param('gym', marks=pytest.mark.slow), 'antmaze'])
 def test_train__and_act_reproduce_the_released_code(case):
     agent = setup(case)
     state, train = TRACE.start(agent), jax.jit(agent.train)
@@ -69,16 +69,3 @@ def test_train__and_act_reproduce_the_released_code(case):
         q = q_at({'params': state.params['q']}, obs, noisy)
     for ours, name in ((acted, 'action_eval'), (noisy, 'action'), (q, 'q')):
         np.testing.assert_allclose(ours, TRACE(case, f'act/{name}'), atol=2e-5, rtol=1e-5)
-
-
-def test_train__pi_moves_on_by_its_momentum_between_its_updates():
-    agent = setup('gym')
-    state, train = TRACE.start(agent), jax.jit(agent.train)
-    moved = []
-    for i in range(4):
-        before = state.params['pi']
-        state, _ = train(state, TRACE.batch('gym', i), TRACE('gym', f'step{i}/draw00_n'))
-        same = jax.tree.map(lambda x, y: bool((x == y).all()), before, state.params['pi'])
-        moved.append(not all(jax.tree.leaves(same)))
-        assert int(state.opt['pi'][0].count) == i + 1
-    assert moved == [False, True, True, True]

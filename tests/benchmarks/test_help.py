@@ -29,7 +29,7 @@ def test_scripts__are_found():
         'charts',
         'everything',
     }
-    studies = {'comparison', 'goal_handling', 'idql_mazes'}
+    studies = {'comparison', 'goal_handling', 'idql_mazes', 'scores'}
     assert names >= benchmarks | studies | {'reference_worker'}
 
 

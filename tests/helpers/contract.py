@@ -21,7 +21,7 @@ DELAY = 8  # a delayed update is due once in so many updates at least
 # The registry's, and one of the tests' own with a delayed update.
 AGENTS = {**{name: found.agent for name, found in registry.AGENTS.items()}, 'delayed': toy.Delayed}
 # Those that take long to compile; each has further tests of its own.
-SLOW = {'bc', 'diffusion_ql', 'dql_kl', 'idql', 'srpo'}
+SLOW = {'bc', 'diffusion_ql', 'dql_kl', 'fql', 'idql', 'ifql', 'srpo'}
 # Whose updates, or actions, are without chance. Everything else must draw.
 NO_NOISE = {('iql', 'train'), ('srpo', 'critic')}
 NO_CHANCE = {'iql', 'rebrac', 'srpo', 'delayed'}
