@@ -1,7 +1,6 @@
 """Writes the scores of studies' runs to one JSON file: each seed's, at each evaluation.
 
-  python experiments/studies/scores.py --studies=studies/rivals,studies/rivals_halfcheetah \\
-    --out=benchmarks/results/rivals.json
+python experiments/studies/scores.py --studies=studies/rivals --out=benchmarks/results/rivals.json
 """
 
 import json
@@ -30,7 +29,15 @@ def scores(studies: list[str]) -> list[dict]:
             int(step): table['score'][mine & (table['step'] == step)].round(1).tolist()
             for step in np.unique(table['step'][mine])
         }
-        rows.append({**dict(zip(names, key, strict=True)), 'scores': at})
+        run = pathlib.Path(table['run'][mine][0])
+        config = json.loads((run / 'config.json').read_text())['identity']['config']
+        rows.append(
+            {
+                **dict(zip(names, key, strict=True)),
+                'batch_size': config['batch_size'],
+                'scores': at,
+            }
+        )
     return rows
 
 

@@ -15,7 +15,7 @@ _LONG = {'discount': 0.995}
 _LOCOMOTION = {'normalise_q': True, 'alpha': 1.0}
 # Ours too. It is small: a laptop trains it in minutes. In so short a run, the default target critic
 # would not carry the goal's reward to the start.
-_POINTMAZE = {'reward': 'iql_antmaze', 'alpha': 10.0, 'hidden': 128, 'tau': 0.05}
+_POINTMAZE = {'reward': 'iql_antmaze', 'alpha': 1.0, 'hidden': 128, 'tau': 0.05}
 
 TABLE: Table = {
     'antmaze-umaze': _ANTMAZE,
