@@ -76,7 +76,7 @@ def numbers_table(agent: str) -> str:
             variant = '' if result['variant'] == agent else f', {result["variant"]}'
             rows.append(
                 f'| score on {result["task"]}{variant} after {int(updates):,} updates of batch '
-                f'{result["batch_size"]}, each of {len(last)} seeds | {", ".join(map(str, last))} '
+                f'{result["batch_size"]}, each seed | {", ".join(map(str, last))} '
                 f'| {source} |'
             )
     source = '`benchmarks/speed.py`, `benchmarks/results/training_speed_cpu.json`'

@@ -70,8 +70,8 @@ _OGBENCH_LONG: Pairs = {
     'ogbench-long-maze': (0.01, 0.01),
 }
 # Ours, because its authors have no pointmaze. It is small: a laptop trains it in minutes. In so
-# short a run, the default targets would not carry the goal's reward to the start. They move at every
-# second update only, so their rate is twice that of other agents' rows.
+# short a run, the default targets would not carry the goal's reward to the start. They move at
+# every second update only, so their rate is twice that of other agents' rows.
 _POINTMAZE = {'reward': 'iql_antmaze', 'hidden': 128, 'tau': 0.1}
 
 
