@@ -69,6 +69,16 @@ def numbers_table(agent: str) -> str:
                 f'score {result["behaviour"]:.1f} | {scores} | {source} |',
                 f'| one action on {result["env"]} | {result["ms_per_action"]:.2f} ms | {source} |',
             ]
+    source = '`experiments/studies/scores.py`, `benchmarks/results/rivals.json`'
+    for result in _results('rivals'):
+        if result['agent'] == agent:
+            updates, last = list(result['scores'].items())[-1]
+            variant = '' if result['variant'] == agent else f', {result["variant"]}'
+            rows.append(
+                f'| score on {result["task"]}{variant} after {int(updates):,} updates of batch '
+                f'{result["batch_size"]}, each seed | {", ".join(map(str, last))} '
+                f'| {source} |'
+            )
     source = '`benchmarks/speed.py`, `benchmarks/results/training_speed_cpu.json`'
     for result in _results('training_speed_cpu'):
         if result['agent'] == agent and result['seeds'] == 1:

@@ -8,7 +8,7 @@ lanes of one compiled program may differ in them. All other settings are compile
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,8 @@ from flax import struct
 from dtql_jax.agents.settings import Settings, setting
 from dtql_jax.nn.optim import clip_by_norm, scale_by_adam
 from dtql_jax.types import Metrics, Params, Phase, Rare, Spec
+
+EDGE = 1 - 1e-5  # jaxrl's codes clip the data's actions to this share of the box
 
 
 class State(struct.PyTreeNode):
@@ -62,6 +64,7 @@ class Config(Settings):
 
 
 Loss = Callable[..., tuple[jax.Array, Metrics]]
+Carry = TypeVar('Carry')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +171,32 @@ class Agent:
         state = state.replace(params={**state.params, name: params}, opt={**state.opt, name: opt})
         return state, metrics
 
+    def descend_together(
+        self, state: State, steps: Mapping[str, tuple[jax.Array, Loss]], *inputs: Any
+    ) -> tuple[State, Metrics]:
+        """One optimiser step of several networks, as if by one optimiser on the sum of the losses.
+
+        Args:
+            state: the current state. Every loss uses it as it is before the step, see `descend`.
+            steps: the learning rate and the loss of each network. The gradient of a loss is that of
+                its own network only.
+            *inputs: passed on to the losses.
+
+        Returns:
+            The new state, and the metrics of all losses.
+        """
+        metrics: Metrics = {}
+        params, opt = dict(state.params), dict(state.opt)
+        for name, (lr, loss) in steps.items():
+            moved, told = self.descend(state, name, lr, loss, *inputs)
+            params[name], opt[name] = moved.params[name], moved.opt[name]
+            metrics |= told
+        return state.replace(params=params, opt=opt), metrics
+
+    def unit(self, action: jax.Array) -> jax.Array:
+        """The data's actions in units of the box, clipped to `EDGE`."""
+        return jnp.clip(action / self.spec.max_action, -EDGE, EDGE)
+
     def precise(self, function: Callable) -> Callable:
         """Wraps `function` so that its matrix products have the precision of the settings.
 
@@ -182,21 +211,21 @@ class Agent:
         return wrapped
 
     def when(
-        self, due: jax.Array, update: Callable[[State], tuple[State, Metrics]], state: State
-    ) -> tuple[State, Metrics]:
+        self, due: jax.Array, update: Callable[[Carry], tuple[Carry, Metrics]], state: Carry
+    ) -> tuple[Carry, Metrics]:
         """A delayed update: applies `update` if `due` holds, else returns `state` unchanged.
 
         Args:
             due: a boolean scalar, such as `state.step % 2 == 0`.
             update: `update(state) -> (state, metrics)`.
-            state: the current state.
+            state: the current state, or what else `update` replaces.
 
         Returns:
             The new state, and the metrics as `Rare`: they are averaged over the updates that had
             them.
         """
 
-        def skip(state: State) -> tuple[State, Metrics]:
+        def skip(state: Carry) -> tuple[Carry, Metrics]:
             return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
         shapes = jax.eval_shape(update, state)[1]

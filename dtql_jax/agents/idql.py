@@ -30,21 +30,19 @@ import jax.numpy as jnp
 import optax
 
 from dtql_jax.agents import base, iql_critic
-from dtql_jax.agents.base import State
+from dtql_jax.agents.base import EDGE, State
 from dtql_jax.agents.candidates import best_by_q, min_q
 from dtql_jax.agents.settings import setting, with_default
 from dtql_jax.diffusion.ddpm import DDPM
 from dtql_jax.nn.critics import Value
 from dtql_jax.nn.denoisers import FourierFeatures, ResidualDenoiser, dropout_factors
-from dtql_jax.nn.layers import ACTIVATIONS, XavierDense, apply
+from dtql_jax.nn.layers import ACTIVATIONS, FLAX_EPSILON, XavierDense, apply
 from dtql_jax.nn.optim import cosine_decay
 from dtql_jax.types import Metrics, Params, Phase, Transition
 
-FLAX_EPSILON = 1e-6  # the epsilon of Flax's LayerNorm
 TIME_DIM = 128  # number of Fourier features of t
 TIME_DEVIATION = 0.2  # deviation of their initial frequencies
 WEIGHT_DECAY = 1e-4  # weight decay of mu: optax's default
-EDGE = 1 - 1e-5  # the data's actions are clipped to this share of the box
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

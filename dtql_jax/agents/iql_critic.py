@@ -1,14 +1,14 @@
-"""The critic that IQL, IDQL and SRPO share (Kostrikov et al., arXiv 2110.06169).
+"""The critic that IQL, IDQL, IFQL and SRPO share (Kostrikov et al., arXiv 2110.06169).
 
 V regresses on an upper expectile of the target critic's Q at the data's actions, and Q on
-`r + discount V(s')`. So no action outside the data is evaluated during training. The three agents
-differ in three points:
+`r + discount V(s')`. So no action outside the data is evaluated during training. The agents differ
+in three points:
 
 - The order of the steps. IQL and IDQL update V first, so Q's step uses the updated V. SRPO updates
-  Q first, so Q's step uses the V before the update. V's step is the same in both orders, because it
-  depends on the target critic only.
-- `layer`: the initialisation of the linear layers.
-- `td_scale`: IQL adds the squared errors of the two critics; IDQL and SRPO take their mean.
+  Q first and IFQL both together, so Q's step uses the V before the update. V's step is the same in
+  all orders, because it depends on the target critic only.
+- The layers: their initialisation (`layer`), and where IFQL has its LayerNorm.
+- `td_scale`: IQL and IFQL add the squared errors of both critics; IDQL and SRPO take their mean.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class Config(base.Config):
 
 
 class IQLCritic(base.Agent):
-    """An agent with the networks 'q' and 'v'. Its updates end with `track(state, 'q', tau)`."""
+    """An agent with the networks 'q' and 'v'. Each of its updates tracks 'q' with `tau`."""
 
     config: Config
     targets: ClassVar[tuple[str, ...]] = ('q',)

@@ -18,10 +18,24 @@ from dtql_jax.agents.bc import BC
 from dtql_jax.agents.diffusion_ql import DiffusionQL
 from dtql_jax.agents.dql_kl import DQLKL
 from dtql_jax.agents.dtql import DTQL
+from dtql_jax.agents.fql import FQL
 from dtql_jax.agents.idql import IDQL
+from dtql_jax.agents.ifql import IFQL
 from dtql_jax.agents.iql import IQL
+from dtql_jax.agents.rebrac import ReBRAC
 from dtql_jax.agents.srpo import SRPO
-from dtql_jax.agents.tables import bc, diffusion_ql, dql_kl, dtql, idql, iql, srpo
+from dtql_jax.agents.tables import (
+    bc,
+    diffusion_ql,
+    dql_kl,
+    dtql,
+    fql,
+    idql,
+    ifql,
+    iql,
+    rebrac,
+    srpo,
+)
 from dtql_jax.types import UserError, user_path, why
 
 Table = Mapping[str, Mapping[str, Any]]
@@ -42,6 +56,9 @@ AGENTS: dict[str, Registered] = {
     'idql': Registered(IDQL, idql.TABLE),
     'srpo': Registered(SRPO, srpo.TABLE),
     'iql': Registered(IQL, iql.TABLE),
+    'fql': Registered(FQL, fql.TABLE),
+    'ifql': Registered(IFQL, ifql.TABLE),
+    'rebrac': Registered(ReBRAC, rebrac.TABLE),
     'bc': Registered(BC, bc.TABLE),
 }
 

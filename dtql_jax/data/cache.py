@@ -46,7 +46,8 @@ INDEX = 'entry.json'
 HIDDEN, MARK = '.dtql_jax-', 'written-by-dtql_jax'  # an entry that is being written
 # Fields of a task that no reader uses except in messages.
 NO_LAYOUT = (
-    'name', 'datasets', 'score_range', 'eval_episodes', 'collect', 'source', 'group', 'caveat',
+    'name', 'datasets', 'success_timing', 'score_range', 'eval_episodes', 'collect', 'source',
+    'group', 'caveat',
 )  # fmt: skip
 COLUMNS = (*ROWS, 'length')
 FILES = frozenset((*(f'{field}.npy' for field in COLUMNS), INDEX))

@@ -3,6 +3,7 @@
 | name | row t holds |
 |---|---|
 | `next_action` | the action after `next_obs`: that of row t+1 of the same episode |
+| `next_row_action` | the action of row t+1, of whatever episode |
 | `return_to_go` | the discounted sum of the rewards from row t to the end of its episode |
 
 Loading computes them, so that any dataset has them. The fingerprint covers the five columns of
@@ -11,9 +12,9 @@ Loading computes them, so that any dataset has them. The fingerprint covers the 
 **The end of an episode.** The data hold no action after an episode's last row. Where that row's
 `mask` is 0 the choice does not matter, since everything after it is multiplied by the mask. After a
 time-out the mask is 1, and `next_action` is the row's own action: one row per episode. The released
-codes of ReBRAC differ in this row: seohongpark/fql takes the next row of its array, the first
-action of another episode. tinkoff-ai/ReBRAC takes the action of the time-out's own row and drops
-the row; `dtql_jax.data.d4rl` drops it with its action.
+codes of ReBRAC differ in this row. seohongpark/fql takes the next row of its array, the first
+action of another episode; this is `next_row_action`. tinkoff-ai/ReBRAC takes the action of the
+time-out's own row and drops the row; `dtql_jax.data.d4rl` drops it with its action.
 """
 
 import dataclasses
@@ -36,6 +37,15 @@ def next_action(dataset: Dataset, discount: float) -> np.ndarray:
     following, last = empty(action.shape, np.float32), _last_rows(dataset)
     following[:-1] = action[1:]
     following[last] = action[last]
+    return following
+
+
+def next_row_action(dataset: Dataset, discount: float) -> np.ndarray:
+    """`a_{t+1}` across the ends of episodes, or `a_t` in the last row of all; float32 `[N, A]`."""
+    del discount
+    action = dataset.transitions.action
+    following = empty(action.shape, np.float32)
+    following[:-1], following[-1] = action[1:], action[-1]
     return following
 
 
@@ -65,6 +75,7 @@ def _last_rows(dataset: Dataset) -> np.ndarray:
 
 COLUMNS: dict[str, Callable[[Dataset, float], np.ndarray]] = {
     'next_action': next_action,
+    'next_row_action': next_row_action,
     'return_to_go': return_to_go,
 }
 

@@ -16,13 +16,16 @@ class TwinQ(nn.Module):
     activation: Callable[[jax.Array], jax.Array]
     layer_norm: bool = False
     layer: Callable[..., nn.Module] = Linear
+    norm_after: bool = False  # see `MLP`
 
     @nn.compact
     def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
         x = jnp.concatenate([obs, action], axis=-1)
 
         def q(name: str) -> jax.Array:
-            layers = self.hidden, 1, self.activation, self.layer_norm, self.layer
+            layers = (
+                self.hidden, 1, self.activation, self.layer_norm, self.layer, self.norm_after
+            )  # fmt: skip
             return MLP(*layers, name=name)(x)[..., 0]
 
         # A vmap over the two would be slower on a CPU, where batched products are slow.
@@ -38,13 +41,14 @@ class Value(nn.Module):
     layer_norm: bool = False
     input_norm: bool = False
     input_norm_epsilon: float = LAYER_NORM_EPSILON
+    norm_after: bool = False  # see `MLP`
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:
         x = obs
         if self.input_norm:
             x = nn.LayerNorm(epsilon=self.input_norm_epsilon, name='norm')(x)
-        layers = self.hidden, 1, self.activation, self.layer_norm, self.layer
+        layers = self.hidden, 1, self.activation, self.layer_norm, self.layer, self.norm_after
         return MLP(*layers, name='v')(x)[..., 0]
 
 

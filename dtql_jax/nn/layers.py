@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from dtql_jax.types import Params
 
-LAYER_NORM_EPSILON = 1e-5  # torch's; Flax's default is 1e-6.
+LAYER_NORM_EPSILON = 1e-5  # torch's
+FLAX_EPSILON = 1e-6  # the default of Flax's LayerNorm
 
 
 @jax.custom_jvp
@@ -99,6 +100,17 @@ class XavierDense(nn.Dense):
     kernel_init: nn.initializers.Initializer = nn.initializers.xavier_uniform()
 
 
+class SmallDense(nn.Dense):
+    """`x W + b`, `W` uniform in `+-sqrt(0.06 / (fan_in + fan_out))` and `b` 0.
+
+    A tenth of `XavierDense`: the last layer of policies that start near the middle of the box.
+    """
+
+    kernel_init: nn.initializers.Initializer = nn.initializers.variance_scaling(
+        0.01, 'fan_avg', 'uniform'
+    )
+
+
 class OrthogonalDense(nn.Dense):
     """`x W + b`, `W` orthogonal with gain sqrt(2) and `b` 0: jaxrl's layer."""
 
@@ -108,7 +120,8 @@ class OrthogonalDense(nn.Dense):
 class MLP(nn.Module):
     """Hidden layers and a linear output layer.
 
-    A hidden layer is `layer`, then LayerNorm if `layer_norm`, then `activation`.
+    A hidden layer is `layer`, then LayerNorm if `layer_norm`, then `activation`. With `norm_after`,
+    LayerNorm follows the activation and has Flax's epsilon, as in OGBench's codes.
     """
 
     hidden: Sequence[int]
@@ -116,15 +129,21 @@ class MLP(nn.Module):
     activation: Callable[[jax.Array], jax.Array]
     layer_norm: bool = False
     layer: Callable[..., nn.Module] = Linear
+    norm_after: bool = False
+    last: Callable[..., nn.Module] | None = None  # the output layer, where it is another `layer`
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for width in self.hidden:
             x = self.layer(width)(x)
+            if self.norm_after:
+                x = self.activation(x)
             if self.layer_norm:
-                x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON)(x)
-            x = self.activation(x)
-        return self.layer(self.out)(x)
+                epsilon = FLAX_EPSILON if self.norm_after else LAYER_NORM_EPSILON
+                x = nn.LayerNorm(epsilon=epsilon)(x)
+            if not self.norm_after:
+                x = self.activation(x)
+        return (self.last or self.layer)(self.out)(x)
 
 
 def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:

@@ -86,6 +86,9 @@ class TaskSettings(Settings):
 
     goal: str | None = setting(None, 'what the goal of a maze is', choices=task.GOALS)
     success_ends: bool | None = setting(None, 'whether the return ends at the goal of a maze')
+    success_timing: str | None = setting(
+        None, 'whether OGBench judges success before or after the action', choices=task.TIMINGS
+    )
     rescale_actions: bool | None = setting(
         None, "whether the data's action box is stretched to the simulator's"
     )

@@ -16,15 +16,19 @@ from typing import Any
 FILE = Path(__file__).with_name('published.csv')
 METHODS = {
     'dtql': 'DTQL', 'diffusion_ql': 'Diffusion-QL', 'idql': 'IDQL', 'srpo': 'SRPO', 'iql': 'IQL',
-    'bc': 'BC',
+    'fql': 'FQL', 'rebrac': 'ReBRAC', 'bc': 'BC',
 }  # fmt: skip
 # The number of the task that OGBench takes where its name has none, by the begin of the name.
 OGBENCH_DEFAULT = {
     'antsoccer': 4, 'cube': 2, 'scene': 2, 'puzzle-3x3': 4, 'puzzle-4x4': 4, 'puzzle': 2,
 }  # fmt: skip
 OGBENCH_WORDS = (
-    'published with ogbench 1.1; since 1.2 success is computed from the state before the action'
+    'published with ogbench 1.1, which judges success after the action (success_timing=post); here '
 )
+TIMING_WORDS = {
+    'pre': 'it is judged before the action, as since 1.2 (success_timing=pre)',
+    'post': 'it is judged so too',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +97,9 @@ def find(task: Mapping[str, Any], own_data: bool) -> Found:
     if source == 'ogbench':
         numbered = _numbered(name)
         same = tuple(row for row in rows() if row.task == numbered)
-        return Found(same, (), _ogbench_words(name, numbered) if same else '')
+        timing = TIMING_WORDS[task.get('success_timing', 'pre')]
+        words = f'{OGBENCH_WORDS}{timing}{_alias(name, numbered)}'
+        return Found(same, (), words if same else '')
     if source == 'minari':
         same = tuple(row for row in rows() if (row.task,) == tuple(task['datasets']))
         twin = any(row.task == name for row in rows())
@@ -117,9 +123,8 @@ def _numbered(name: str) -> str:
     return name.replace('-singletask-', f'-singletask-task{number}-')
 
 
-def _ogbench_words(name: str, numbered: str) -> str:
-    alias = '' if name == numbered else f'; its published name is {numbered}'
-    return f'{OGBENCH_WORDS}{alias}'
+def _alias(name: str, numbered: str) -> str:
+    return '' if name == numbered else f'; its published name is {numbered}'
 
 
 def _doubtful(stated: str, version: str) -> bool:

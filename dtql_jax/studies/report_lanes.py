@@ -155,6 +155,7 @@ def data_of(record: RunRecord) -> dict[str, Any]:
         'data': own or ' + '.join(Path(name).name for name in task['datasets']),
         'goal': task['goal'],
         'success_ends': task['success_ends'],
+        'success_timing': task.get('success_timing'),  # older runs have none
         'rescale_actions': task['rescale_actions'],
         'horizon': task['horizon'],
     }

@@ -184,6 +184,8 @@ def _make(task: Task, spec: EnvSpec | None, kwargs: dict[str, Any]) -> gym.Env:
         with contextlib.redirect_stderr(io.StringIO()):  # its import prints a note on other tasks
             import gymnasium_robotics
         gym.register_envs(gymnasium_robotics)
+    if task.success_timing is not None:
+        kwargs = {'success_timing': task.success_timing, **kwargs}
     return gym.make(spec or name, **task.env_kwargs, **kwargs)
 
 

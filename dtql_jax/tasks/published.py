@@ -227,6 +227,7 @@ def _ogbench() -> Iterator[Task]:
                     (f'{OGBENCH_URL}/{env}-{kind}-v0.npz',),
                     'ogbench',
                     f'ogbench:{env}-singletask{suffix}-v0',
+                    success_timing='pre',
                     score_range=(0.0, 1.0),
                     scored='success',
                     horizon=horizon,

@@ -18,6 +18,10 @@ dicts depth first.
 With `Task.success_ends` the return ends at the goal: the data have mask 0 there, and the
 environment terminates. Without it the episode goes on and collects reward until its time-out.
 
+`Task.success_timing` says when OGBench's environments judge success, reward and end: `'pre'`, on
+the state before the action, as its data are relabelled and as OGBench does since 1.2, or `'post'`,
+on the state after it, as OGBench 1.1 did, from which most published numbers come.
+
 Why `'relabel'` is the default: in Minari's antmaze episodes the ant stays at its goal, and each
 episode has its own goal. IQL with D4RL's settings is reported to fail on them
 (Farama-Foundation/Minari issue 296). Relabelled, every trajectory teaches the one task that is
@@ -38,7 +42,8 @@ from dtql_jax.types import UserError
 
 SOURCES = ('minari', 'd4rl', 'ogbench')
 GOALS = ('observe', 'relabel', 'recorded')
-ADJUSTABLE = ('goal', 'success_ends', 'rescale_actions')  # what a run may set
+ADJUSTABLE = ('goal', 'success_ends', 'success_timing', 'rescale_actions')  # what a run may set
+TIMINGS = ('pre', 'post')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Task:
     obs_keys: tuple[str, ...] = ()  # keys of a Dict observation, in order, without `desired_goal`
     goal: str = 'none'
     success_ends: bool = False
+    success_timing: str | None = None  # OGBench's: success is judged before or after the action
     score_range: tuple[float, float] | None = None  # the values that score 0 and 100
     scored: str = 'return'  # the value that is scored: 'return' or 'success'
     horizon: int | None = None  # steps of an episode; None: the environment's own limit
@@ -85,6 +91,16 @@ class Task:
             raise UserError(
                 f'{self.name}: horizon={self.horizon!r}: give a whole number of steps, or None'
             )
+        if self.success_timing is not None:
+            if self.family != 'ogbench':
+                raise UserError(
+                    f'{self.name}: success_timing={self.success_timing!r} has a meaning in tasks '
+                    'of OGBench only: leave it out'
+                )
+            if self.success_timing not in TIMINGS:
+                raise UserError(
+                    f"{self.name}: success_timing={self.success_timing!r}: use 'pre' or 'post'"
+                )
         if self.success_ends and not maze:
             raise UserError(f'{self.name}: success_ends=True needs a goal, which only mazes have')
         cells = [cell for row in self.env_kwargs.get('maze_map', []) for cell in row]

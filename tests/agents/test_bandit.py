@@ -31,6 +31,8 @@ OWN = {
     'idql': {'candidates': 64},  # whose policy knows nothing of Q
     'srpo': {'beta': 0.2},
     'iql': {'beta': 10.0},
+    'ifql': {'candidates': 64},
+    'fql': {'alpha': 0.5},
     'bc': {'steps': 3000},
 }
 
@@ -54,7 +56,9 @@ def actions_after_training(name, n=400):
     fields = AGENTS[name].agent.config_class.__dataclass_fields__
     settings = {k: v for k, v in SMALL.items() if k in fields} | OWN.get(name, {})
     agent = AGENTS[name].agent(Spec(1, 2), task_config(name, '', settings))
-    engine = Engine(agent, bandit(), [Lane(name, 0)])
+    data = bandit()
+    data = data._replace(extra=dict.fromkeys(agent.columns, data.action))  # which nothing follows
+    engine = Engine(agent, data, [Lane(name, 0)])
     state, alive = engine.init(), np.ones(1, bool)
     for phase in agent.phases():
         state = engine.enter(phase, state, alive)

@@ -108,6 +108,35 @@ def test_descend__clips_the_gradient(agent, state):
             np.testing.assert_allclose(m, 0.1 * entry, rtol=1e-5)
 
 
+def test_descend_together__every_loss_sees_the_state_from_before(agent, state):
+    """One after the other, b's loss would see the moved a."""
+
+    def of_a(state, factor):
+        loss, metrics = agent.loss_of_ones(state)
+        return factor * loss, metrics
+
+    def of_b(state, factor):
+        a, b = (sum(jnp.sum(x) for x in jax.tree.leaves(state.params[k])) for k in 'ab')
+        return factor * a * b, {'b/a': a}  # its gradient is the sum of a's entries
+
+    steps = {'a': (jnp.float32(0.1), of_a), 'b': (jnp.float32(0.2), of_b)}
+    together = jax.jit(lambda s: agent.descend_together(s, steps, 3.0))
+    after, metrics = together(state)
+    for name, (lr, loss) in steps.items():
+        alone, told = jax.jit(lambda s, n=name, x=lr, f=loss: agent.descend(s, n, x, f, 3.0))(state)
+        assert same(after.params[name], alone.params[name])
+        assert same(after.opt[name], alone.opt[name])
+        assert told.items() <= metrics.items()
+    assert same(after.target, state.target)
+
+
+def test_unit__divides_by_the_box_and_clips_just_inside(agent):
+    wide = Linear(Spec(3, 2, 2.0), agent.config)
+    action = jnp.array([[0.5, -1.0], [2.0, -3.0]])
+    np.testing.assert_allclose(wide.unit(action), [[0.25, -0.5], [0.99999, -0.99999]])
+    np.testing.assert_allclose(agent.unit(action[:1]), [[0.5, -0.99999]])
+
+
 def test_track__is_a_running_average(agent, state):
     other = state.replace(params=jax.tree.map(lambda x: x + 1, state.params))
     after = jax.jit(lambda s: agent.track(s, 'a', 0.25))(other)
@@ -166,6 +195,21 @@ def test_when__may_stand_within_another(agent, state):
     assert [float(metric.count) for metric in made] == [1, 0, 0, 0, 0, 0, 1]
     assert made[0].total == agent.loss_of_ones(state)[1]['a/loss']
     assert made[3].total == 0
+
+
+def test_when__of_a_loss_is_0_with_gradient_0_where_it_is_not_due(agent, state):
+    def loss(state, due):
+        return agent.when(due, lambda _: agent.loss_of_ones(state), jnp.zeros(()))
+
+    lr = jnp.float32(0.1)
+    step = jax.jit(lambda s, due: agent.descend(s, 'a', lr, loss, due))
+    rested, metrics = step(state, False)
+    assert (metrics['a/loss'].total, metrics['a/loss'].count) == (0, 0)
+    assert same(rested.params, state.params)
+    learned, metrics = step(state, True)
+    assert metrics['a/loss'].count == 1
+    assert not same(learned.params['a'], state.params['a'])
+    assert not same(step(learned, False)[0].params['a'], learned.params['a'])  # by momentum
 
 
 def test_when__lanes_may_differ_in_what_is_due(agent, state):

@@ -136,6 +136,7 @@ def test_update__draws_new_noise_at_every_step(subject):
 def test_update__moves_what_its_phase_trains_and_nothing_else(subject):
     """A network moves exactly where its optimiser does, a target only towards its network.
 
+    The network may be that from before the update or that from after it.
     A network may rest in most updates, but moves in one of `DELAY`.
     """
     moved_anywhere = set()
@@ -149,7 +150,8 @@ def test_update__moves_what_its_phase_trains_and_nothing_else(subject):
                 assert moved == stepped, f'{phase}: {name}'
                 moved_anywhere |= {name} if moved else set()
             for name, target in after.target.items():
-                inside = contract.between(target, before.target[name], after.params[name])
+                network = before.params[name], after.params[name]
+                inside = contract.between(target, before.target[name], *network)
                 assert inside, f'{phase}: {name}'
             before = after
     assert moved_anywhere == set(subject.agent.networks()), 'a network that nothing trains'

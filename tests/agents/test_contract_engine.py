@@ -17,7 +17,12 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 
 LANES = (Lane('contract', 3), Lane('contract', 4))
 UPDATES = 4
-SLOW = {'dtql', 'bc', 'iql'} | contract.SLOW  # here, where each phase is compiled three times
+SLOW = {
+    'dtql',
+    'bc',
+    'iql',
+    'rebrac',
+} | contract.SLOW  # here, where each phase is compiled three times
 PHASES = [
     pytest.param(name, i, marks=[pytest.mark.slow] if name in SLOW else [], id=f'{name}-{p.name}')
     for name in contract.AGENTS

@@ -19,7 +19,7 @@ from dtql_jax.types import Spec
 SHAPES = json.loads((pathlib.Path(__file__).parents[1] / 'golden' / 'shapes.json').read_text())
 SPEC = Spec(17, 6)
 ENDINGS = ('hidden', '_layers', '_blocks', '_activation', '_layer_norm', 'value_norm')
-OTHER = {'hidden': 24, '_layers': 4, '_blocks': 2, '_activation': 'elu'}
+OTHER = {'hidden': 24, '_layers': 5, '_blocks': 2, '_activation': 'elu'}
 CASES = [
     (agent, field.name)
     for agent in AGENTS
@@ -30,6 +30,7 @@ CASES = [
 CHANGED = {
     'actor': {'actor'},
     'mu': {'mu'},
+    'flow': {'flow'},
     'policy': {'pi'},
     'critic': {'critic', 'q', 'v'},
     'q': {'critic'},

@@ -63,6 +63,52 @@ kitchen-complete           3e-4 .005 no  none         250  9
 kitchen-partial            3e-4 .005 no  none        1000 10
 kitchen-mixed              3e-4 .005 no  none        1000 10
 """
+# alpha of FQL, discount, aggregate of Q.
+FQL = """
+antmaze-umaze                                  10 .99  mean
+antmaze-umaze-diverse                          10 .99  mean
+antmaze-medium-play                            10 .99  mean
+antmaze-medium-diverse                         10 .99  mean
+antmaze-large-play                              3 .99  mean
+antmaze-large-diverse                           3 .99  mean
+pen-human                                   10000 .99  min
+pen-cloned                                  10000 .99  min
+pen-expert                                   3000 .99  min
+door-human                                  30000 .99  min
+door-cloned                                 30000 .99  min
+door-expert                                 30000 .99  min
+hammer-human                                30000 .99  min
+hammer-cloned                               10000 .99  min
+hammer-expert                               30000 .99  min
+relocate-human                              10000 .99  min
+relocate-cloned                             30000 .99  min
+relocate-expert                             30000 .99  min
+antmaze-large-navigate-singletask-v0           10 .99  min
+antmaze-giant-navigate-singletask-v0           10 .995 min
+humanoidmaze-medium-navigate-singletask-v0     30 .995 mean
+humanoidmaze-large-navigate-singletask-v0      30 .995 mean
+antsoccer-arena-navigate-singletask-v0         10 .995 mean
+cube-single-play-singletask-v0                300 .99  mean
+cube-double-play-singletask-v0                300 .99  mean
+scene-play-singletask-v0                      300 .99  mean
+puzzle-3x3-play-singletask-v0                1000 .99  mean
+puzzle-4x4-play-singletask-v0                1000 .99  mean
+"""
+# alpha_actor and alpha_critic of ReBRAC, discount; some rows of each kind.
+REBRAC = """
+halfcheetah-medium                          .001 .01  .99
+hopper-medium-replay                        .05  .5   .99
+walker2d-expert                             .01  .5   .99
+antmaze-medium-diverse                      .001 0    .999
+pen-cloned                                  .05  .5   .99
+relocate-human                              .1   .01  .99
+antmaze-large-navigate-singletask-v0        .003 .01  .99
+antmaze-giant-navigate-singletask-v0        .003 .01  .995
+humanoidmaze-medium-navigate-singletask-v0  .01  .01  .995
+cube-single-play-singletask-v0              1    0    .99
+scene-play-singletask-v0                    .1   .01  .99
+puzzle-4x4-play-singletask-v0               .3   .01  .99
+"""
 # beta of SRPO.
 SRPO = """
 halfcheetah-medium         .2
@@ -109,6 +155,32 @@ def test_TABLE__of_diffusion_ql(row):
     assert (config.batch_size, config.candidates, config.diffusion_steps) == (256, 50, 5)
 
 
+@pytest.mark.parametrize('row', rows(FQL), ids=lambda row: row[0])
+def test_TABLE__of_fql_and_what_ifql_takes_from_it(row):
+    task, alpha, discount, aggregate = row
+    config = task_config('fql', task)
+    assert (config.alpha, config.discount) == (float(alpha), float(discount))
+    assert (config.q_aggregate, config.normalise_q) == (aggregate, False)
+    assert config.steps == (1_000_000 if 'singletask' in task else 500_000)
+    d4rl_maze = task.startswith('antmaze') and 'singletask' not in task
+    assert config.reward == ('iql_antmaze' if d4rl_maze else 'none')
+    assert (config.lr, config.batch_size, config.tau, config.hidden) == (3e-4, 256, 0.005, 512)
+    implicit = task_config('ifql', task)
+    for name in ('discount', 'steps', 'reward', 'lr', 'batch_size', 'tau', 'hidden'):
+        assert getattr(implicit, name) == getattr(config, name)
+    assert (implicit.candidates, implicit.expectile) == (32, 0.9)
+
+
+@pytest.mark.parametrize('row', rows(REBRAC), ids=lambda row: row[0])
+def test_TABLE__of_rebrac(row):
+    task, actor, critic, discount = row
+    config = task_config('rebrac', task)
+    assert (config.alpha_actor, config.alpha_critic) == (float(actor), float(critic))
+    assert config.discount == float(discount)
+    gym = task.startswith(('halfcheetah', 'hopper', 'walker2d'))
+    assert (config.batch_size, config.lr) == ((1024, 1e-3) if gym else (256, 3e-4))
+
+
 @pytest.mark.parametrize('row', rows(SRPO), ids=lambda row: row[0])
 def test_TABLE__of_srpo(row):
     task, beta = row
@@ -132,7 +204,7 @@ def test_TABLE__of_iql_and_idql(agent, task):
         assert (config.steps, config.batch_size, config.candidates) == (3_000_000, 512, 64)
 
 
-@pytest.mark.parametrize('agent', ['iql', 'idql'])
+@pytest.mark.parametrize('agent', ['iql', 'idql', 'fql', 'ifql', 'rebrac'])
 @pytest.mark.parametrize('maze', ['umaze', 'medium', 'large'])
 def test_TABLE__the_target_critic_of_a_pointmaze_moves_often_enough(agent, maze):
     """Each of its `1 / tau` updates carry the goal's reward about one step back."""

@@ -29,7 +29,7 @@ def test_scripts__are_found():
         'charts',
         'everything',
     }
-    studies = {'comparison', 'detector', 'goal_handling', 'idql_mazes', 'theorem'}
+    studies = {'comparison', 'detector', 'goal_handling', 'idql_mazes', 'scores', 'theorem'}
     assert names >= benchmarks | studies | {'reference_worker'}
 
 

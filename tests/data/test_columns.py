@@ -8,7 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from dtql_jax.data.columns import COLUMNS, add_columns, next_action, return_to_go
+from dtql_jax.data.columns import (
+    COLUMNS,
+    add_columns,
+    next_action,
+    next_row_action,
+    return_to_go,
+)
 from dtql_jax.data.load import Dataset, load
 from dtql_jax.tasks.task import Task
 from dtql_jax.training.engine import sample
@@ -49,6 +55,11 @@ def test_next_action__is_the_next_rows_and_at_an_end_the_rows_own():
 def test_next_action__goes_on_after_a_goal_within_an_episode():
     data = dataset([0] * 4, [1, 0, 0, 1], [4])
     assert next_action(data, 0.9)[:, 0].tolist() == [1, 2, 3, 3]
+
+
+def test_next_row_action__goes_on_into_the_next_episode():
+    data = dataset([0] * 6, [1, 1, 0, 1, 1, 1], [3, 2, 1])
+    assert next_row_action(data, 0.9)[:, 0].tolist() == [1, 2, 3, 4, 5, 5]
 
 
 def test_return_to_go__one_episode_by_hand():
@@ -161,8 +172,8 @@ def test_add_columns__an_unknown_column_names_the_nearest():
     with pytest.raises(UserError) as caught:
         add_columns(dataset([1], [1], [1]), ('next_action', 'next_actions'), 0.9)
     assert str(caught.value) == (
-        "unknown column 'next_actions', nearest: next_action (of next_action, return_to_go); "
-        'mend Agent.columns'
+        "unknown column 'next_actions', nearest: next_action (of next_action, next_row_action, "
+        'return_to_go); mend Agent.columns'
     )
 
 

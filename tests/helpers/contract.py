@@ -10,6 +10,7 @@ import pytest
 
 from dtql_jax.agents import registry
 from dtql_jax.agents.base import State
+from dtql_jax.data.columns import COLUMNS, one_row
 from dtql_jax.types import Spec, Transition
 from tests.helpers import toy
 
@@ -20,10 +21,10 @@ DELAY = 8  # a delayed update is due once in so many updates at least
 # The registry's, and one of the tests' own with a delayed update.
 AGENTS = {**{name: found.agent for name, found in registry.AGENTS.items()}, 'delayed': toy.Delayed}
 # Those that take long to compile; each has further tests of its own.
-SLOW = {'bc', 'diffusion_ql', 'dql_kl', 'idql', 'srpo'}
+SLOW = {'bc', 'diffusion_ql', 'dql_kl', 'fql', 'idql', 'ifql', 'srpo'}
 # Whose updates, or actions, are without chance. Everything else must draw.
 NO_NOISE = {('iql', 'train'), ('srpo', 'critic')}
-NO_CHANCE = {'iql', 'srpo', 'delayed'}
+NO_CHANCE = {'iql', 'rebrac', 'srpo', 'delayed'}
 
 
 def marked():
@@ -41,12 +42,14 @@ def make(name, max_action=1.0, **changes):
 
 
 def batch_of(seed, rows=BATCH):
-    """Random transitions."""
+    """Random transitions, with every column that agents can ask for."""
     rng = np.random.default_rng(seed)
     obs, next_obs = rng.normal(size=(2, rows, OBS))
     action = rng.uniform(-1, 1, (rows, ACTION))
     reward, mask = rng.normal(size=rows), rng.integers(0, 2, rows)
-    return Transition(*(jnp.float32(x) for x in (obs, action, reward, mask, next_obs)))
+    shapes = one_row(Spec(OBS, ACTION), tuple(COLUMNS)).extra
+    extra = {k: jnp.float32(rng.uniform(-1, 1, (rows, *x.shape[1:]))) for k, x in shapes.items()}
+    return Transition(*(jnp.float32(x) for x in (obs, action, reward, mask, next_obs)), extra)
 
 
 def subject_phases(name):
@@ -106,10 +109,10 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(raw(a), raw(b), strict=True))
 
 
-def between(moved, start, end, slack=1e-6):
-    """Whether every entry lies between two others, which a running average does."""
-    trees = [np.concatenate([x.ravel() for x in raw(tree)]) for tree in (moved, start, end)]
-    moved, low, high = trees[0], np.minimum(*trees[1:]), np.maximum(*trees[1:])
+def between(moved, *others, slack=1e-6):
+    """Whether every entry lies between some others, which a running average does."""
+    moved, *trees = (np.concatenate([x.ravel() for x in raw(t)]) for t in (moved, *others))
+    low, high = np.min(trees, axis=0), np.max(trees, axis=0)
     return bool((moved >= low - slack).all() and (moved <= high + slack).all())
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.nn.layers import MLP, Linear, mish, orthogonal
+from dtql_jax.nn.layers import MLP, Linear, SmallDense, XavierDense, mish, orthogonal
 from tests.helpers.networks import apply, params_of
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -95,6 +95,41 @@ def test_MLP__layer_norm_has_the_epsilon_of_torch():
     }
     out = apply(module, params, jnp.ones((1, 1)))
     np.testing.assert_allclose(out, [[math.sqrt(0.5)]], rtol=1e-4)
+
+
+def test_MLP__norm_after_puts_layer_norm_after_the_activation_with_the_epsilon_of_flax():
+    """In float64 by NumPy; small outputs show the epsilon, and the variance of E[x^2] - E[x]^2."""
+    mlp = MLP((8,), 2, nn.gelu, layer_norm=True, layer=XavierDense, norm_after=True)
+    x = jax.random.normal(jax.random.key(1), (5, 4))
+    params = params_of(mlp, x)
+    params['XavierDense_0'] = {
+        'kernel': 1e-3 * params['XavierDense_0']['kernel'],
+        'bias': jnp.zeros(8),
+    }
+    params['LayerNorm_0'] = {'scale': jnp.linspace(0.5, 2, 8), 'bias': jnp.linspace(-1, 1, 8)}
+    p = jax.tree.map(np.float64, params)
+    h = np.float64(x) @ p['XavierDense_0']['kernel']
+    h = h / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h**3)))
+    variance = (h**2).mean(-1, keepdims=True) - h.mean(-1, keepdims=True) ** 2
+    h = (h - h.mean(-1, keepdims=True)) / np.sqrt(variance + 1e-6)
+    h = h * p['LayerNorm_0']['scale'] + p['LayerNorm_0']['bias']
+    expected = h @ p['XavierDense_1']['kernel'] + p['XavierDense_1']['bias']
+    np.testing.assert_allclose(apply(mlp, params, x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_MLP__last_is_another_kind_of_output_layer():
+    """A tenth of the bound of `XavierDense`."""
+    mlp = MLP((300,), 200, nn.gelu, layer=XavierDense, last=SmallDense)
+    params = params_of(mlp, jnp.zeros((1, 100)))
+    assert set(params) == {'XavierDense_0', 'SmallDense_0'}
+    for name, bound in (
+        ('XavierDense_0', (6 / 400) ** 0.5),
+        ('SmallDense_0', 0.1 * (6 / 500) ** 0.5),
+    ):
+        kernel = np.asarray(params[name]['kernel'])
+        assert 0.99 * bound < np.abs(kernel).max() <= bound
+        assert kernel.var() == pytest.approx(bound**2 / 3, rel=0.03)
+        assert not np.any(params[name]['bias'])
 
 
 def test_MLP__initial_weights_depend_on_the_key():

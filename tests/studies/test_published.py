@@ -9,8 +9,8 @@ from dtql_jax.studies.published import METHODS, find, rows
 from dtql_jax.tasks.registry import TASKS
 
 
-def found(name, own_data=False):
-    return find(dataclasses.asdict(TASKS[name]), own_data)
+def found(name, own_data=False, **changes):
+    return find({**dataclasses.asdict(TASKS[name]), **changes}, own_data)
 
 
 def test_rows__every_number_has_a_source_and_is_one():
@@ -58,10 +58,12 @@ def test_find__minari_gets_none_of_d4rls_numbers():
 
 
 def test_find__ogbench_says_with_which_version_it_was_published():
-    mine = found('cube-single-play-singletask-task2-v0')
+    name = 'cube-single-play-singletask-task2-v0'
+    mine = found(name)
     assert {row.method for row in mine.same} >= {'FQL', 'IDQL', 'SRPO', 'IQL', 'BC'}
     assert 'ogbench 1.1' in mine.words
-    assert 'since 1.2' in mine.words
+    assert 'here it is judged before the action, as since 1.2' in mine.words
+    assert 'here it is judged so too' in found(name, success_timing='post').words
 
 
 @pytest.mark.parametrize(

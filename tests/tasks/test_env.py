@@ -1,5 +1,6 @@
 """Environments of tasks: goals, layouts, ends, seeds, and what cannot be made."""
 
+import contextlib
 import dataclasses
 import sys
 import tempfile
@@ -142,6 +143,23 @@ def test_make_env__a_missing_extra_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, 'ogbench', None)
     with pytest.raises(UserError, match=r"OGBench is an extra: pip install -e '\.\[ogbench\]'"):
         make_env(TASKS['cube-single-play-singletask-v0'])
+
+
+@pytest.mark.parametrize(('timing', 'at_once'), [('pre', False), ('post', True)])
+def test_make_env__ogbench_judges_success_before_or_after_the_action(timing, at_once):
+    """The point is put two steps from its goal; `pre` needs one step more."""
+    pytest.importorskip('ogbench', reason='ogbench, an extra, is not installed')
+    task = TASKS['pointmaze-medium-navigate-singletask-v0']
+    with contextlib.closing(make_env(adjust(task, success_timing=timing))) as env:
+        env.reset(seed=0)
+        maze = env.unwrapped
+        maze.set_xy(maze.cur_goal_xy + np.array([maze._goal_tol + 0.1, 0]))
+        _, reward, terminated, _, info = env.step(np.float32([-1, 0]))
+        assert np.linalg.norm(maze.get_xy() - maze.cur_goal_xy) < maze._goal_tol
+        assert (bool(info['success']), terminated, reward == 0) == (at_once,) * 3
+        if not at_once:
+            _, reward, terminated, _, info = env.step(np.float32([0, 0]))
+            assert (bool(info['success']), terminated, reward) == (True, True, 0)
 
 
 def test_make_env__leaves_no_model_in_the_temporary_folder(monkeypatch, tmp_path):

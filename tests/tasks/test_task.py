@@ -53,6 +53,13 @@ def test_adjust__checks_names_and_values():
         adjust(TASKS['hopper-medium'], success_ends=True)
     with pytest.raises(UserError, match="success_ends='no': use True or False"):
         adjust(UMAZE, success_ends='no')
+    cube = TASKS['cube-single-play-singletask-v0']
+    assert cube.success_timing == 'pre'
+    assert adjust(cube, success_timing='post').success_timing == 'post'
+    with pytest.raises(UserError, match="success_timing='now': use 'pre' or 'post'"):
+        adjust(cube, success_timing='now')
+    with pytest.raises(UserError, match='has a meaning in tasks of OGBench only'):
+        adjust(UMAZE, success_timing='post')
     assert adjust(UMAZE, rescale_actions=True).rescale_actions
     with pytest.raises(UserError, match='rescale_actions=1: use True or False'):
         adjust(UMAZE, rescale_actions=1)

@@ -1,4 +1,4 @@
-"""Records golden traces from a checkout of released torch code, which is given by its path.
+"""Records golden traces from a checkout of released code, which is given by its path.
 
   python -m tools.record_golden --method=dtql --checkout=DIR --out=dtql.npz
   python -m tools.record_golden --method=srpo --checkout=DIR --compare=tests/golden/srpo.npz
@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 
-METHODS = ('dtql', 'dql_kl', 'dql', 'srpo')
+METHODS = ('dtql', 'dql_kl', 'dql', 'srpo', 'fql', 'rebrac')
 
 
 def main() -> None:
@@ -41,10 +41,14 @@ def record(method: str, checkout: pathlib.Path) -> dict[str, np.ndarray]:
     """The trace of a method. Imports torch and the checkout; sums are made by one thread."""
     import torch
 
+    sys.path.insert(0, str(checkout))
+    if method in ('fql', 'rebrac'):
+        from tools.record_golden import flow_q
+
+        return flow_q.record(method)
     from tools.record_golden import diffusion_q, srpo
 
     torch.set_num_threads(1)
-    sys.path.insert(0, str(checkout))
     return srpo.record() if method == 'srpo' else diffusion_q.record(method)
 
 

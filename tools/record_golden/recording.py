@@ -32,7 +32,7 @@ class Case:
         entries = {'dims': dims, **self.settings}
         return {f'meta/{name}': np.asarray(value) for name, value in entries.items()}
 
-    def batches(self, count: int) -> list[Batch]:
+    def batches(self, count: int, next_action: bool = False) -> list[Batch]:
         """`count` random batches; two action entries lie on the border of the box."""
         rng = np.random.default_rng(BATCH_SEED)
         obs_shape = (self.batch_size, self.obs_dim)
@@ -48,6 +48,8 @@ class Case:
                 'reward': rng.standard_normal((self.batch_size, 1)),
                 'not_done': rng.random((self.batch_size, 1)) > 0.2,
             }
+            if next_action:
+                batch['next_action'] = np.tanh(rng.standard_normal(action.shape))
             made.append({name: np.asarray(x, np.float32) for name, x in batch.items()})
         return made
 
