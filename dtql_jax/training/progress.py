@@ -51,12 +51,13 @@ def fresh_progress(engine: Engine, networks: Mapping[str, Any] | None = None) ->
 
     Args:
         engine: the run's agent and lanes.
-        networks: the `params` and the `target` of all lanes `[S, ...]`, where they are not to be
-            drawn anew. Optimisers, keys and the step are new in any case.
+        networks: the `params` and the `target` of all lanes `[S, ...]` of the networks that are not
+            to be drawn anew. Optimisers, keys and the step are new in any case.
     """
     state = engine.init()
-    if networks is not None:  # copied: an array of NumPy cannot be donated
-        state = state.replace(**jax.tree.map(jnp.array, dict(networks)))
+    for field, trees in (networks or {}).items():
+        copied = jax.tree.map(jnp.array, dict(trees))  # an array of NumPy cannot be donated
+        state = state.replace(**{field: {**getattr(state, field), **copied}})
     lanes = len(engine.lanes)
     return engine.shard(
         Progress(

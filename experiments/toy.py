@@ -1,0 +1,186 @@
+"""The toy figures of DTQL: what a trust region is and does, in two dimensions.
+
+  python experiments/toy.py --figure=1    # the trust-region loss over the plane of actions
+  python experiments/toy.py --figure=2    # what each regulariser alone converges to
+  python experiments/toy.py --figure=3    # what Q makes of it, for each reward
+  python experiments/toy.py --figure=all
+
+Writes figures (PNG and SVG) and `toy.json`, the numbers of each cell and seed, into --out. The
+runs lie in its folder `runs`. Started again with the same flags, the script goes on where it was
+stopped.
+"""
+
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import toy_figures
+import toy_metrics
+import toy_runs
+from absl import flags
+from toy_runs import Job, Sizes
+
+from dtql_jax.cli.flags import define_whole, run_command
+from dtql_jax.runs.folder import versions
+from dtql_jax.types import UserError
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_enum('figure', 'all', ['1', '2', '3', 'all'], 'what to draw', FLAGS)
+define_whole('num_seeds', 5, 'seeds of each cell', FLAGS)
+define_whole('pretrain_steps', 3_000, 'updates of the clone and of the critic', FLAGS)
+define_whole('steps', 1_000, 'updates of the one-step policy', FLAGS)
+define_whole('batch_size', 256, 'actions of a batch', FLAGS)
+define_whole('jobs', 2, 'runs at a time, each on its share of the cores', FLAGS)
+flags.DEFINE_string('out', 'runs/toy', 'folder of the results', FLAGS)
+
+OURS = 'experiments/toy.py'  # what `made_by` in a toy.json says
+
+
+def main(asked: flags.FlagValues) -> None:
+    out = pathlib.Path(asked.out)
+    figures = (1, 2, 3) if asked.figure == 'all' else (int(asked.figure),)
+    sizes = Sizes(asked.num_seeds, asked.pretrain_steps, asked.steps, asked.batch_size)
+    jobs = list(toy_runs.all_jobs(figures, sizes))
+    content = {'made_by': OURS, 'asked': {'figure': asked.figure, **vars(sizes)}}
+    own(out, content)
+    began = time.monotonic()
+    processor_s = train(jobs, out / 'runs', asked.jobs)
+    results = [row for job in jobs if job.figure for row in numbers(job, out / 'runs')]
+    draw(jobs, out)
+    content |= {'seconds': round(time.monotonic() - began), 'processor_seconds': processor_s}
+    content |= {'jobs': asked.jobs, 'versions': versions(), 'date': time.strftime('%Y-%m-%d')}
+    write(out, {**content, 'results': results})
+    print(table(results))
+    print(f'{out}: {content["seconds"]} s, of processors {processor_s} s')
+
+
+def own(out: pathlib.Path, content: dict[str, Any]) -> None:
+    """Makes the folder, or raises UserError where it holds what was not asked for."""
+    path = out / 'toy.json'
+    if path.exists():
+        found = json.loads(path.read_text())
+        if not all(found.get(name) == value for name, value in content.items()):
+            raise UserError(f'`out`={out} holds the results of other flags: name another folder')
+        return
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f'`out`={out} holds other files: name another folder')
+    write(out, content)
+
+
+def write(out: pathlib.Path, content: dict[str, Any]) -> None:
+    """Writes `toy.json`."""
+    (out / 'runs').mkdir(parents=True, exist_ok=True)
+    (out / 'toy.json').write_text(json.dumps(content, indent=1) + '\n')
+
+
+def train(jobs: Sequence[Job], folder: pathlib.Path, workers: int) -> int:
+    """Trains what is missing, several jobs at a time; returns the seconds of all processors."""
+    spawn = multiprocessing.get_context('spawn')
+    places = spawn.SimpleQueue()
+    for place in range(workers):
+        places.put(place)
+    began, spent, done = time.monotonic(), 0.0, 0
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=spawn, initializer=settle, initargs=(places, workers)
+    ) as pool:
+        waiting = {pool.submit(timed, job, folder): job for job in jobs if job.after is None}
+        while waiting:
+            ready, _ = concurrent.futures.wait(waiting, return_when='FIRST_COMPLETED')
+            for future in ready:
+                job, spent, done = waiting.pop(future), spent + future.result(), done + 1
+                clock = time.monotonic() - began
+                print(f'{clock:4.0f} s  {done}/{len(jobs)} {job.name}', flush=True)
+                after = [other for other in jobs if other.after == job.name]
+                waiting |= {pool.submit(timed, other, folder): other for other in after}
+    return round(spent)
+
+
+def settle(places: Any, workers: int) -> None:
+    """Keeps a worker to its share of the cores."""
+    if hasattr(os, 'sched_setaffinity'):
+        cores, place = sorted(os.sched_getaffinity(0)), places.get()
+        share = max(1, len(cores) // workers)
+        start = place * share % len(cores)
+        os.sched_setaffinity(0, cores[start : start + share])
+
+
+def timed(job: Job, folder: pathlib.Path) -> float:
+    """The seconds of the processor that a job took."""
+    before = time.process_time()
+    toy_runs.train(job, folder)
+    return time.process_time() - before
+
+
+def numbers(job: Job, folder: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a job in `toy.json`; a list has a number for each seed."""
+    kept = load(job, folder)
+    name, reward = job.set_and_reward
+    head = {'figure': job.figure, 'set': name, 'reward': reward}
+    if job.moments:
+        what = {'schedule': job.request['schedule']}
+        return [
+            {**head, **what, 'updates': moment}
+            | {key: rounded(kept[key][i]) for key in ('modes', 'between', 'rank')}
+            for i, moment in enumerate(job.moments)
+        ]
+    rows = []
+    for variant in dict.fromkeys(kept['variants']):
+        lanes = kept['samples'][kept['variants'] == variant]
+        seeds = [toy_metrics.measures(name, reward, samples) for samples in lanes]
+        values = {key: rounded([seed[key] for seed in seeds]) for key in seeds[0]}
+        what = {'policy': job.request['policy'], 'regulariser': str(variant)}
+        rows.append({**head, **what, 'of': toy_metrics.mode_count(name), **values})
+    return rows
+
+
+def load(job: Job, folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """What was kept of a job."""
+    with np.load(toy_runs.kept(folder, job)) as arrays:
+        return dict(arrays)
+
+
+def rounded(values: Any) -> list[Any]:
+    """Numbers of the seeds, as JSON holds them."""
+    return [None if v is None else round(float(v), 4) for v in values]
+
+
+def draw(jobs: Sequence[Job], out: pathlib.Path) -> None:
+    """Writes the figures."""
+    landscapes = [job for job in jobs if job.moments]
+    if landscapes:
+        kept = {str(job.request['schedule']): load(job, out / 'runs') for job in landscapes}
+        drawn = toy_figures.draw_landscapes(kept, landscapes[0].moments)
+        toy_figures.save(drawn, out / 'figure-1.png')
+    for figure, what in ((2, 'each regulariser alone'), (3, 'with Q')):
+        for policy in toy_runs.POLICIES:
+            chosen = [j for j in jobs if j.figure == figure and j.request['policy'] == policy]
+            if chosen:
+                found = [load(job, out / 'runs') for job in chosen]
+                rows = [job.set_and_reward for job in chosen]
+                drawn = toy_figures.draw_samples(rows, found, f'{policy} policy, {what}')
+                toy_figures.save(drawn, out / f'figure-{figure}-{policy}.png')
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """The cells as Markdown: means over the seeds."""
+    lines = ['| set | reward | policy | regulariser | modes | within | reward/best | energy |']
+    lines.append('|---|---|---|---|---|---|---|---|')
+    for row in results:
+        if row['figure'] > 1:
+            modes, within, energy = (np.mean(row[key]) for key in ('modes', 'within', 'energy'))
+            best = '' if None in row['reward_of_best'] else f'{np.mean(row["reward_of_best"]):.2f}'
+            head = [row[key] for key in ('set', 'reward', 'policy', 'regulariser')]
+            cells = [*head, f'{modes:.1f}/{row["of"]}', f'{within:.2f}', best, f'{energy:.2f}']
+            lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    sys.exit(run_command(main, FLAGS, __doc__))

@@ -1,0 +1,203 @@
+"""The runs behind the toy figures, and what is kept of them: samples, and losses over the plane.
+
+Each job is one call of `dtql_jax.run`: a set, a reward and a kind of policy, with a lane for each
+regulariser and seed. They start from the networks of a job that trained only the clone and the
+critic, a lane for each seed.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import toy_metrics
+
+from dtql_jax import Agent, run
+from dtql_jax.agents.clone import DiffusionClone
+from dtql_jax.runs.policy import Run
+from dtql_jax.tasks import toys
+
+AGENT = f'{pathlib.Path(__file__).with_name("toy_agent.py")}:Toy'
+SCHEDULES = ('edm', 'vp', 've')
+POLICIES = ('gaussian', 'deterministic', 'implicit')
+WEIGHTS = ('alpha', 'clip', 'kl', 'reverse', 'gamma', 'eta')
+LIKELIHOOD = 0.005  # the weight of the released script where a policy maximises Q
+SAMPLES = 500  # of each lane
+GRID = 81  # points of the landscape along each axis
+LEVELS = 64  # noise levels of the landscape's loss, and draws of noise at a point
+CHUNK = 81  # points at a time
+
+# The regularisers of figure 2: the weights that are not 0.
+ALONE: dict[str, dict[str, float]] = {
+    'trust': {'alpha': 1.0},
+    'trust clipped': {'alpha': 1.0, 'clip': 1.0},
+    'KL': {'kl': 1.0},
+    'reverse KL': {'reverse': 1.0},
+    'forward KL': {'gamma': 1.0},
+}
+# Those beside Q in figure 3.
+BESIDE_Q = ('none', 'trust', 'KL', 'reverse KL')
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run.
+
+    Attributes:
+        figure: 1 (a landscape), 2 (a regulariser alone) or 3 (beside Q); 0 trains only mu and Q.
+        name: of its folder.
+        request: what `dtql_jax.run` is asked for.
+        after: the job whose networks it starts from.
+        moments: the updates after which a landscape is kept.
+    """
+
+    figure: int
+    name: str
+    request: Mapping[str, Any]
+    after: str | None = None
+    moments: tuple[int, ...] = ()
+
+    @property
+    def set_and_reward(self) -> tuple[str, str]:
+        """The set and the reward of its task."""
+        _, name, reward = self.request['env'].split('-')
+        return name, reward
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How much is trained."""
+
+    num_seeds: int
+    pretrain_steps: int  # of mu and the critic
+    steps: int  # of pi
+    batch_size: int
+
+
+def variants(figure: int, policy: str) -> dict[str, dict[str, float]]:
+    """The lanes of a job: each weight by the regulariser's name."""
+    likelihood = policy == 'gaussian'  # others have no density
+    chosen = {name: w for name, w in ALONE.items() if likelihood or 'gamma' not in w}
+    if figure == 3:
+        chosen = {name: {**chosen.get(name, {}), 'eta': 1.0} for name in BESIDE_Q}
+        if likelihood:
+            chosen |= {f'{n} + likelihood': {**w, 'gamma': LIKELIHOOD} for n, w in chosen.items()}
+    return {name: {**dict.fromkeys(WEIGHTS, 0.0), **weights} for name, weights in chosen.items()}
+
+
+def all_jobs(figures: tuple[int, ...], sizes: Sizes) -> Iterator[Job]:
+    """The jobs of some figures; each stands behind the one that it starts from."""
+    shared = {'num_seeds': sizes.num_seeds, 'eval_episodes': 1, 'batch_size': sizes.batch_size}
+    end = sizes.pretrain_steps
+    if 1 in figures:
+        moments = tuple(max(1, end * part // 100) for part in (3, 20, 100))
+        for schedule in SCHEDULES:
+            request = {'env': 'toy-25gaussians-same', 'agent': 'bc', 'schedule': schedule}
+            yield Job(1, f'landscape-{schedule}', {**request, **shared}, moments=moments)
+    tasks = [(2, name, 'same') for name in toys.SETS if 2 in figures]
+    tasks += [(3, '25gaussians', reward) for reward in toys.REWARDS if 3 in figures]
+    for figure, name, reward in tasks:
+        if (figure, reward) == (3, 'same'):
+            continue  # Q is the same everywhere: figure 2 has it
+        asked = {'env': f'toy-{name}-{reward}', 'agent': AGENT, **shared}
+        base = Job(0, f'{name}-{reward}', {**asked, 'pretrain_steps': end, 'steps': 1})
+        yield base
+        for policy in POLICIES:
+            request = {**asked, 'policy': policy, 'pretrain_steps': 0, 'steps': sizes.steps}
+            request |= {'eval_every': sizes.steps, 'variants': variants(figure, policy)}
+            yield Job(figure, f'{name}-{reward}-{policy}', request, after=base.name)
+
+
+def kept(folder: pathlib.Path, job: Job) -> pathlib.Path:
+    """The file of what is kept of a job."""
+    return folder / f'{job.name}.npz'
+
+
+def train(job: Job, folder: pathlib.Path) -> None:
+    """Runs a job whose file is not there, or goes on with it, and writes what is kept."""
+    path = kept(folder, job)
+    if path.exists():
+        return
+    out = folder / job.name
+    request = dict(job.request)
+    if job.after is not None:
+        request['init_from'] = str(folder / job.after)
+    arrays: dict[str, np.ndarray] = {}
+    with path.with_suffix('.log').open('a') as log, contextlib.redirect_stdout(log):
+        if job.moments:
+            arrays = landscape(job, out, request)
+        else:
+            run({} if out.exists() else request, out=out, resume=out.exists())
+            if job.figure:
+                arrays = samples(Run(out))
+    hidden = path.with_suffix('.part.npz')
+    np.savez(hidden, **arrays)  # type: ignore[arg-type]
+    hidden.rename(path)
+
+
+def samples(trained: Run) -> dict[str, np.ndarray]:
+    """Actions of all lanes `[S, N, 2]` by the same draws, and the lanes' variants."""
+    agent, keys = trained.agent, jax.random.split(jax.random.key(0), SAMPLES)
+    act = jax.vmap(agent.act, (None, None, 0))
+    draw = jax.jit(lambda acting: jax.lax.map(lambda lane: act(lane, jnp.zeros(1), keys), acting))
+    names = np.array([lane.variant for lane in trained.lanes])
+    return {'variants': names, 'samples': np.asarray(draw(trained.acting('last')))}
+
+
+def landscape(job: Job, out: pathlib.Path, request: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The trust-region loss of the first seed over the plane, and of all at some points.
+
+    `loss` is `[moments, GRID, GRID]`, by y and x; `modes` and `between` are `[moments, S]`, the
+    mean losses at the modes and halfway between neighbours; `rank` `[moments, S]` is the rank
+    correlation over the plane of the loss and the distance from the nearest mode.
+    """
+    found: dict[str, list[Any]] = {'loss': [], 'modes': [], 'between': [], 'rank': []}
+    bound = float(np.abs(toys.actions(job.set_and_reward[0])).max())
+    axis = np.linspace(-bound, bound, GRID)
+    plane = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+    modes = toys.SETS[job.set_and_reward[0]]().places
+    apart = np.linalg.norm(modes[:, None] - modes, axis=-1)
+    near = np.argwhere(np.triu(np.isclose(apart, apart[apart > 0].min())))
+    between = modes[near].mean(1)
+    away = np.linalg.norm(plane[:, None] - modes, axis=-1).min(1)
+    for moment in job.moments:
+        steps = {'steps': moment, 'eval_every': moment}
+        again = out.exists()
+        run({**({} if again else request), **steps}, out=out, resume=again)
+        trained = Run(out)
+        mu = trained.progress.state.params['mu']
+        everywhere = np.concatenate([plane, modes, between])
+        losses = np.asarray(trust_loss(trained.agent, mu, everywhere))
+        over, at, halfway = np.split(losses, np.cumsum([len(plane), len(modes)]), axis=1)
+        found['loss'].append(over[0].reshape(GRID, GRID))
+        found['modes'].append(at.mean(1))
+        found['between'].append(halfway.mean(1))
+        ranked = toy_metrics.ranks(away)
+        found['rank'].append([np.corrcoef(toy_metrics.ranks(x), ranked)[0, 1] for x in over])
+    return {'axis': axis, **{name: np.array(values) for name, values in found.items()}}
+
+
+def trust_loss(agent: Agent, mu: Any, points: np.ndarray) -> jax.Array:
+    """The trust-region loss of the clones `mu` `[S, ...]` at points `[P, 2]`: `[S, P]`.
+
+    It averages over `LEVELS` evenly spaced quantiles of the noise level, each with its own noise,
+    the same at all points.
+    """
+    assert isinstance(agent, DiffusionClone)
+    u = (jnp.arange(LEVELS) + 0.5) / LEVELS
+    noise = jax.random.normal(jax.random.key(0), (LEVELS, 2))
+    obs = jnp.zeros((LEVELS, 1))
+    chunks = np.resize(points, (-(-len(points) // CHUNK), CHUNK, 2)).astype(np.float32)
+
+    def one(mu: Any, point: jax.Array) -> jax.Array:
+        return agent.denoising_loss(mu, obs, jnp.tile(point, (LEVELS, 1)), u, noise)
+
+    def lane(mu: Any) -> jax.Array:
+        return jax.lax.map(lambda chunk: jax.vmap(one, (None, 0))(mu, chunk), jnp.array(chunks))
+
+    losses = jax.jit(lambda mu: jax.lax.map(lane, mu))(mu)
+    return losses.reshape(len(losses), -1)[:, : len(points)]
