@@ -138,7 +138,7 @@ class VPSDE:
         return self.alpha(t)[:, None] * x + self.sigma(t)[:, None] * noise
 
     def noise_of(self, denoise: Network, x: jax.Array, t: jax.Array) -> jax.Array:
-        """The noise that a denoiser finds in `x` `[B, A]` at `t` `[B]`: `(x - alpha_t D) / sigma_t`.
+        """`(x - alpha_t D) / sigma_t`: the noise that a denoiser finds in `x` `[B, A]`, `t` `[B]`.
 
         `D = denoise(x / alpha_t, sigma_t / alpha_t)`: the denoiser knows actions that noise did not
         scale, as those of `Preconditioning` do.

@@ -1,11 +1,11 @@
 """A run that starts from the networks of another one: `init_from`.
 
 Each lane takes the parameters and targets of the other run's last checkpoint, of all networks or of
-those that the agent names (`Agent.inherited`): those of the lane of
-its seed and its variant or, where the other run has no such variant, of its only one that is no
-clone. Optimisers, the count of updates and random numbers are those of a new run. The other run is
-only read. Its folder, its update and the digest of its arrays are part of what the new run is, and
-the first checkpoint of the new run holds the networks, so that a resume does not need the other.
+those in `Agent.inherited`: from the lane of its seed and its variant or, where the other run has no
+such variant, of its only one that is no clone. Optimisers, the count of updates and random numbers
+are those of a new run. The other run is only read. Its folder, its update and the digest of its
+arrays are part of what the new run is, and the first checkpoint of the new run holds the networks,
+so that a resume does not need the other.
 """
 
 import dataclasses

@@ -1,0 +1,56 @@
+"""The toy figures at tiny sizes, and their folder."""
+
+import json
+
+import pytest
+
+from dtql_jax.runs.plan import make_plan, make_request
+from dtql_jax.types import UserError
+from tests.helpers.compiling import quick_environment
+from tests.helpers.scripts import names_of, run_script
+
+
+@pytest.fixture
+def script(monkeypatch):
+    return names_of('experiments/toy.py', monkeypatch)
+
+
+def test_all_jobs__can_be_planned_and_stand_behind_what_they_start_from(script):
+    sizes = script['Sizes'](5, 100, 50, 32)
+    jobs = list(script['toy_runs'].all_jobs((1, 2, 3), sizes))
+    assert len({job.name for job in jobs}) == len(jobs) == 3 + 8 * 4
+    seen = set()
+    for job in jobs:
+        assert job.after is None or job.after in seen
+        seen.add(job.name)
+        plan = make_plan(make_request(dict(job.request)))
+        if job.after:
+            weights = {lane.variant: lane.hparams for lane in plan.lanes}
+            assert len(plan.lanes) == 5 * len(weights)
+            assert all(bool(w['eta']) == (job.figure == 3) for w in weights.values())
+
+
+def test_own__refuses_a_folder_with_other_things(script, tmp_path):
+    content = {'made_by': script['OURS'], 'asked': {'steps': 1}}
+    script['own'](tmp_path / 'new', content)
+    script['own'](tmp_path / 'new', content)  # which goes on
+    with pytest.raises(UserError, match='holds the results of other flags'):
+        script['own'](tmp_path / 'new', {**content, 'asked': {'steps': 2}})
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'figure-1.png').write_text('mine')
+    with pytest.raises(UserError, match='holds other files'):
+        script['own'](tmp_path / 'mine', content)
+    assert (tmp_path / 'mine' / 'figure-1.png').read_text() == 'mine'
+
+
+@pytest.mark.slow
+def test_main__draws_and_counts(tmp_path):
+    out = tmp_path / 'toy'
+    given = ('--num_seeds=1', '--pretrain_steps=2', '--steps=2', '--batch_size=8', f'--out={out}')
+    run_script('experiments/toy.py', '--figure=3', *given, **quick_environment())
+    report = json.loads((out / 'toy.json').read_text())
+    assert len(report['results']) == 3 * (8 + 4 + 4)
+    assert all(0 <= row['modes'][0] <= row['of'] for row in report['results'])
+    for policy in ('gaussian', 'deterministic', 'implicit'):
+        assert (out / f'figure-3-{policy}.png').stat().st_size > 1_000
+        assert (out / f'figure-3-{policy}.svg').stat().st_size > 1_000
