@@ -11,6 +11,7 @@ stopped.
 """
 
 import concurrent.futures
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -34,9 +35,10 @@ from dtql_jax.types import UserError
 FLAGS = flags.FlagValues()
 flags.DEFINE_enum('figure', 'all', ['1', '2', '3', 'all'], 'what to draw', FLAGS)
 define_whole('num_seeds', 5, 'seeds of each cell', FLAGS)
-define_whole('pretrain_steps', 3_000, 'updates of the clone and of the critic', FLAGS)
-define_whole('steps', 1_000, 'updates of the one-step policy', FLAGS)
-define_whole('batch_size', 256, 'actions of a batch', FLAGS)
+define_whole('pretrain_steps', 2_000, 'updates of the clone and of the critic', FLAGS)
+define_whole('pretrain_batch_size', 256, 'actions of their batches', FLAGS)
+define_whole('steps', 800, 'updates of the one-step policy', FLAGS)
+define_whole('batch_size', 128, 'actions of its batches', FLAGS)
 define_whole('jobs', 2, 'runs at a time, each on its share of the cores', FLAGS)
 flags.DEFINE_string('out', 'runs/toy', 'folder of the results', FLAGS)
 
@@ -46,7 +48,7 @@ OURS = 'experiments/toy.py'  # what `made_by` in a toy.json says
 def main(asked: flags.FlagValues) -> None:
     out = pathlib.Path(asked.out)
     figures = (1, 2, 3) if asked.figure == 'all' else (int(asked.figure),)
-    sizes = Sizes(asked.num_seeds, asked.pretrain_steps, asked.steps, asked.batch_size)
+    sizes = Sizes(**{field.name: asked[field.name].value for field in dataclasses.fields(Sizes)})
     jobs = list(toy_runs.all_jobs(figures, sizes))
     content = {'made_by': OURS, 'asked': {'figure': asked.figure, **vars(sizes)}}
     own(out, content)
@@ -123,13 +125,10 @@ def numbers(job: Job, folder: pathlib.Path) -> list[dict[str, Any]]:
     kept = load(job, folder)
     name, reward = job.set_and_reward
     head = {'figure': job.figure, 'set': name, 'reward': reward}
-    if job.moments:
-        what = {'schedule': job.request['schedule']}
-        return [
-            {**head, **what, 'updates': moment}
-            | {key: rounded(kept[key][i]) for key in ('modes', 'between', 'rank')}
-            for i, moment in enumerate(job.moments)
-        ]
+    if job.figure == 1:
+        what = {'schedule': job.request['schedule'], 'updates': job.request['steps']}
+        losses = {f'loss_{key}': rounded(kept[key]) for key in ('modes', 'between')}
+        return [{**head, **what, **losses, 'rank': rounded(kept['rank'])}]
     rows = []
     for variant in dict.fromkeys(kept['variants']):
         lanes = kept['samples'][kept['variants'] == variant]
@@ -153,10 +152,11 @@ def rounded(values: Any) -> list[Any]:
 
 def draw(jobs: Sequence[Job], out: pathlib.Path) -> None:
     """Writes the figures."""
-    landscapes = [job for job in jobs if job.moments]
+    landscapes = [job for job in jobs if job.figure == 1]
     if landscapes:
-        kept = {str(job.request['schedule']): load(job, out / 'runs') for job in landscapes}
-        drawn = toy_figures.draw_landscapes(kept, landscapes[0].moments)
+        where = [(job.request['steps'], job.request['schedule']) for job in landscapes]
+        kept = [load(job, out / 'runs') for job in landscapes]
+        drawn = toy_figures.draw_landscapes(dict(zip(where, kept, strict=True)))
         toy_figures.save(drawn, out / 'figure-1.png')
     for figure, what in ((2, 'each regulariser alone'), (3, 'with Q')):
         for policy in toy_runs.POLICIES:

@@ -24,15 +24,16 @@ NAMES = {
 }
 
 
-def draw_landscapes(kept: dict[str, dict[str, np.ndarray]], moments: Sequence[int]) -> Figure:
-    """Figure 1: a row for each moment, a column for each schedule, and the data before them."""
-    drawn, axes = _panels(len(moments), len(kept) + 1)
+def draw_landscapes(kept: dict[tuple[int, str], dict[str, np.ndarray]]) -> Figure:
+    """Figure 1: a row for each number of updates, a column for each schedule, the data first."""
+    moments, schedules = (list(dict.fromkeys(key[i] for key in kept)) for i in (0, 1))
+    drawn, axes = _panels(len(moments), len(schedules) + 1)
     for row, moment in enumerate(moments):
         axes[row, 0].set_ylabel(f'{moment:,} updates', fontsize=13)
         _data(axes[row, 0], '25gaussians', INK)
-        for axis, (schedule, arrays) in zip(axes[row, 1:], kept.items(), strict=True):
+        for axis, schedule in zip(axes[row, 1:], schedules, strict=True):
             # Losses span orders of magnitude outside the data: the colours are their ranks.
-            loss, edge = arrays['loss'][row], arrays['axis'][-1]
+            loss, edge = kept[moment, schedule]['loss'], kept[moment, schedule]['axis'][-1]
             rank = loss.ravel().argsort().argsort().reshape(loss.shape) / loss.size
             shade = axis.imshow(
                 rank, origin='lower', extent=(-edge, edge, -edge, edge), cmap='viridis'

@@ -7,6 +7,7 @@ critic, a lane for each seed.
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,10 +23,14 @@ from dtql_jax.runs.policy import Run
 from dtql_jax.tasks import toys
 
 AGENT = f'{pathlib.Path(__file__).with_name("toy_agent.py")}:Toy'
+MOMENTS = (0.03, 0.2, 1.0)  # shares of the updates of the clone
 SCHEDULES = ('edm', 'vp', 've')
 POLICIES = ('gaussian', 'deterministic', 'implicit')
 WEIGHTS = ('alpha', 'clip', 'kl', 'reverse', 'gamma', 'eta')
 LIKELIHOOD = 0.005  # the weight of the released script where a policy maximises Q
+# The released script has 3e-3 and batches of 10,000. With small batches KL then drives pi into a
+# corner of the box, where tanh has no gradient.
+RATE = 1e-3
 SAMPLES = 500  # of each lane
 GRID = 81  # points of the landscape along each axis
 LEVELS = 64  # noise levels of the landscape's loss, and draws of noise at a point
@@ -39,8 +44,8 @@ ALONE: dict[str, dict[str, float]] = {
     'reverse KL': {'reverse': 1.0},
     'forward KL': {'gamma': 1.0},
 }
-# Those beside Q in figure 3.
-BESIDE_Q = ('none', 'trust', 'KL', 'reverse KL')
+# Those beside Q in figure 3, with the weight of Q.
+BESIDE_Q = {'none': 1.0, 'trust': 1.0, 'KL': 1.0, 'reverse KL': 1.0, 'trust, eta 5': 5.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +57,12 @@ class Job:
         name: of its folder.
         request: what `dtql_jax.run` is asked for.
         after: the job whose networks it starts from.
-        moments: the updates after which a landscape is kept.
     """
 
     figure: int
     name: str
     request: Mapping[str, Any]
     after: str | None = None
-    moments: tuple[int, ...] = ()
 
     @property
     def set_and_reward(self) -> tuple[str, str]:
@@ -74,6 +77,7 @@ class Sizes:
 
     num_seeds: int
     pretrain_steps: int  # of mu and the critic
+    pretrain_batch_size: int
     steps: int  # of pi
     batch_size: int
 
@@ -83,32 +87,42 @@ def variants(figure: int, policy: str) -> dict[str, dict[str, float]]:
     likelihood = policy == 'gaussian'  # others have no density
     chosen = {name: w for name, w in ALONE.items() if likelihood or 'gamma' not in w}
     if figure == 3:
-        chosen = {name: {**chosen.get(name, {}), 'eta': 1.0} for name in BESIDE_Q}
+        chosen = {
+            name: {**ALONE.get(name.partition(',')[0], {}), 'eta': eta}
+            for name, eta in BESIDE_Q.items()
+        }
         if likelihood:
-            chosen |= {f'{n} + likelihood': {**w, 'gamma': LIKELIHOOD} for n, w in chosen.items()}
+            chosen |= {
+                f'{name} + likelihood': {**chosen[name], 'gamma': LIKELIHOOD}
+                for name in ('none', 'trust')
+            }
     return {name: {**dict.fromkeys(WEIGHTS, 0.0), **weights} for name, weights in chosen.items()}
 
 
 def all_jobs(figures: tuple[int, ...], sizes: Sizes) -> Iterator[Job]:
     """The jobs of some figures; each stands behind the one that it starts from."""
-    shared = {'num_seeds': sizes.num_seeds, 'eval_episodes': 1, 'batch_size': sizes.batch_size}
+    shared = {'num_seeds': sizes.num_seeds, 'eval_episodes': 1}
+    of_clone = {**shared, 'batch_size': sizes.pretrain_batch_size}
+    of_pi = {**shared, 'batch_size': sizes.batch_size, 'lr': RATE, 'lr_decay': True}
     end = sizes.pretrain_steps
     if 1 in figures:
-        moments = tuple(max(1, end * part // 100) for part in (3, 20, 100))
-        for schedule in SCHEDULES:
+        for schedule, part in itertools.product(SCHEDULES, MOMENTS):
+            steps = max(1, round(end * part))
             request = {'env': 'toy-25gaussians-same', 'agent': 'bc', 'schedule': schedule}
-            yield Job(1, f'landscape-{schedule}', {**request, **shared}, moments=moments)
+            request |= {**of_clone, 'steps': steps, 'eval_every': steps}
+            yield Job(1, f'landscape-{schedule}-{steps}', request)
     tasks = [(2, name, 'same') for name in toys.SETS if 2 in figures]
     tasks += [(3, '25gaussians', reward) for reward in toys.REWARDS if 3 in figures]
     for figure, name, reward in tasks:
         if (figure, reward) == (3, 'same'):
             continue  # Q is the same everywhere: figure 2 has it
-        asked = {'env': f'toy-{name}-{reward}', 'agent': AGENT, **shared}
-        base = Job(0, f'{name}-{reward}', {**asked, 'pretrain_steps': end, 'steps': 1})
+        asked = {'env': f'toy-{name}-{reward}', 'agent': AGENT}
+        request = {**asked, **of_clone, 'pretrain_steps': end, 'steps': 1}
+        base = Job(0, f'{name}-{reward}', request)
         yield base
         for policy in POLICIES:
-            request = {**asked, 'policy': policy, 'pretrain_steps': 0, 'steps': sizes.steps}
-            request |= {'eval_every': sizes.steps, 'variants': variants(figure, policy)}
+            request = {**asked, **of_pi, 'policy': policy, 'variants': variants(figure, policy)}
+            request |= {'pretrain_steps': 0, 'steps': sizes.steps, 'eval_every': sizes.steps}
             yield Job(figure, f'{name}-{reward}-{policy}', request, after=base.name)
 
 
@@ -126,14 +140,10 @@ def train(job: Job, folder: pathlib.Path) -> None:
     request = dict(job.request)
     if job.after is not None:
         request['init_from'] = str(folder / job.after)
-    arrays: dict[str, np.ndarray] = {}
     with path.with_suffix('.log').open('a') as log, contextlib.redirect_stdout(log):
-        if job.moments:
-            arrays = landscape(job, out, request)
-        else:
-            run({} if out.exists() else request, out=out, resume=out.exists())
-            if job.figure:
-                arrays = samples(Run(out))
+        run({} if out.exists() else request, out=out, resume=out.exists())
+        keep = {0: lambda _: {}, 1: landscape}.get(job.figure, samples)
+        arrays = keep(Run(out))
     hidden = path.with_suffix('.part.npz')
     np.savez(hidden, **arrays)  # type: ignore[arg-type]
     hidden.rename(path)
@@ -148,37 +158,32 @@ def samples(trained: Run) -> dict[str, np.ndarray]:
     return {'variants': names, 'samples': np.asarray(draw(trained.acting('last')))}
 
 
-def landscape(job: Job, out: pathlib.Path, request: dict[str, Any]) -> dict[str, np.ndarray]:
+def landscape(trained: Run) -> dict[str, np.ndarray]:
     """The trust-region loss of the first seed over the plane, and of all at some points.
 
-    `loss` is `[moments, GRID, GRID]`, by y and x; `modes` and `between` are `[moments, S]`, the
-    mean losses at the modes and halfway between neighbours; `rank` `[moments, S]` is the rank
-    correlation over the plane of the loss and the distance from the nearest mode.
+    `loss` is `[GRID, GRID]`, by y and x; `modes` and `between` are `[S]`, the mean losses at the
+    modes and halfway between neighbours; `rank` `[S]` is the rank correlation over the plane of the
+    loss and the distance from the nearest mode.
     """
-    found: dict[str, list[Any]] = {'loss': [], 'modes': [], 'between': [], 'rank': []}
-    bound = float(np.abs(toys.actions(job.set_and_reward[0])).max())
+    (name,) = trained.task.datasets
+    bound, modes = float(np.abs(toys.actions(name)).max()), toys.SETS[name]().places
     axis = np.linspace(-bound, bound, GRID)
     plane = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
-    modes = toys.SETS[job.set_and_reward[0]]().places
     apart = np.linalg.norm(modes[:, None] - modes, axis=-1)
-    near = np.argwhere(np.triu(np.isclose(apart, apart[apart > 0].min())))
-    between = modes[near].mean(1)
-    away = np.linalg.norm(plane[:, None] - modes, axis=-1).min(1)
-    for moment in job.moments:
-        steps = {'steps': moment, 'eval_every': moment}
-        again = out.exists()
-        run({**({} if again else request), **steps}, out=out, resume=again)
-        trained = Run(out)
-        mu = trained.progress.state.params['mu']
-        everywhere = np.concatenate([plane, modes, between])
-        losses = np.asarray(trust_loss(trained.agent, mu, everywhere))
-        over, at, halfway = np.split(losses, np.cumsum([len(plane), len(modes)]), axis=1)
-        found['loss'].append(over[0].reshape(GRID, GRID))
-        found['modes'].append(at.mean(1))
-        found['between'].append(halfway.mean(1))
-        ranked = toy_metrics.ranks(away)
-        found['rank'].append([np.corrcoef(toy_metrics.ranks(x), ranked)[0, 1] for x in over])
-    return {'axis': axis, **{name: np.array(values) for name, values in found.items()}}
+    neighbours = np.argwhere(np.triu(np.isclose(apart, apart[apart > 0].min())))
+    points = np.concatenate([plane, modes, modes[neighbours].mean(1)])
+    losses = np.asarray(trust_loss(trained.agent, trained.progress.state.params['mu'], points))
+    over, at, between = np.split(losses, np.cumsum([len(plane), len(modes)]), axis=1)
+    away = toy_metrics.ranks(np.linalg.norm(plane[:, None] - modes, axis=-1).min(1))
+    rank = np.array([np.corrcoef(toy_metrics.ranks(x), away)[0, 1] for x in over])
+    first = over[0].reshape(GRID, GRID)
+    return {
+        'axis': axis,
+        'loss': first,
+        'modes': at.mean(1),
+        'between': between.mean(1),
+        'rank': rank,
+    }
 
 
 def trust_loss(agent: Agent, mu: Any, points: np.ndarray) -> jax.Array:

@@ -16,9 +16,9 @@ def script(monkeypatch):
 
 
 def test_all_jobs__can_be_planned_and_stand_behind_what_they_start_from(script):
-    sizes = script['Sizes'](5, 100, 50, 32)
+    sizes = script['Sizes'](5, 100, 16, 50, 32)
     jobs = list(script['toy_runs'].all_jobs((1, 2, 3), sizes))
-    assert len({job.name for job in jobs}) == len(jobs) == 3 + 8 * 4
+    assert len({job.name for job in jobs}) == len(jobs) == 9 + 8 * 4
     seen = set()
     for job in jobs:
         assert job.after is None or job.after in seen
@@ -49,7 +49,7 @@ def test_main__draws_and_counts(tmp_path):
     given = ('--num_seeds=1', '--pretrain_steps=2', '--steps=2', '--batch_size=8', f'--out={out}')
     run_script('experiments/toy.py', '--figure=3', *given, **quick_environment())
     report = json.loads((out / 'toy.json').read_text())
-    assert len(report['results']) == 3 * (8 + 4 + 4)
+    assert len(report['results']) == 3 * (7 + 5 + 5)
     assert all(0 <= row['modes'][0] <= row['of'] for row in report['results'])
     for policy in ('gaussian', 'deterministic', 'implicit'):
         assert (out / f'figure-3-{policy}.png').stat().st_size > 1_000
