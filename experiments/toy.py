@@ -37,7 +37,7 @@ flags.DEFINE_enum('figure', 'all', ['1', '2', '3', 'all'], 'what to draw', FLAGS
 define_whole('num_seeds', 5, 'seeds of each cell', FLAGS)
 define_whole('pretrain_steps', 2_000, 'updates of the clone and of the critic', FLAGS)
 define_whole('pretrain_batch_size', 256, 'actions of their batches', FLAGS)
-define_whole('steps', 800, 'updates of the one-step policy', FLAGS)
+define_whole('steps', 1_000, 'updates of the one-step policy', FLAGS)
 define_whole('batch_size', 128, 'actions of its batches', FLAGS)
 define_whole('jobs', 2, 'runs at a time, each on its share of the cores', FLAGS)
 flags.DEFINE_string('out', 'runs/toy', 'folder of the results', FLAGS)
@@ -88,19 +88,22 @@ def train(jobs: Sequence[Job], folder: pathlib.Path, workers: int) -> int:
     places = spawn.SimpleQueue()
     for place in range(workers):
         places.put(place)
-    began, spent, done = time.monotonic(), 0.0, 0
+    began, spent = time.monotonic(), 0.0
+    waiting, done = list(jobs), {None}
+    running: dict[concurrent.futures.Future[float], Job] = {}
     with concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=spawn, initializer=settle, initargs=(places, workers)
     ) as pool:
-        waiting = {pool.submit(timed, job, folder): job for job in jobs if job.after is None}
-        while waiting:
-            ready, _ = concurrent.futures.wait(waiting, return_when='FIRST_COMPLETED')
-            for future in ready:
-                job, spent, done = waiting.pop(future), spent + future.result(), done + 1
+        while waiting or running:
+            ready = [job for job in waiting if job.after in done]
+            for job in ready[: workers - len(running)]:
+                waiting.remove(job)
+                running[pool.submit(timed, job, folder)] = job
+            for future in concurrent.futures.wait(running, return_when='FIRST_COMPLETED').done:
+                job, spent = running.pop(future), spent + future.result()
+                done.add(job.name)
                 clock = time.monotonic() - began
-                print(f'{clock:4.0f} s  {done}/{len(jobs)} {job.name}', flush=True)
-                after = [other for other in jobs if other.after == job.name]
-                waiting |= {pool.submit(timed, other, folder): other for other in after}
+                print(f'{clock:4.0f} s  {len(done) - 1}/{len(jobs)} {job.name}', flush=True)
     return round(spent)
 
 

@@ -103,14 +103,8 @@ def all_jobs(figures: tuple[int, ...], sizes: Sizes) -> Iterator[Job]:
     """The jobs of some figures; each stands behind the one that it starts from."""
     shared = {'num_seeds': sizes.num_seeds, 'eval_episodes': 1}
     of_clone = {**shared, 'batch_size': sizes.pretrain_batch_size}
-    of_pi = {**shared, 'batch_size': sizes.batch_size, 'lr': RATE, 'lr_decay': True}
+    of_pi = {**shared, 'batch_size': sizes.batch_size, 'lr': RATE}
     end = sizes.pretrain_steps
-    if 1 in figures:
-        for schedule, part in itertools.product(SCHEDULES, MOMENTS):
-            steps = max(1, round(end * part))
-            request = {'env': 'toy-25gaussians-same', 'agent': 'bc', 'schedule': schedule}
-            request |= {**of_clone, 'steps': steps, 'eval_every': steps}
-            yield Job(1, f'landscape-{schedule}-{steps}', request)
     tasks = [(2, name, 'same') for name in toys.SETS if 2 in figures]
     tasks += [(3, '25gaussians', reward) for reward in toys.REWARDS if 3 in figures]
     for figure, name, reward in tasks:
@@ -124,6 +118,12 @@ def all_jobs(figures: tuple[int, ...], sizes: Sizes) -> Iterator[Job]:
             request = {**asked, **of_pi, 'policy': policy, 'variants': variants(figure, policy)}
             request |= {'pretrain_steps': 0, 'steps': sizes.steps, 'eval_every': sizes.steps}
             yield Job(figure, f'{name}-{reward}-{policy}', request, after=base.name)
+    if 1 in figures:
+        for schedule, part in itertools.product(SCHEDULES, MOMENTS):
+            steps = max(1, round(end * part))
+            request = {'env': 'toy-25gaussians-same', 'agent': 'bc', 'schedule': schedule}
+            request |= {**of_clone, 'steps': steps, 'eval_every': steps}
+            yield Job(1, f'landscape-{schedule}-{steps}', request)
 
 
 def kept(folder: pathlib.Path, job: Job) -> pathlib.Path:
