@@ -171,17 +171,31 @@ def draw(jobs: Sequence[Job], out: pathlib.Path) -> None:
                 toy_figures.save(drawn, out / f'figure-{figure}-{policy}.png')
 
 
+# The columns of a figure's table, and the numbers in a cell: key -> how it is shown.
+TABLES: dict[int, tuple[str, dict[str, str]]] = {
+    1: ('updates', {'loss_modes': '.2f', 'loss_between': '.2f', 'rank': '.2f'}),
+    2: ('set', {'modes': '.1f', 'within': '.2f', 'energy': '.1f'}),
+    3: ('reward', {'reward_of_best': '.2f', 'modes': '.1f', 'within': '.2f'}),
+}
+
+
 def table(results: Sequence[dict[str, Any]]) -> str:
-    """The cells as Markdown: means over the seeds."""
-    lines = ['| set | reward | policy | regulariser | modes | within | reward/best | energy |']
-    lines.append('|---|---|---|---|---|---|---|---|')
-    for row in results:
-        if row['figure'] > 1:
-            modes, within, energy = (np.mean(row[key]) for key in ('modes', 'within', 'energy'))
-            best = '' if None in row['reward_of_best'] else f'{np.mean(row["reward_of_best"]):.2f}'
-            head = [row[key] for key in ('set', 'reward', 'policy', 'regulariser')]
-            cells = [*head, f'{modes:.1f}/{row["of"]}', f'{within:.2f}', best, f'{energy:.2f}']
-            lines.append(f'| {" | ".join(cells)} |')
+    """The cells as Markdown, a table for each figure: means over the seeds."""
+    lines = []
+    for figure, (column, shown) in TABLES.items():
+        cells: dict[str, dict[str, str]] = {}
+        for row in results:
+            if row['figure'] == figure:
+                name = row['schedule'] if figure == 1 else f'{row["policy"]}, {row["regulariser"]}'
+                means = [format(np.mean(row[key]), style) for key, style in shown.items()]
+                cells.setdefault(name, {})[str(row[column])] = ' / '.join(means)
+        if cells:
+            columns = list(dict.fromkeys(key for row in cells.values() for key in row))
+            lines += [f'Figure {figure}: {" / ".join(shown)}', '']
+            lines += [f'| | {" | ".join(columns)} |', '|---' * (len(columns) + 1) + '|']
+            for name, row in cells.items():
+                lines.append(f'| {name} | {" | ".join(row.get(key, "") for key in columns)} |')
+            lines.append('')
     return '\n'.join(lines)
 
 

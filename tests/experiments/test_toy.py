@@ -43,6 +43,14 @@ def test_own__refuses_a_folder_with_other_things(script, tmp_path):
     assert (tmp_path / 'mine' / 'figure-1.png').read_text() == 'mine'
 
 
+def test_table__has_the_means_of_the_seeds(script):
+    row = {'figure': 3, 'reward': 'far', 'policy': 'gaussian', 'regulariser': 'trust'}
+    row |= {'reward_of_best': [0.5, 1.0], 'modes': [1, 2], 'within': [1.0, 0.5]}
+    lines = script['table']([row, {**row, 'reward': 'near', 'modes': [3, 3]}]).splitlines()
+    assert lines[2] == '| | far | near |'
+    assert lines[4] == '| gaussian, trust | 0.75 / 1.5 / 0.75 | 0.75 / 3.0 / 0.75 |'
+
+
 @pytest.mark.slow
 def test_main__draws_and_counts(tmp_path):
     out = tmp_path / 'toy'
