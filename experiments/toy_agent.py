@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import dtql_jax
 from dtql_jax import Phase, State, Transition, setting
 from dtql_jax.agents import dtql
+from dtql_jax.agents.bc import draw as draw_clone
 from dtql_jax.agents.dql_kl import Distilled
 from dtql_jax.agents.srpo import POLICY_TIMES, between
 from dtql_jax.agents.tables.dtql import TABLE as DTQL_TABLE
@@ -39,6 +40,11 @@ from dtql_jax.types import Metrics
 class Config(dtql.Config):
     """The settings: DTQL's, and the weights of the rivals of its trust region."""
 
+    trains: str = setting(
+        'all',
+        'what trains in the `steps` updates; all: pi, and before it mu and the critic',
+        choices=('all', 'mu', 'critic', 'pi'),
+    )
     alpha: float = setting(0.0, 'weight of the trust region')
     clip: float = setting(0.0, 'whether (1 or 0) the trust region clips denoised actions', most=1)
     kl: float = setting(0.0, 'weight of the KL loss of DQL-KL')
@@ -67,10 +73,25 @@ class Toy(Distilled, dtql.DTQL):
     def phases(self) -> tuple[Phase, ...]:
         c, (pretrain, _) = self.config, super().phases()
 
-        def train(state: State, batch: Transition) -> tuple[State, Metrics]:
+        def mu(state: State, batch: Transition) -> tuple[State, Metrics]:
+            draws = draw_clone(state, batch)
+            lr = state.hparams['lr'] * self.decay(state)
+            state, metrics = self.descend(state, 'mu', lr, self.clone_loss, batch, draws)
+            return state.replace(step=state.step + 1), metrics
+
+        def critic(state: State, batch: Transition) -> tuple[State, Metrics]:
+            lr = state.hparams['critic_lr'] * self.decay(state)
+            state, metrics = self.descend(state, 'critic', lr, self.critic_loss, batch)
+            return state.replace(step=state.step + 1), metrics
+
+        def pi(state: State, batch: Transition) -> tuple[State, Metrics]:
             return self.train(state, batch, draw(state, batch))
 
-        return pretrain, Phase('train', train, c.steps, c.batch_size, enter=self.enter)
+        if c.trains in ('mu', 'critic'):
+            update = mu if c.trains == 'mu' else critic
+            return (Phase('train', update, c.steps, c.batch_size),)
+        train = Phase('train', pi, c.steps, c.batch_size, enter=self.enter)
+        return (pretrain, train) if c.trains == 'all' else (train,)
 
     def enter(self, state: State) -> State:
         """Sets fake to a copy of the pre-trained mu, as DQL-KL does."""

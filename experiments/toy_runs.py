@@ -23,6 +23,7 @@ from dtql_jax.runs.policy import Run
 from dtql_jax.tasks import toys
 
 AGENT = f'{pathlib.Path(__file__).with_name("toy_agent.py")}:Toy'
+RICHEST = '25gaussians'  # the set of figures 1 and 3
 MOMENTS = (0.03, 0.2, 1.0)  # shares of the updates of the clone
 SCHEDULES = ('edm', 'vp', 've')
 POLICIES = ('gaussian', 'deterministic', 'implicit')
@@ -76,8 +77,9 @@ class Sizes:
     """How much is trained."""
 
     num_seeds: int
-    pretrain_steps: int  # of mu and the critic
-    pretrain_batch_size: int
+    clone_steps: int
+    clone_batch_size: int  # of the critic too
+    critic_steps: int
     steps: int  # of pi
     batch_size: int
 
@@ -102,28 +104,35 @@ def variants(figure: int, policy: str) -> dict[str, dict[str, float]]:
 def all_jobs(figures: tuple[int, ...], sizes: Sizes) -> Iterator[Job]:
     """The jobs of some figures; each stands behind the one that it starts from."""
     shared = {'num_seeds': sizes.num_seeds, 'eval_episodes': 1}
-    of_clone = {**shared, 'batch_size': sizes.pretrain_batch_size}
-    of_pi = {**shared, 'batch_size': sizes.batch_size, 'lr': RATE}
-    end = sizes.pretrain_steps
+
+    def until(steps: int) -> dict[str, Any]:
+        return {**shared, 'steps': steps, 'eval_every': steps}
+
+    big = {'batch_size': sizes.clone_batch_size}
+    of_toy = {'agent': AGENT, 'pretrain_steps': 0}
+    of_pi = {**until(sizes.steps), 'batch_size': sizes.batch_size, 'lr': RATE, 'trains': 'pi'}
     tasks = [(2, name, 'same') for name in toys.SETS if 2 in figures]
-    tasks += [(3, '25gaussians', reward) for reward in toys.REWARDS if 3 in figures]
+    tasks += [(3, RICHEST, reward) for reward in toys.REWARDS if 3 in figures and reward != 'same']
+    known = set()
     for figure, name, reward in tasks:
-        if (figure, reward) == (3, 'same'):
-            continue  # Q is the same everywhere: figure 2 has it
-        asked = {'env': f'toy-{name}-{reward}', 'agent': AGENT}
-        request = {**asked, **of_clone, 'pretrain_steps': end, 'steps': 1}
-        base = Job(0, f'{name}-{reward}', request)
-        yield base
+        clone, base = f'{name}-clone', f'{name}-clone'
+        if name not in known:
+            request = {'env': f'toy-{name}-same', **of_toy, **until(sizes.clone_steps), **big}
+            yield Job(0, clone, {**request, 'trains': 'mu'})
+            known.add(name)
+        env = f'toy-{name}-{reward}'
+        if figure == 3:
+            base = f'{name}-{reward}-critic'
+            request = {'env': env, **of_toy, **until(sizes.critic_steps), **big}
+            yield Job(0, base, {**request, 'trains': 'critic'}, after=clone)
         for policy in POLICIES:
-            request = {**asked, **of_pi, 'policy': policy, 'variants': variants(figure, policy)}
-            request |= {'pretrain_steps': 0, 'steps': sizes.steps, 'eval_every': sizes.steps}
-            yield Job(figure, f'{name}-{reward}-{policy}', request, after=base.name)
-    if 1 in figures:
-        for schedule, part in itertools.product(SCHEDULES, MOMENTS):
-            steps = max(1, round(end * part))
-            request = {'env': 'toy-25gaussians-same', 'agent': 'bc', 'schedule': schedule}
-            request |= {**of_clone, 'steps': steps, 'eval_every': steps}
-            yield Job(1, f'landscape-{schedule}-{steps}', request)
+            request = {'env': env, **of_toy, **of_pi, 'policy': policy}
+            request['variants'] = variants(figure, policy)
+            yield Job(figure, f'{name}-{reward}-{policy}', request, after=base)
+    for schedule, part in itertools.product(SCHEDULES, MOMENTS if 1 in figures else ()):
+        steps = max(1, round(sizes.clone_steps * part))
+        request = {'env': f'toy-{RICHEST}-same', 'agent': 'bc', 'schedule': schedule}
+        yield Job(1, f'landscape-{schedule}-{steps}', {**request, **until(steps), **big})
 
 
 def kept(folder: pathlib.Path, job: Job) -> pathlib.Path:

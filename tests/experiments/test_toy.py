@@ -16,15 +16,15 @@ def script(monkeypatch):
 
 
 def test_all_jobs__can_be_planned_and_stand_behind_what_they_start_from(script):
-    sizes = script['Sizes'](5, 100, 16, 50, 32)
+    sizes = script['Sizes'](5, 100, 16, 50, 40, 32)
     jobs = list(script['toy_runs'].all_jobs((1, 2, 3), sizes))
-    assert len({job.name for job in jobs}) == len(jobs) == 9 + 8 * 4
+    assert len({job.name for job in jobs}) == len(jobs) == 9 + 5 + 3 + 8 * 3
     seen = set()
     for job in jobs:
         assert job.after is None or job.after in seen
         seen.add(job.name)
         plan = make_plan(make_request(dict(job.request)))
-        if job.after:
+        if job.figure > 1:
             weights = {lane.variant: lane.hparams for lane in plan.lanes}
             assert len(plan.lanes) == 5 * len(weights)
             assert all(bool(w['eta']) == (job.figure == 3) for w in weights.values())
@@ -54,7 +54,8 @@ def test_table__has_the_means_of_the_seeds(script):
 @pytest.mark.slow
 def test_main__draws_and_counts(tmp_path):
     out = tmp_path / 'toy'
-    given = ('--num_seeds=1', '--pretrain_steps=2', '--steps=2', '--batch_size=8', f'--out={out}')
+    sizes = ('clone_steps', 'clone_batch_size', 'critic_steps', 'steps', 'batch_size')
+    given = ('--num_seeds=1', *(f'--{name}=4' for name in sizes), f'--out={out}')
     run_script('experiments/toy.py', '--figure=3', *given, **quick_environment())
     report = json.loads((out / 'toy.json').read_text())
     assert len(report['results']) == 3 * (7 + 5 + 5)

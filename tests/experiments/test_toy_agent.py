@@ -77,6 +77,16 @@ def test_train__moves_pi_alone_and_fake_where_it_is_needed():
         assert np.isfinite(metrics['pi/loss'])
 
 
+@pytest.mark.parametrize(('trains', 'names'), [('mu', {'mu'}), ('critic', {'critic'})])
+def test_phases__train_what_is_asked_for(trains, names):
+    agent = make(trains=trains, policy='implicit')
+    state, (phase,) = drawn(agent), agent.phases()
+    after, _ = jax.jit(lambda state: phase.update(state, batch(agent)))(state)
+    assert moved(state, after) == names
+    assert [phase.name for phase in make(trains='pi').phases()] == ['train']
+    assert [phase.name for phase in make().phases()] == ['pretrain', 'train']
+
+
 def test_policy_loss__is_dtqls_for_its_terms():
     weights = {'alpha': 0.5, 'gamma': 0.3, 'eta': 0.7}
     agent = make(**weights)
