@@ -52,29 +52,40 @@ def main(asked: flags.FlagValues) -> None:
     sizes = Sizes(**{field.name: asked[field.name].value for field in dataclasses.fields(Sizes)})
     jobs = list(toy_runs.all_jobs(figures, sizes))
     content = {'made_by': OURS, 'asked': {'figure': asked.figure, **vars(sizes)}}
-    own(out, content)
+    before = own(out, content)
     began = time.monotonic()
     processor_s = train(jobs, out / 'runs', asked.jobs)
     results = [row for job in jobs if job.figure for row in numbers(job, out / 'runs')]
+    cells = dict.fromkeys((row['figure'], row['set'], row['reward']) for row in results)
+    results += [row for cell in cells if cell[0] > 1 for row in references(*cell)]
     draw(jobs, out)
-    content |= {'seconds': round(time.monotonic() - began), 'processor_seconds': processor_s}
+    for name, spent in (
+        ('seconds', round(time.monotonic() - began)),
+        ('processor_seconds', processor_s),
+    ):
+        content[name] = before.get(name, 0) + spent  # of all calls that came to their end
     content |= {'jobs': asked.jobs, 'versions': versions(), 'date': time.strftime('%Y-%m-%d')}
     write(out, {**content, 'results': results})
     print(table(results))
     print(f'{out}: {content["seconds"]} s, of processors {processor_s} s')
 
 
-def own(out: pathlib.Path, content: dict[str, Any]) -> None:
-    """Makes the folder, or raises UserError where it holds what was not asked for."""
+def own(out: pathlib.Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Makes the folder; returns what its `toy.json` says.
+
+    Raises:
+        UserError: it holds what was not asked for.
+    """
     path = out / 'toy.json'
     if path.exists():
         found = json.loads(path.read_text())
         if not all(found.get(name) == value for name, value in content.items()):
             raise UserError(f'`out`={out} holds the results of other flags: name another folder')
-        return
+        return found
     if out.exists() and any(out.iterdir()):
         raise UserError(f'`out`={out} holds other files: name another folder')
     write(out, content)
+    return content
 
 
 def write(out: pathlib.Path, content: dict[str, Any]) -> None:
@@ -141,6 +152,16 @@ def numbers(job: Job, folder: pathlib.Path) -> list[dict[str, Any]]:
         what = {'policy': job.request['policy'], 'regulariser': str(variant)}
         rows.append({**head, **what, 'of': toy_metrics.mode_count(name), **values})
     return rows
+
+
+def references(figure: int, name: str, reward: str) -> list[dict[str, Any]]:
+    """What the numbers are for draws of the data, and for uniform ones in the box."""
+    head = {'figure': figure, 'set': name, 'reward': reward, 'policy': 'none'}
+    return [
+        {**head, 'regulariser': what, 'of': toy_metrics.mode_count(name)}
+        | {key: rounded([value]) for key, value in measured.items()}
+        for what, measured in toy_metrics.references(name, reward).items()
+    ]
 
 
 def load(job: Job, folder: pathlib.Path) -> dict[str, np.ndarray]:

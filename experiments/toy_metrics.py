@@ -53,6 +53,16 @@ def measures(name: str, reward: str, action: np.ndarray) -> dict[str, Any]:
     }
 
 
+def references(name: str, reward: str) -> dict[str, dict[str, Any]]:
+    """The numbers of draws of the data and of uniform ones in the box, as many as compared."""
+    rng, bound = np.random.default_rng(1), np.abs(toys.actions(name)).max()
+    samples = {
+        'the data': toys.SETS[name]().draw(rng, COMPARED),
+        'uniform in the box': rng.uniform(-bound, bound, (COMPARED, 2)),
+    }
+    return {what: measures(name, reward, action) for what, action in samples.items()}
+
+
 def ranks(values: np.ndarray) -> np.ndarray:
     """The rank of each value."""
     found = np.empty(len(values))

@@ -58,7 +58,7 @@ def test_main__draws_and_counts(tmp_path):
     given = ('--num_seeds=1', *(f'--{name}=4' for name in sizes), f'--out={out}')
     run_script('experiments/toy.py', '--figure=3', *given, **quick_environment())
     report = json.loads((out / 'toy.json').read_text())
-    assert len(report['results']) == 3 * (7 + 5 + 5)
+    assert len(report['results']) == 3 * (7 + 5 + 5 + 2)
     assert all(0 <= row['modes'][0] <= row['of'] for row in report['results'])
     for policy in ('gaussian', 'deterministic', 'implicit'):
         assert (out / f'figure-3-{policy}.png').stat().st_size > 1_000

@@ -44,5 +44,13 @@ def test_measures__of_the_best_mode(metrics):
     assert row['energy'] > 10
 
 
+def test_references__the_data_are_near_and_uniform_draws_are_not(metrics):
+    found = metrics['references']('8gaussians', 'far')
+    assert found['the data']['within'] > 0.95
+    assert found['the data']['energy'] < 0.1
+    chance = 8 * np.pi * 0.9**2 / (2 * np.abs(toys.actions('8gaussians')).max()) ** 2
+    assert found['uniform in the box']['within'] == pytest.approx(chance, abs=0.02)
+
+
 def test_ranks(metrics):
     assert metrics['ranks'](np.array([0.3, 0.1, 0.2])).tolist() == [2, 0, 1]
