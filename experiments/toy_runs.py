@@ -74,8 +74,9 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How much is trained."""
+    """What is trained, and for how long."""
 
+    sets: list[str]  # of figure 2
     num_seeds: int
     clone_steps: int
     clone_batch_size: int  # of the critic too
@@ -111,8 +112,12 @@ def all_jobs(figures: tuple[int, ...], sizes: Sizes) -> Iterator[Job]:
     big = {'batch_size': sizes.clone_batch_size}
     of_toy = {'agent': AGENT, 'pretrain_steps': 0}
     of_pi = {**until(sizes.steps), 'batch_size': sizes.batch_size, 'lr': RATE, 'trains': 'pi'}
-    tasks = [(2, name, 'same') for name in toys.SETS if 2 in figures]
-    tasks += [(3, RICHEST, reward) for reward in toys.REWARDS if 3 in figures and reward != 'same']
+    for schedule, part in itertools.product(SCHEDULES, MOMENTS if 1 in figures else ()):
+        steps = max(1, round(sizes.clone_steps * part))
+        request = {'env': f'toy-{RICHEST}-same', 'agent': 'bc', 'schedule': schedule}
+        yield Job(1, f'landscape-{schedule}-{steps}', {**request, **until(steps), **big})
+    tasks = [(3, RICHEST, reward) for reward in toys.REWARDS if 3 in figures and reward != 'same']
+    tasks += [(2, name, 'same') for name in sizes.sets if 2 in figures]
     known = set()
     for figure, name, reward in tasks:
         clone, base = f'{name}-clone', f'{name}-clone'
@@ -129,10 +134,6 @@ def all_jobs(figures: tuple[int, ...], sizes: Sizes) -> Iterator[Job]:
             request = {'env': env, **of_toy, **of_pi, 'policy': policy}
             request['variants'] = variants(figure, policy)
             yield Job(figure, f'{name}-{reward}-{policy}', request, after=base)
-    for schedule, part in itertools.product(SCHEDULES, MOMENTS if 1 in figures else ()):
-        steps = max(1, round(sizes.clone_steps * part))
-        request = {'env': f'toy-{RICHEST}-same', 'agent': 'bc', 'schedule': schedule}
-        yield Job(1, f'landscape-{schedule}-{steps}', {**request, **until(steps), **big})
 
 
 def kept(folder: pathlib.Path, job: Job) -> pathlib.Path:
