@@ -33,9 +33,9 @@ LIKELIHOOD = 0.005  # the weight of the released script where a policy maximises
 # corner of the box, where tanh has no gradient.
 RATE = 1e-3
 SAMPLES = 500  # of each lane
-GRID = 81  # points of the landscape along each axis
-LEVELS = 64  # noise levels of the landscape's loss, and draws of noise at a point
-CHUNK = 81  # points at a time
+GRID = 61  # points of the landscape along each axis
+LEVELS = 32  # noise levels of the landscape's loss, and draws of noise at a point
+CHUNK = 61  # points at a time
 
 # The regularisers of figure 2: the weights that are not 0.
 ALONE: dict[str, dict[str, float]] = {
@@ -112,10 +112,6 @@ def all_jobs(figures: tuple[int, ...], sizes: Sizes) -> Iterator[Job]:
     big = {'batch_size': sizes.clone_batch_size}
     of_toy = {'agent': AGENT, 'pretrain_steps': 0}
     of_pi = {**until(sizes.steps), 'batch_size': sizes.batch_size, 'lr': RATE, 'trains': 'pi'}
-    for schedule, part in itertools.product(SCHEDULES, MOMENTS if 1 in figures else ()):
-        steps = max(1, round(sizes.clone_steps * part))
-        request = {'env': f'toy-{RICHEST}-same', 'agent': 'bc', 'schedule': schedule}
-        yield Job(1, f'landscape-{schedule}-{steps}', {**request, **until(steps), **big})
     tasks = [(3, RICHEST, reward) for reward in toys.REWARDS if 3 in figures and reward != 'same']
     tasks += [(2, name, 'same') for name in sizes.sets if 2 in figures]
     known = set()
@@ -134,6 +130,10 @@ def all_jobs(figures: tuple[int, ...], sizes: Sizes) -> Iterator[Job]:
             request = {'env': env, **of_toy, **of_pi, 'policy': policy}
             request['variants'] = variants(figure, policy)
             yield Job(figure, f'{name}-{reward}-{policy}', request, after=base)
+    for schedule, part in itertools.product(SCHEDULES, MOMENTS if 1 in figures else ()):
+        steps = max(1, round(sizes.clone_steps * part))
+        request = {'env': f'toy-{RICHEST}-same', 'agent': 'bc', 'schedule': schedule}
+        yield Job(1, f'landscape-{schedule}-{steps}', {**request, **until(steps), **big})
 
 
 def kept(folder: pathlib.Path, job: Job) -> pathlib.Path:
