@@ -36,6 +36,7 @@ from dtql_jax.types import UserError
 FLAGS = flags.FlagValues()
 flags.DEFINE_enum('figure', 'all', ['1', '2', '3', 'all'], 'what to draw', FLAGS)
 flags.DEFINE_list('sets', list(toys.SETS), 'sets of figure 2', FLAGS)
+flags.DEFINE_list('rewards', list(toy_runs.REWARDS), 'rewards of figure 3', FLAGS)
 define_whole('num_seeds', 5, 'seeds of each cell', FLAGS)
 define_whole('clone_steps', 2_000, 'updates of the clone', FLAGS)
 define_whole('clone_batch_size', 256, "actions of its and the critic's batches", FLAGS)
@@ -52,8 +53,10 @@ def main(asked: flags.FlagValues) -> None:
     out = pathlib.Path(asked.out)
     figures = (1, 2, 3) if asked.figure == 'all' else (int(asked.figure),)
     sizes = Sizes(**{field.name: asked[field.name].value for field in dataclasses.fields(Sizes)})
-    if unknown := sorted(set(asked.sets) - set(toys.SETS)):
-        raise UserError(f'`sets`={unknown[0]}: there are {", ".join(toys.SETS)}')
+    for name, known in (('sets', toys.SETS), ('rewards', toy_runs.REWARDS)):
+        for value in asked[name].value:
+            if value not in known:
+                raise UserError(f'`{name}`={value}: there are {", ".join(known)}')
     jobs = list(toy_runs.all_jobs(figures, sizes))
     content = {'made_by': OURS, 'asked': {'figure': asked.figure, **vars(sizes)}}
     before = own(out, content)

@@ -45,7 +45,9 @@ ALONE: dict[str, dict[str, float]] = {
     'reverse KL': {'reverse': 1.0},
     'forward KL': {'gamma': 1.0},
 }
-# Those beside Q in figure 3, with the weight of Q.
+# The rewards of figure 3. With `same` Q is flat, as in figure 2.
+REWARDS = tuple(name for name in toys.REWARDS if name != 'same')
+# The regularisers beside Q, with the weight of Q.
 BESIDE_Q = {'none': 1.0, 'trust': 1.0, 'KL': 1.0, 'reverse KL': 1.0, 'trust, eta 5': 5.0}
 
 
@@ -77,6 +79,7 @@ class Sizes:
     """What is trained, and for how long."""
 
     sets: list[str]  # of figure 2
+    rewards: list[str]  # of figure 3
     num_seeds: int
     clone_steps: int
     clone_batch_size: int  # of the critic too
@@ -112,7 +115,7 @@ def all_jobs(figures: tuple[int, ...], sizes: Sizes) -> Iterator[Job]:
     big = {'batch_size': sizes.clone_batch_size}
     of_toy = {'agent': AGENT, 'pretrain_steps': 0}
     of_pi = {**until(sizes.steps), 'batch_size': sizes.batch_size, 'lr': RATE, 'trains': 'pi'}
-    tasks = [(3, RICHEST, reward) for reward in toys.REWARDS if 3 in figures and reward != 'same']
+    tasks = [(3, RICHEST, reward) for reward in sizes.rewards if 3 in figures]
     tasks += [(2, name, 'same') for name in sizes.sets if 2 in figures]
     known = set()
     for figure, name, reward in tasks:
