@@ -37,6 +37,7 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_enum('figure', 'all', ['1', '2', '3', 'all'], 'what to draw', FLAGS)
 flags.DEFINE_list('sets', list(toys.SETS), 'sets of figure 2', FLAGS)
 flags.DEFINE_list('rewards', list(toy_runs.REWARDS), 'rewards of figure 3', FLAGS)
+flags.DEFINE_list('policies', list(toy_runs.POLICIES), 'kinds of policy in both', FLAGS)
 define_whole('num_seeds', 5, 'seeds of each cell', FLAGS)
 define_whole('clone_steps', 2_000, 'updates of the clone', FLAGS)
 define_whole('clone_batch_size', 256, "actions of its and the critic's batches", FLAGS)
@@ -53,7 +54,8 @@ def main(asked: flags.FlagValues) -> None:
     out = pathlib.Path(asked.out)
     figures = (1, 2, 3) if asked.figure == 'all' else (int(asked.figure),)
     sizes = Sizes(**{field.name: asked[field.name].value for field in dataclasses.fields(Sizes)})
-    for name, known in (('sets', toys.SETS), ('rewards', toy_runs.REWARDS)):
+    lists = {'sets': toys.SETS, 'rewards': toy_runs.REWARDS, 'policies': toy_runs.POLICIES}
+    for name, known in lists.items():
         for value in asked[name].value:
             if value not in known:
                 raise UserError(f'`{name}`={value}: there are {", ".join(known)}')

@@ -80,6 +80,7 @@ class Sizes:
 
     sets: list[str]  # of figure 2
     rewards: list[str]  # of figure 3
+    policies: list[str]  # of both
     num_seeds: int
     clone_steps: int
     clone_batch_size: int  # of the critic too
@@ -129,7 +130,7 @@ def all_jobs(figures: tuple[int, ...], sizes: Sizes) -> Iterator[Job]:
             base = f'{name}-{reward}-critic'
             request = {'env': env, **of_toy, **until(sizes.critic_steps), **big}
             yield Job(0, base, {**request, 'trains': 'critic'}, after=clone)
-        for policy in POLICIES:
+        for policy in sizes.policies:
             request = {'env': env, **of_toy, **of_pi, 'policy': policy}
             request['variants'] = variants(figure, policy)
             yield Job(figure, f'{name}-{reward}-{policy}', request, after=base)

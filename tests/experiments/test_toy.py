@@ -17,8 +17,11 @@ def script(monkeypatch):
 
 
 def test_all_jobs__can_be_planned_and_stand_behind_what_they_start_from(script):
-    sizes = script['Sizes'](list(toys.SETS), ['far', 'near', 'hard'], 5, 100, 16, 50, 40, 32)
-    jobs = list(script['toy_runs'].all_jobs((1, 2, 3), sizes))
+    runs = script['toy_runs']
+    sizes = script['Sizes'](
+        list(toys.SETS), list(runs.REWARDS), list(runs.POLICIES), 5, 100, 16, 50, 40, 32
+    )
+    jobs = list(runs.all_jobs((1, 2, 3), sizes))
     assert len({job.name for job in jobs}) == len(jobs) == 9 + 5 + 3 + 8 * 3
     seen = set()
     for job in jobs:
