@@ -30,8 +30,8 @@ POLICIES = ('gaussian', 'deterministic', 'implicit')
 WEIGHTS = ('alpha', 'clip', 'kl', 'reverse', 'gamma', 'eta')
 LIKELIHOOD = 0.005  # the weight of the released script where a policy maximises Q
 # The rate of each policy; the released script has 3e-3 and batches of 10,000. With small batches an
-# implicit policy under KL then runs into a corner of the box, where tanh has no gradient. The others
-# see zeros only, so that nothing but the last biases learns, each update by at most the rate.
+# implicit policy under KL then runs into a corner of the box, where tanh has no gradient. The other
+# two see zeros only, so that nothing but the last biases learns, each update by at most the rate.
 RATES = {'gaussian': 1e-2, 'deterministic': 1e-2, 'implicit': 1e-3}
 SAMPLES = 500  # of each lane
 GRID = 61  # points of the landscape along each axis
