@@ -211,9 +211,8 @@ def test_bash__commands_exist(path, words):
         check_command(words[1], words[2:])
     elif words[1] == '-m':
         assert words[2] in ('venv', 'pytest', 'build') or (ROOT / words[2].replace('.', '/'))
-    elif words[1].startswith('experiments/') and '/studies/' not in words[1]:
-        name = Path(words[1]).stem
-        check_command({'run': 'train'}.get(name, name), words[2:])
+    elif (name := {'experiments/run.py': 'train'}.get(words[1], Path(words[1]).stem)) in COMMANDS:
+        check_command(name, words[2:])
     else:
         script = ROOT / words[1]
         assert script.is_file()

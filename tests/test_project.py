@@ -95,8 +95,8 @@ def test_requirements__declare_every_import():
     for folder in (PACKAGE, ROOT / 'experiments', ROOT / 'examples'):
         for path in folder.rglob('*.py'):
             modules = {name.split('.')[0].removesuffix('*') for name in house.imported(path)}
-            siblings = {other.stem for other in path.parent.glob('*.py')}  # of an example
-            own = siblings if folder.name == 'examples' else set()
+            siblings = {other.stem for other in path.parent.glob('*.py')}
+            own = siblings if folder != PACKAGE else set()  # a script may import its neighbours
             for module in modules - known - own - {''}:
                 # An optional one that is not installed has the name of its distribution.
                 owners = {owner.lower() for owner in distributions.get(module, [module])}

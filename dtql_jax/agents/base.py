@@ -78,6 +78,8 @@ class Agent:
         targets: the names of the networks that have a slowly moving copy in `State.target`.
         clone: the float settings that turn the agent into a clone of the data, for the comparison
             in a run's table; None if there are none.
+        inherited: the names of the networks that a run takes over from the run of `init_from`; None
+            for all of them.
         columns: the names of further columns that batches hold in `Transition.extra`, see
             `dtql_jax.data.columns`.
     """
@@ -88,6 +90,7 @@ class Agent:
     config_class: ClassVar[type[Config]] = Config
     targets: ClassVar[tuple[str, ...]] = ()
     clone: ClassVar[Mapping[str, float] | None] = None
+    inherited: ClassVar[tuple[str, ...] | None] = None
     columns: ClassVar[tuple[str, ...]] = ()
 
     def networks(self) -> dict[str, tuple[nn.Module, tuple[jax.Array, ...]]]:

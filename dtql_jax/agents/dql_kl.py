@@ -21,13 +21,14 @@ Left out: everything that `dtql` leaves out. There is no likelihood term, hence 
 """
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from dtql_jax.agents import base
 from dtql_jax.agents.base import State
+from dtql_jax.agents.clone import DiffusionClone
 from dtql_jax.agents.dtql import CloneAndCritic, SharedConfig
 from dtql_jax.agents.settings import setting
 from dtql_jax.nn.denoisers import Denoiser
@@ -55,7 +56,55 @@ class Draws(NamedTuple):
     fake_noise: jax.Array  # [B, A]
 
 
-class DQLKL(CloneAndCritic):
+class FakeDraws(Protocol):
+    """The random numbers of `fake_loss`: quantiles in [0, 1) and standard normal noise."""
+
+    @property
+    def fake_u(self) -> jax.Array:
+        """`[B]`."""
+
+    @property
+    def fake_noise(self) -> jax.Array:
+        """`[B, A]`."""
+
+
+class Distilled(DiffusionClone):
+    """The KL loss of an agent with mu: it needs the network `fake`, a denoiser of pi's actions."""
+
+    def networks(self) -> dict[str, tuple]:
+        networks = super().networks()
+        return {**networks, 'fake': networks['mu']}
+
+    def kl_loss(
+        self, state: State, obs: jax.Array, action: jax.Array, u: jax.Array, noise: jax.Array
+    ) -> jax.Array:
+        """`L_KL = E (a - sg(a - g))^2 / 2` of pi's actions a `[B, A]`, so `dL_KL / da = g / (B A)`.
+
+        `g = (D_fake - D_mu) / mean |a - D_mu|`, with both denoisers at one noisy copy of a and the
+        mean over dims. `u` `[B]` are the quantiles of its noise levels, and `noise` is `[B, A]`.
+        """
+        sigma = self.schedule.sigma(u)
+        a = jax.lax.stop_gradient(action)
+        noisy = a + sigma[:, None] * noise
+        real, fake = (
+            self.schedule.denoise(
+                self.network(state.params[name], obs), noisy, sigma, self.loss_clip
+            )
+            for name in ('mu', 'fake')
+        )
+        g = (fake - real) / jnp.mean(jnp.abs(a - real), axis=-1, keepdims=True)
+        return 0.5 * jnp.mean((action - (a - g)) ** 2)
+
+    def fake_loss(
+        self, state: State, batch: Transition, draws: FakeDraws, action: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        """fake: the denoising loss on pi's actions `[B, A]`."""
+        params, u, noise = state.params['fake'], draws.fake_u, draws.fake_noise
+        loss = self.denoising_loss(params, batch.obs, action, u, noise)
+        return loss, {'fake/loss': loss}
+
+
+class DQLKL(Distilled, CloneAndCritic):
     """The agent. It differs from DTQL in pi, in the loss of pi, and by the network `fake`."""
 
     config: Config
@@ -67,7 +116,8 @@ class DQLKL(CloneAndCritic):
 
     def networks(self) -> dict[str, tuple]:
         networks = super().networks()
-        return {**networks, 'pi': networks['mu'], 'fake': networks['mu']}
+        fake = networks.pop('fake')  # the order decides which network gets which random numbers
+        return {**networks, 'pi': fake, 'fake': fake}
 
     def phases(self) -> tuple[Phase, ...]:
         c = self.config
@@ -115,35 +165,13 @@ class DQLKL(CloneAndCritic):
     def policy_loss(
         self, state: State, batch: Transition, draws: Draws
     ) -> tuple[jax.Array, Metrics]:
-        """pi: L = alpha L_KL - eta E min_k Q_k(s, a_pi) with L_KL = E (a_pi - sg(a_pi - g))^2 / 2.
-
-        `g = (D_fake - D_mu) / mean |a_pi - D_mu|`, with both denoisers at one noisy copy of `a_pi`
-        and the mean over dims. So `dL_KL / da_pi = g / (B A)`.
-        """
+        """pi: L = alpha L_KL(a_pi) - eta E min_k Q_k(s, a_pi)."""
         h = state.hparams
         action = self.generate(state.params['pi'], batch.obs, draws.pi_noise, h['generation_sigma'])
-        sigma = self.schedule.sigma(draws.kl_u)
-        a = jax.lax.stop_gradient(action)
-        noisy = a + sigma[:, None] * draws.kl_noise
-        real, fake = (
-            self.schedule.denoise(
-                self.network(state.params[name], batch.obs), noisy, sigma, self.loss_clip
-            )
-            for name in ('mu', 'fake')
-        )
-        g = (fake - real) / jnp.mean(jnp.abs(a - real), axis=-1, keepdims=True)
-        kl = 0.5 * jnp.mean((action - (a - g)) ** 2)
+        kl = self.kl_loss(state, batch.obs, action, draws.kl_u, draws.kl_noise)
         q = apply(self.q, state.params['critic']['q'], batch.obs, action).min(0).mean()
         loss = h['alpha'] * kl - h['eta'] * q
         return loss, {'pi/loss': loss, 'pi/kl_loss': kl, 'pi/q': q}
-
-    def fake_loss(
-        self, state: State, batch: Transition, draws: Draws, action: jax.Array
-    ) -> tuple[jax.Array, Metrics]:
-        """fake: the denoising loss on pi's actions `[B, A]`."""
-        params, u, noise = state.params['fake'], draws.fake_u, draws.fake_noise
-        loss = self.denoising_loss(params, batch.obs, action, u, noise)
-        return loss, {'fake/loss': loss}
 
     def generate(
         self, params: Params, obs: jax.Array, noise: jax.Array, sigma_g: jax.Array

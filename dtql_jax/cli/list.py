@@ -33,6 +33,7 @@ FAMILIES = {
     'adroit': 'Hands',
     'kitchen': 'Kitchen',
     'ogbench': "OGBench's single tasks; [-taskN]: 1 to 5, or none for OGBench's default",
+    'toy': 'Toys: one state, an action in the plane, one step',
     'custom': 'Your own',
 }
 LEGEND = [

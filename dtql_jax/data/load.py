@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from dtql_jax.data import boxes, cache, flat, memory, validate
+from dtql_jax.data import boxes, cache, flat, made, memory, validate
 from dtql_jax.data import d4rl as d4rl_reader
 from dtql_jax.data import minari as minari_reader
 from dtql_jax.data import ogbench as ogbench_reader
@@ -30,7 +30,7 @@ from dtql_jax.data.download import local_file
 from dtql_jax.data.episodes import ROWS, Episodes
 from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.minari_sets import is_folder, minari_folder
-from dtql_jax.tasks.task import Task
+from dtql_jax.tasks.task import MADE, Task
 from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import Spec, Transition, UserError
 
@@ -155,6 +155,8 @@ def _datasets(task: Task) -> tuple[str, ...]:
 
 def _read(name: str, task: Task, collect: Collect | None, download: bool) -> Episodes:
     """One dataset, by the reader for its kind."""
+    if task.source == MADE:
+        return made.read(name, task)
     if '://' in name:
         name = str(local_file(name, download=download))
     if reader := FILES.get(Path(name).suffix):

@@ -60,7 +60,7 @@ class Preconditioning:
         raise NotImplementedError
 
     def denoise(
-        self, network: Network, x: jax.Array, sigma: jax.Array, clip: float | None
+        self, network: Network, x: jax.Array, sigma: jax.Array, clip: jax.Array | float | None
     ) -> jax.Array:
         """`D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)` for `x` `[B, A]`, `sigma` `[B]`.
 
@@ -80,7 +80,7 @@ class Preconditioning:
         x: jax.Array,
         sigma: jax.Array,
         noise: jax.Array,
-        clip: float | None,
+        clip: jax.Array | float | None,
     ) -> jax.Array:
         """`mean ((D(x + sigma noise, sigma) - x) / c_out(sigma))^2` over batch and action dims.
 

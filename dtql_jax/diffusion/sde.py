@@ -137,6 +137,16 @@ class VPSDE:
         chex.assert_rank([x, t], [2, 1])
         return self.alpha(t)[:, None] * x + self.sigma(t)[:, None] * noise
 
+    def noise_of(self, denoise: Network, x: jax.Array, t: jax.Array) -> jax.Array:
+        """`(x - alpha_t D) / sigma_t`: the noise that a denoiser finds in `x` `[B, A]`, `t` `[B]`.
+
+        `D = denoise(x / alpha_t, sigma_t / alpha_t)`: the denoiser knows actions that noise did not
+        scale, as those of `Preconditioning` do.
+        """
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        denoised = denoise(x / alpha[:, None], sigma / alpha)
+        return (x - alpha[:, None] * denoised) / sigma[:, None]
+
     def loss(self, network: Network, x: jax.Array, t: jax.Array, noise: jax.Array) -> jax.Array:
         """`mean_b sum_dims (network(add_noise(x, t, noise), t) - noise)^2`."""
         return ((network(self.add_noise(x, t, noise), t) - noise) ** 2).sum(-1).mean()

@@ -1,10 +1,11 @@
 """A run that starts from the networks of another one: `init_from`.
 
-Each lane takes the parameters and targets of the other run's last checkpoint: those of the lane of
-its seed and its variant or, where the other run has no such variant, of its only one that is no
-clone. Optimisers, the count of updates and random numbers are those of a new run. The other run is
-only read. Its folder, its update and the digest of its arrays are part of what the new run is, and
-the first checkpoint of the new run holds the networks, so that a resume does not need the other.
+Each lane takes the parameters and targets of the other run's last checkpoint, of all networks or of
+those in `Agent.inherited`: from the lane of its seed and its variant or, where the other run has no
+such variant, of its only one that is no clone. Optimisers, the count of updates and random numbers
+are those of a new run. The other run is only read. Its folder, its update and the digest of its
+arrays are part of what the new run is, and the first checkpoint of the new run holds the networks,
+so that a resume does not need the other.
 """
 
 import dataclasses
@@ -83,7 +84,8 @@ def take_networks(plan: Plan, engine: Engine) -> tuple[Plan, Networks]:
             raise UserError(
                 f'{where} has {what} of size {a}, this run of size {b}: start from another run'
             )
-    _check_shapes(_networks(state), _networks(engine.shapes), where)
+    names = engine.agent.inherited
+    _check_shapes(_networks(state, names), _networks(engine.shapes, names), where)
     lanes = origin_lanes(plan, run.lanes)
     for lane in lanes:
         if reason := run.missing(lane, 'last'):
@@ -99,12 +101,17 @@ def take_networks(plan: Plan, engine: Engine) -> tuple[Plan, Networks]:
             'new one in another folder with `out`'
         )
     index = np.array(lanes)
-    chosen = jax.tree.map(lambda x: np.asarray(jax.device_get(x))[index], _networks(state))
+    chosen = jax.tree.map(lambda x: np.asarray(jax.device_get(x))[index], _networks(state, names))
     return dataclasses.replace(plan, origin=origin), chosen
 
 
-def _networks(state: Any) -> Networks:
-    return {'params': state.params, 'target': state.target}
+def _networks(state: Any, names: Sequence[str] | None) -> Networks:
+    """The arrays of the networks `names`; of all where that is None."""
+    fields = {'params': state.params, 'target': state.target}
+    return {
+        field: {name: tree for name, tree in trees.items() if names is None or name in names}
+        for field, trees in fields.items()
+    }
 
 
 def _check_shapes(theirs: Mapping[str, Any], ours: Mapping[str, Any], where: str) -> None:

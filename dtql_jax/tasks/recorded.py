@@ -33,7 +33,7 @@ from dtql_jax.tasks.minari_sets import (
     unmet_requirements,
 )
 from dtql_jax.tasks.repeats import check_repeats
-from dtql_jax.tasks.task import Task
+from dtql_jax.tasks.task import MADE, Task
 from dtql_jax.types import UserError, outside
 
 NAMED = 'name one: register_task(Task(..., env_id=...))'
@@ -153,7 +153,8 @@ def other_simulator(name: str, task: Task) -> tuple[str, ...]:
 
 def _has_set(task: Task) -> bool:
     """Whether the task's first dataset is a Minari set that is there."""
-    name = task.datasets[0] if task.datasets and task.source != 'arrays' else '.npz'
+    in_files = task.datasets and task.source not in ('arrays', MADE)
+    name = task.datasets[0] if in_files else '.npz'
     if '://' in name or name.endswith(('.hdf5', '.npz')):
         return False
     return is_folder(minari_folder(name) / 'data')

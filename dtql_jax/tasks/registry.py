@@ -1,4 +1,4 @@
-"""The registry of tasks: the published ones, and those that users register.
+"""The registry of tasks: the published ones, the toys, and those that users register.
 
 A `Task` names the data that an agent learns from, the simulator that goes with them, and what
 counts as success.
@@ -13,13 +13,14 @@ from pathlib import Path
 from dtql_jax.tasks.minari_sets import own_folder
 from dtql_jax.tasks.published import published
 from dtql_jax.tasks.task import SOURCES, Task
+from dtql_jax.tasks.toys import toys
 from dtql_jax.types import UserError
 
 FORMATS = {'.hdf5': 'd4rl', '.npz': 'ogbench'}  # suffix of a file -> source
 
 OWN = 'minari:'  # begins the name of a task of the user's own data
 
-TASKS: dict[str, Task] = {task.name: task for task in published()}
+TASKS: dict[str, Task] = {task.name: task for task in (*published(), *toys())}
 
 
 def register_task(task: Task) -> Task:

@@ -40,7 +40,8 @@ from numpy.typing import ArrayLike
 from dtql_jax.tasks.mazes import CELL, goal_xy
 from dtql_jax.types import UserError
 
-SOURCES = ('minari', 'd4rl', 'ogbench')
+MADE = 'made'  # the source of data that are made in memory
+SOURCES = ('minari', 'd4rl', 'ogbench', MADE)
 GOALS = ('observe', 'relabel', 'recorded')
 ADJUSTABLE = ('goal', 'success_ends', 'success_timing', 'rescale_actions')  # what a run may set
 TIMINGS = ('pre', 'post')
@@ -56,7 +57,7 @@ class Task:
 
     name: str
     # Minari ids, Minari folders, or files (.hdf5, .npz) by path or URL, joined in order. Empty for
-    # a task whose data are given as arrays.
+    # a task whose data are given as arrays. Names of sets of `toys` where the source is 'made'.
     datasets: tuple[str, ...] = ()
     family: str = 'custom'  # 'custom', 'mujoco', a maze of `mazes.CELL`, ...
     env_id: str | None = None  # None: the evaluation environment that the first dataset records

@@ -53,13 +53,14 @@ def fresh_progress(
 
     Args:
         engine: the run's agent and lanes.
-        networks: the `params` and the `target` of all lanes `[S, ...]`, where they are not to be
-            drawn anew. Optimisers, keys and the step are new in any case.
+        networks: the `params` and the `target` of all lanes `[S, ...]` of the networks that are not
+            to be drawn anew. Optimisers, keys and the step are new in any case.
         sums: whether to have the sums of the metrics, which takes a trace of every phase.
     """
     state = engine.init()
-    if networks is not None:  # copied: an array of NumPy cannot be donated
-        state = state.replace(**jax.tree.map(jnp.array, dict(networks)))
+    for field, trees in (networks or {}).items():
+        copied = jax.tree.map(jnp.array, dict(trees))  # an array of NumPy cannot be donated
+        state = state.replace(**{field: {**getattr(state, field), **copied}})
     lanes = len(engine.lanes)
     return engine.shard(
         Progress(

@@ -221,6 +221,15 @@ def test_TABLE__idql_sees_the_place_in_a_pointmaze(maze):
     assert abs(v[0] - v[1]) > 0.01
 
 
+@pytest.mark.parametrize('agent', AGENTS)
+def test_TABLE__every_agent_has_small_settings_for_the_toys(agent):
+    config = task_config(agent, TASKS['toy-twomoons-near'].rows)
+    assert row_of(agent, TASKS['toy-twomoons-near'].rows) == 'toy'
+    phases = AGENTS[agent].agent(Spec(1, 2), config).phases()
+    assert sum(phase.steps for phase in phases) <= 4_000
+    assert config.hidden == 128
+
+
 # Which row a task uses.
 
 

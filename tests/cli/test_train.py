@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures('quick_compile', 'here')
 
 MISTAKES = {
     'task': (['--env=hoper-medium'], "unknown task 'hoper-medium'; nearest: hopper-medium"),
-    'source': (['--source=gym'], '--source=gym: must be one of minari, d4rl, ogbench'),
+    'source': (['--source=gym'], '--source=gym: must be one of minari, d4rl, ogbench, made'),
     'replay': (
         ['--env=hopper-medium-replay', '--source=minari'],
         'hopper-medium-replay does not come from minari: there is --source=d4rl',

@@ -219,3 +219,17 @@ def test_VPSDE__refuses_shapes_that_would_broadcast():
         sde.add_noise(jnp.ones((4, 2)), jnp.ones((4, 1)), jnp.ones((4, 2)))
     with pytest.raises(AssertionError):
         sde.add_noise(jnp.ones((4, 2)), jnp.ones(4), jnp.ones((4, 1)))
+
+
+def test_VPSDE__noise_of_a_perfect_denoiser_is_the_noise():
+    x, noise = jnp.array([[1.0, -2.0], [0.5, 8.0]]), jnp.array([[0.3, 1.0], [-2.0, 0.1]])
+    t = jnp.array([0.1, 0.9])
+    levels = []
+
+    def denoise(noisy, sigma):
+        levels.append(sigma)
+        return noisy - sigma[:, None] * noise
+
+    found = sde.noise_of(denoise, sde.add_noise(x, t, noise), t)
+    np.testing.assert_allclose(found, noise, atol=1e-5)
+    np.testing.assert_allclose(levels[0], sde.sigma(t) / sde.alpha(t), rtol=1e-6)

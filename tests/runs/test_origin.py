@@ -14,6 +14,7 @@ from dtql_jax.runs.plan import make_plan, make_request
 from dtql_jax.runs.policy import Run
 from dtql_jax.training import loop
 from dtql_jax.training.engine import Engine
+from dtql_jax.training.progress import fresh_progress
 from dtql_jax.types import Lane, UserError
 from tests.helpers import toy
 from tests.helpers.extended import CLONED, rows
@@ -181,6 +182,21 @@ def test_take_networks__of_another_task_is_one_line(other, spec, message):
     with pytest.raises(UserError) as error:
         take_networks(asked, engine)
     assert str(error.value) == f'`init_from`={other} has {message}: start from another run'
+
+
+def test_take_networks__of_those_that_the_agent_inherits_alone(other, monkeypatch):
+    asked = make_plan(make_request({**ASKED, 'hidden': 9}))
+    monkeypatch.setattr(asked.agent, 'inherited', ())
+    agent = asked.agent(dtql_jax.Spec(4, 1, 3.0), asked.config)
+    engine = Engine(agent, one_row(agent.spec, ()), asked.lanes)
+    _, networks = take_networks(asked, engine)
+    assert networks == {'params': {}, 'target': {}}
+    fresh = fresh_progress(engine).state
+    assert toy.equal(fresh_progress(engine, networks).state, fresh)
+    theirs = {'params': {'mu': jax.tree.map(lambda x: x + 1, fresh.params['mu'])}}
+    taken = fresh_progress(engine, theirs).state
+    assert toy.equal(taken.params, theirs['params'])
+    assert toy.equal(taken.opt, fresh.opt)
 
 
 def test_run__an_origin_with_a_damaged_checkpoint_is_told(other, here, caplog):

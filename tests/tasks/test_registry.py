@@ -34,7 +34,7 @@ def test_resolve__takes_the_source_that_is_asked_for():
         resolve('hopper-medium-replay', 'minari')
     with pytest.raises(UserError, match=r'several versions; name one: `env`=antmaze-umaze-v0 or '):
         resolve('antmaze-umaze', 'd4rl')
-    with pytest.raises(UserError, match='`source`=gym: there are minari, d4rl, ogbench'):
+    with pytest.raises(UserError, match='`source`=gym: there are minari, d4rl, ogbench, made'):
         resolve('hopper-medium', 'gym')
 
 

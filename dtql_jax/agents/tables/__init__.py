@@ -22,7 +22,7 @@ ANTMAZES = (
 
 # How the names of our own rows begin: neither DTQL's nor Diffusion-QL's released code has them.
 OURS = (
-    'pointmaze', 'ogbench', 'door', 'hammer', 'relocate', 'pen-expert', 'halfcheetah-expert',
+    'toy', 'pointmaze', 'ogbench', 'door', 'hammer', 'relocate', 'pen-expert', 'halfcheetah-expert',
     'hopper-expert', 'walker2d-expert',
 )  # fmt: skip
 

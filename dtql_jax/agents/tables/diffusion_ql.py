@@ -20,6 +20,15 @@ _POINTMAZE = {
     'lr_decay': 'cosine',
     'clone_seeds': 2,
 }
+# Ours, because Diffusion-QL's toy tasks have other rewards.
+_TOY = {
+    'steps': 2_000,
+    'eval_every': 1_000,
+    'lr': 1e-3,
+    'hidden': 128,
+    'candidates': 32,
+    'tau': 0.05,
+}
 # Ours: the numbers of D4RL's large mazes. OGBench's rewards are -1 and 0 already.
 _OGBENCH = {'steps': 1_000_000, 'eta': 3.5, 'max_norm': 7.0}
 _HUMAN = {**_PEN, 'eta': 0.15, 'max_norm': 7.0}
@@ -51,6 +60,7 @@ TABLE: dict[str, dict] = {
     'ogbench-maze': {**_OGBENCH, 'max_q_backup': True},
     'ogbench-long-maze': {**_OGBENCH, 'max_q_backup': True, 'discount': 0.995},
     'ogbench-hand': {**_OGBENCH, 'eta': 1.0},
+    'toy': _TOY,
     'pointmaze-umaze': {**_POINTMAZE, 'steps': 4_000, 'eval_every': 2_000},
     'pointmaze-medium': {**_POINTMAZE, 'steps': 20_000, 'eval_every': 10_000},
     'pointmaze-large': {**_POINTMAZE, 'steps': 40_000, 'eval_every': 20_000},

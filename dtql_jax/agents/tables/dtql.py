@@ -18,6 +18,20 @@ _POINTMAZE = {
     'lr_decay': True,
     'clone_seeds': 2,
 }
+# The numbers of the released toy script, but for the batch, which is the whole set there, the
+# number of updates (3500 of all networks), and the choice among candidates, which it does not make.
+_TOY = {
+    'steps': 2_000,
+    'pretrain_steps': 1_500,
+    'eval_every': 1_000,
+    'lr': 3e-3,
+    'critic_lr': 3e-3,
+    'expectile': 0.95,
+    'hidden': 128,
+    'clip_denoised': False,
+    'candidates': 32,
+    'clone_seeds': 2,
+}
 # Ours, because DTQL's authors trained neither on OGBench nor on the other hands. OGBench's mazes
 # have the numbers of D4RL's large mazes; their rewards are -1 and 0 already. Its arm, whose rewards
 # count the open subtasks, has no likelihood term but a stronger trust region. Where episodes are
@@ -54,6 +68,7 @@ TABLE: dict[str, dict] = {
     'ogbench-maze': {**_OGBENCH, 'alpha': 0.5},
     'ogbench-long-maze': {**_OGBENCH, 'alpha': 0.5, 'discount': 0.995},
     'ogbench-hand': {**_OGBENCH, 'gamma': 0.0, 'alpha': 10.0, 'batch_size': 256},
+    'toy': _TOY,
     'pointmaze-umaze': {
         **_POINTMAZE, 'steps': 4_000, 'pretrain_steps': 1_000, 'eval_every': 2_000,
     },

@@ -22,10 +22,23 @@ _POINTMAZE = {
     'hidden': 128,
     'candidates': 4,
 }
+# Ours, for the toy tasks.
+_TOY = {
+    'steps': 2_000,
+    'eval_every': 1_000,
+    'batch_size': 256,
+    'hidden': 128,
+    'lr': 1e-3,
+    'ema_tau': 0.005,
+    'tau': 0.05,
+    'value_norm': False,
+    'candidates': 32,
+}
 
 TABLE: dict[str, dict] = {
     **dict.fromkeys(LOCOMOTION, _LOCOMOTION),
     **dict.fromkeys(ANTMAZES, _ANTMAZE),
+    'toy': _TOY,
     'pointmaze-umaze': {
         **_POINTMAZE, 'steps': 4_000, 'eval_every': 2_000,
     },

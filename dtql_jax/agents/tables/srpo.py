@@ -21,6 +21,19 @@ _POINTMAZE = {
     'behaviour_batch_size': 256,
     'clone_seeds': 2,
 }
+# Ours, for the toy tasks.
+_TOY = {
+    'behaviour_steps': 2_000,
+    'behaviour_batch_size': 256,
+    'critic_steps': 1_000,
+    'steps': 1_000,
+    'eval_every': 500,
+    'hidden': 128,
+    'lr': 1e-3,
+    'critic_lr': 1e-3,
+    'tau': 0.05,
+    'clone_seeds': 2,
+}
 
 TABLE: dict[str, dict] = {
     'halfcheetah-medium': {**_LOCOMOTION, 'beta': 0.2},
@@ -38,6 +51,7 @@ TABLE: dict[str, dict] = {
     'antmaze-medium-diverse': {**_MAZE, 'beta': 0.05},
     'antmaze-large-play': {**_MAZE, 'beta': 0.06},
     'antmaze-large-diverse': {**_MAZE, 'beta': 0.05},
+    'toy': _TOY,
     'pointmaze-umaze': {
         **_POINTMAZE, 'behaviour_steps': 2_000, 'critic_steps': 4_000, 'steps': 4_000,
         'eval_every': 2_000,
