@@ -6,11 +6,12 @@
   python experiments/studies/ablations.py --studies=studies --chart=docs/ablations.png
 
 Each cell differs in one thing from the base, which is the middle weight of `ablation_alpha.toml`;
-those with another schedule or loss have several weights. The base's last networks also act in other
-ways: by the choice among other numbers of candidates, drawn or the best. A cell is told from the
-base where both the bootstrap interval of the difference of means excludes 0 and a permutation test
-has p at most 0.05; else it is called inconclusive. The result file keeps the ways to act that it
-has: started again, the script plays only the others.
+those with another schedule or loss have several weights. The score of a seed is the mean of its
+last two evaluations, because a single one may be far off. The base's last networks also act in
+other ways: by the choice among other numbers of candidates, drawn or the best. A cell is told from
+the base where both the bootstrap interval of the difference of means excludes 0 and a permutation
+test has p at most 0.05; else it is called inconclusive. The result file keeps the ways to act that
+it has: started again, the script plays only the others.
 """
 
 import dataclasses
@@ -45,6 +46,7 @@ flags.DEFINE_string('chart', None, 'PNG file to draw the curves in', FLAGS)
 
 BASE = {'gamma': 0.0, 'schedule': 'edm', 'policy': 'gaussian', 'clip_denoised': True}
 WEIGHT = {'hopper-medium': 5.0}  # the base's weight of the trust region, where it is not 1
+LAST = 2  # evaluations whose mean is the score of a seed
 ARGMAX = 1e6  # an inverse temperature at which the best candidate is drawn
 EVAL_SEED = 1  # other starts than those of training
 RELEASED = (1024, 'drawn')  # the choice of the released code
@@ -101,16 +103,21 @@ def summary(values: list[float], base: list[float]) -> dict[str, Any]:
     }
 
 
+def ends(curve: dict[int, dict[int, float]]) -> list[float]:
+    """The score of each seed that has the last evaluations."""
+    last = [curve[step] for step in sorted(curve)[-LAST:]]
+    return [float(np.mean([at[seed] for at in last])) for seed in last[-1] if seed in last[0]]
+
+
 def cells(table: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-    """A row for each cell: its last scores, summarised, and its curve."""
+    """A row for each cell: the scores of its seeds, summarised, and its curve."""
     found = scores(table)
     for (task, name), curve in found.items():
-        base, steps = found[task, 'base'], sorted(curve)
-        last = list(curve[steps[-1]].values())
+        steps = sorted(curve)
         yield {
             'task': task,
             'cell': name,
-            **summary(last, list(base[max(base)].values())),
+            **summary(ends(curve), ends(found[task, 'base'])),
             'steps': steps,
             'curve': [list(curve[step].values()) for step in steps],
         }
