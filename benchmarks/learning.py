@@ -6,8 +6,9 @@
 
 DIR is a checkout, see `reference.py`. Its `train()` makes the updates and its `sample_action()`
 acts, in a process for each seed; ours trains all seeds in one run. Both have the released widths,
-the settings of our table and the same starts of episodes. The result file keeps what is done:
-started again, the script continues where it was stopped, for other tasks and methods too.
+the settings of our table but for the weight of the trust region, and the same starts of episodes.
+The result file keeps what is done: started again, the script continues where it was stopped, for
+other tasks and methods too.
 """
 
 import contextlib
@@ -58,8 +59,12 @@ flags.DEFINE_string('chart', None, 'PNG file to draw the curves of all rows in',
 AGENTS = {'dtql': 'dtql', 'dql': 'diffusion_ql'}
 WIDTH = 256  # the only one that the released networks have
 RELEASED_CANDIDATES = 50  # of Diffusion-QL, written into its code
-# The published weight was tuned for far longer runs; 30 learns on this set in few updates.
-SETTINGS = {('halfcheetah-medium', 'dtql'): {'alpha': 30.0}}
+# Weights that learn in few updates; those of the table are for far longer runs.
+SETTINGS = {
+    ('pointmaze-medium', 'dtql'): {'alpha': 0.5},
+    ('pointmaze-large', 'dtql'): {'alpha': 0.5},
+    ('halfcheetah-medium', 'dtql'): {'alpha': 30.0},
+}
 # Our name of a loss -> that of the released code, and the sign between them.
 LOSSES = {
     'dtql': {

@@ -40,12 +40,12 @@ from dtql_jax.studies.results import find_runs
 FLAGS = flags.FlagValues()
 flags.DEFINE_string('studies', 'studies', 'folder of the studies', FLAGS)
 flags.DEFINE_list('candidates', ['1', '8', '64', '1024'], 'numbers of samples to choose of', FLAGS)
-define_whole('eval_episodes', 20, 'episodes of each seed in each way to act', FLAGS)
+define_whole('eval_episodes', 10, 'episodes of each seed in each way to act', FLAGS)
 flags.DEFINE_string('out', 'benchmarks/results/ablations.json', 'JSON file to write', FLAGS)
 flags.DEFINE_string('chart', None, 'PNG file to draw the curves in', FLAGS)
 
 BASE = {'gamma': 0.0, 'schedule': 'edm', 'policy': 'gaussian', 'clip_denoised': True}
-WEIGHT = {'hopper-medium': 5.0}  # the base's weight of the trust region, where it is not 1
+WEIGHT = {'pointmaze-medium': 0.5, 'pointmaze-large': 0.5, 'hopper-medium': 5.0}  # the base's
 LAST = 2  # evaluations whose mean is the score of a seed
 ARGMAX = 1e6  # an inverse temperature at which the best candidate is drawn
 EVAL_SEED = 1  # other starts than those of training
@@ -70,7 +70,7 @@ def name_of(task: str, agent: str, values: dict[str, Any]) -> str:
     if agent != 'dtql':
         differs = [agent]  # whose other settings are those of the base
     weighed = agent != 'dtql' or 'schedule' in ' '.join(differs)  # with several weights
-    if weighed or values['alpha'] != WEIGHT.get(task, 1.0):
+    if weighed or values['alpha'] != WEIGHT[task]:
         differs.append(f'alpha={values["alpha"]:g}')
     return ' '.join(differs) or 'base'
 
@@ -141,7 +141,7 @@ def played(base: Run, number: int, how: str, episodes: int) -> dict[str, Any]:
     acting = jax.vmap(agent.acting)(base.progress.state)
     if how == 'best':
         acting['inverse_temperature'] = jnp.full_like(acting['inverse_temperature'], ARGMAX)
-    weight = WEIGHT.get(base.task.name, 1.0)
+    weight = WEIGHT[base.task.name]
     lanes = [i for i, lane in enumerate(base.lanes) if lane.hparams['alpha'] == weight]
     began = time.monotonic()
     with open_player(base.task, agent, base.lanes, Conditions(episodes, None, EVAL_SEED)) as player:
@@ -153,7 +153,7 @@ def played(base: Run, number: int, how: str, episodes: int) -> dict[str, Any]:
 def act(studies: pathlib.Path, report: dict[str, Any], asked: flags.FlagValues) -> Iterator[None]:
     """Adds the ways to act that the report lacks, one after the other."""
     rows = report.setdefault('acting', [])
-    for path in find_runs(studies / 'ablation_alpha'):
+    for path in find_runs(studies.glob('ablation_alpha*')):
         base = Run(path)
         for number, how in ways(asked.candidates):
             key = {'task': base.task.name, 'candidates': number, 'choice': how}

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+import dtql_jax
 from dtql_jax.runs.plan import make_plan, make_request
 from dtql_jax.studies.plan import make_jobs, typed
 from dtql_jax.studies.study import read_study
@@ -13,7 +14,7 @@ from tests.helpers.result_files import evaluation, metric, write_config
 from tests.helpers.run_files import write
 from tests.helpers.scripts import ROOT, names_of
 
-SCORES = {'alpha=1': (50.0, 51, 52, 53, 54), 'alpha=3': (90.0, 91, 92, 93, 94)}
+BASE, BETTER = (50.0, 51, 52, 53, 54), (90.0, 91, 92, 93, 94)
 
 
 def write_run(run_dir, lanes, agent='dtql', **settings):
@@ -39,15 +40,13 @@ def write_run(run_dir, lanes, agent='dtql', **settings):
 
 @pytest.fixture
 def table(tmp_path):
-    import dtql_jax
-
-    lanes = {name: ({'alpha': float(name[-1])}, scores) for name, scores in SCORES.items()}
+    lanes = {'alpha=0.5': ({'alpha': 0.5}, BASE), 'alpha=3': ({'alpha': 3.0}, BETTER)}
     usual = {'gamma': 0.0, 'schedule': 'edm', 'policy': 'gaussian', 'pretrain_steps': 10}
     write_run(tmp_path / 'a', lanes, **usual)
-    write_run(tmp_path / 'b', {'dtql': ({}, SCORES['alpha=1'])}, **{**usual, 'alpha': 1.0,
-        'pretrain_steps': 0})  # fmt: skip
-    write_run(tmp_path / 'c', {'alpha=1': lanes['alpha=1']}, **{**usual, 'schedule': 'vp'})
-    write_run(tmp_path / 'd', {'alpha=1': lanes['alpha=3']}, agent='dql_kl', alpha=1.0)
+    none = {**usual, 'pretrain_steps': 0, 'alpha': 0.5}
+    write_run(tmp_path / 'b', {'dtql': ({}, BASE)}, **none)
+    write_run(tmp_path / 'c', {'alpha=0.5': lanes['alpha=0.5']}, **{**usual, 'schedule': 'vp'})
+    write_run(tmp_path / 'd', {'alpha=3': lanes['alpha=3']}, agent='dql_kl', alpha=1.0)
     return dtql_jax.load_results(tmp_path)
 
 
@@ -55,7 +54,7 @@ def test_cells__are_named_by_what_differs_from_the_base(table, monkeypatch):
     script = names_of('experiments/studies/ablations.py', monkeypatch)
     rows = {row['cell']: row for row in script['cells'](table)}
     assert set(rows) == {
-        'base', 'alpha=3', 'pretrain_steps=0', 'schedule=vp alpha=1', 'dql_kl alpha=3',
+        'base', 'alpha=3', 'pretrain_steps=0', 'schedule=vp alpha=0.5', 'dql_kl alpha=3',
     }  # fmt: skip
     assert rows['base']['mean'] == 39  # of 26 and 52, the means of its two evaluations
     assert rows['base']['standard_error'] == pytest.approx(0.75 * np.sqrt(2.5 / 5))
@@ -110,7 +109,7 @@ def test_of_scores__by_hand(monkeypatch):
 def test_stability__compares_the_agents(tmp_path, monkeypatch):
     script = names_of('experiments/studies/stability.py', monkeypatch)
     for agent in ('dtql', 'diffusion_ql'):
-        write_run(tmp_path / agent, {agent: ({}, SCORES['alpha=1'])}, agent=agent)
+        write_run(tmp_path / agent, {agent: ({}, BASE)}, agent=agent)
     out = tmp_path / 'stability.json'
     asked = script['FLAGS']
     asked(['stability', f'--study={tmp_path}', f'--out={out}', f'--chart={tmp_path}/chart.png'])
