@@ -189,11 +189,13 @@ def table_of(rows: list[dict[str, Any]], name: Callable[[dict[str, Any]], str]) 
 def chart(rows: list[dict[str, Any]]) -> Figure:
     """The curves of all cells: a row of panels for each task; bands are standard errors."""
     tasks = list(dict.fromkeys(row['task'] for row in rows))
-    size = (3.1 * len(PANELS), 2.5 * len(tasks))
+    others = [row['cell'] for row in rows if row['cell'] != 'base']
+    panels = {title: f for title, f in PANELS.items() if any(map(f, others))}
+    size = (3.1 * len(panels), 2.5 * len(tasks))
     figure = Figure(figsize=size, dpi=100, layout='constrained')
-    grid = figure.subplots(len(tasks), len(PANELS), squeeze=False, sharey='row')
+    grid = figure.subplots(len(tasks), len(panels), squeeze=False, sharey='row')
     for task, axes in zip(tasks, grid, strict=True):
-        for axis, (title, belongs) in zip(axes, PANELS.items(), strict=True):
+        for axis, (title, belongs) in zip(axes, panels.items(), strict=True):
             drawn = [row for row in rows if row['task'] == task and belongs(row['cell'])]
             for row, colour in zip(drawn, PALETTE, strict=False):
                 mean, error = (
