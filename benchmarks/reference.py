@@ -13,6 +13,7 @@ compilation is apart.
 import contextlib
 import dataclasses
 import functools
+import json
 import pathlib
 import subprocess
 import sys
@@ -116,11 +117,11 @@ def contenders(dims: str, seeds: list[str], checkouts: dict[str, str | None]) ->
 
 def command(one: Contender, checkout: str, data: pathlib.Path, gamma: float) -> list[str]:
     """How to start the worker of a released contender."""
+    own = {'gamma': gamma} if one.method == 'dtql' else {'max_q_backup': one.max_q_backup}
     return [
         *(sys.executable, str(WORKER), f'--method={one.method}', f'--checkout={checkout}'),
-        *(f'--data={data}', f'--batch_size={one.batch_size}', f'--gamma={gamma}'),
+        *(f'--data={data}', f'--batch_size={one.batch_size}', f'--settings={json.dumps(own)}'),
         f'--device={"cpu" if jax.default_backend() == "cpu" else "cuda"}',
-        *(['--max_q_backup'] if one.max_q_backup else []),
     ]
 
 

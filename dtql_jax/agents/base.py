@@ -61,6 +61,9 @@ class Config(Settings):
         'precision of matrix products; below highest, a GPU uses TF32 and a TPU less',
         choices=('default', 'high', 'highest'),
     )
+    gradient_norms: bool = setting(
+        False, 'log the norm of the gradient of each network, before it is clipped'
+    )
 
 
 Loss = Callable[..., tuple[jax.Array, Metrics]]
@@ -160,13 +163,16 @@ class Agent:
             max_norm: the bound on the gradient's global norm, see `clip_by_norm`; None for none.
 
         Returns:
-            The new state, and the metrics of the loss.
+            The new state, and the metrics of the loss. With the setting `gradient_norms` they have
+            `NAME/grad_norm`, the gradient's global norm before it is clipped.
         """
 
         def objective(params: Params) -> tuple[jax.Array, Metrics]:
             return loss(state.replace(params={**state.params, name: params}), *inputs)
 
         gradient, metrics = jax.grad(objective, has_aux=True)(state.params[name])
+        if self.config.gradient_norms:
+            metrics = {**metrics, f'{name}/grad_norm': optax.global_norm(gradient)}
         if max_norm is not None:
             gradient = clip_by_norm(gradient, max_norm)
         direction, opt = self.optimiser(name).update(gradient, state.opt[name], state.params[name])

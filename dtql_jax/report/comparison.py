@@ -1,15 +1,18 @@
-"""Compares agents over several tasks: performance profiles and the probability of improvement.
+"""Compares agents: performance profiles, the probability of improvement, a difference of means.
 
-Both are those of Agarwal et al. (arXiv:2108.13264). An agent's scores are given as strata: an array
-`[S]` for each task, in the same order for all agents. Each task weighs the same, however many seeds
-it has. Intervals are 95 % percentile bootstraps that resample the seeds of each task separately.
+The first two are over several tasks, and are those of Agarwal et al. (arXiv:2108.13264). An agent's
+scores are given as strata: an array `[S]` for each task, in the same order for all agents. Each
+task weighs the same, however many seeds it has. Intervals are 95 % percentile bootstraps that
+resample the seeds of each task separately.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from dtql_jax.report.statistics import interval
+from dtql_jax.report.statistics import interval, resampled
 
 Strata = Sequence[np.ndarray]
 
@@ -50,6 +53,53 @@ def improvement_interval(
         left, right = (_weights(rng, len(scores), resamples) for scores in (a, b))
         chances += np.einsum('rn,nm,rm->r', left, _wins(a, b), right, optimize=True) / len(ours)
     return interval(chances)
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """The mean of some scores minus that of others.
+
+    Attributes:
+        mean: the difference.
+        low: the lower end of its 95 % bootstrap interval.
+        high: the upper end.
+        p: the share of random splits of all scores into two such groups whose means differ by no
+            less: the p-value of a permutation test.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def verdict(self) -> str:
+        """'higher', 'lower', or 'inconclusive': the interval holds 0, or p is above 0.05.
+
+        The bootstrap of five seeds alone is too narrow; the permutation test does not depend on it.
+        """
+        if self.p > 0.05 or self.low <= 0 <= self.high:
+            return 'inconclusive'
+        return 'higher' if self.mean > 0 else 'lower'
+
+
+def difference_of_means(ours: ArrayLike, theirs: ArrayLike, resamples: int = 10_000) -> Difference:
+    """Compares scores `[S]` with others `[S']` of the same task; no pair of them belongs together.
+
+    Raises:
+        ValueError: a score is not finite, or there is none.
+    """
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    rng = np.random.default_rng(0)
+    samples = resampled(rng, ours, resamples).mean(1) - resampled(rng, theirs, resamples).mean(1)
+    low, high = interval(samples)
+    mean = float(ours.mean() - theirs.mean())
+    pooled = np.tile(np.concatenate([ours, theirs]), (resamples, 1))
+    split = rng.permuted(pooled, axis=1)
+    apart = np.abs(split[:, : len(ours)].mean(1) - split[:, len(ours) :].mean(1))
+    # The splits as they are count too; rounding must not tell them from their own difference.
+    chance = (1 + np.count_nonzero(apart >= abs(mean) - 1e-9)) / (1 + resamples)
+    return Difference(mean, low, high, chance)
 
 
 def _above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

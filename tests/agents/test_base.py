@@ -137,6 +137,20 @@ def test_unit__divides_by_the_box_and_clips_just_inside(agent):
     np.testing.assert_allclose(agent.unit(action[:1]), [[0.5, -0.99999]])
 
 
+def test_descend__tells_the_norm_of_the_gradient_before_it_is_clipped(agent, state):
+    """It is a metric only where it was asked for, and changes no number."""
+    told = Linear(agent.spec, Config(discount=0.5, gradient_norms=True))
+
+    def step(agent):
+        return agent.descend(state, 'a', 0.1, agent.loss_of_ones, max_norm=1.0)
+
+    after, metrics = step(told)
+    assert metrics['a/grad_norm'] == pytest.approx(np.sqrt(8))
+    before, without = step(agent)
+    assert list(without) == ['a/loss']
+    assert same((after.params, after.opt), (before.params, before.opt))
+
+
 def test_track__is_a_running_average(agent, state):
     other = state.replace(params=jax.tree.map(lambda x: x + 1, state.params))
     after = jax.jit(lambda s: agent.track(s, 'a', 0.25))(other)

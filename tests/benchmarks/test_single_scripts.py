@@ -69,6 +69,13 @@ def test_limit__the_committed_counts_are_those_of_the_networks(monkeypatch):
         assert script['traffic'](state, agent.spec, int(batch)) / 1e6 == row['mb_per_update']
 
 
+def test_times__the_committed_table_is_that_of_the_result_files(monkeypatch):
+    script = names_of('benchmarks/times.py', monkeypatch)
+    asked = script['FLAGS']
+    table = script['table'](str(RESULTS), asked['env'].default, asked['agents'].default)
+    assert table in (ROOT / 'docs' / 'results.md').read_text()
+
+
 @pytest.mark.slow
 def test_loading__loads_cold_and_from_the_cache(tmp_path):
     report = measured(tmp_path, 'loading', '--transitions=2000', '--repeats=1')

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.report.comparison import (
+    difference_of_means,
     improvement_interval,
     performance_profile,
     probability_of_improvement,
@@ -88,3 +89,22 @@ def test_improvement_interval__of_one_that_always_wins_is_a_point():
     ours, theirs = [np.arange(5.0) + 10], [np.arange(5.0)]
     assert probability_of_improvement(ours, theirs) == 1
     assert improvement_interval(ours, theirs) == (1, 1)
+
+
+def test_difference_of_means__agrees_with_all_splits():
+    ours, theirs = np.array([50.0, 70, 90, 95, 100]), np.array([10.0, 40, 55, 60, 65])
+    found = difference_of_means(ours, theirs)
+    pooled = [*ours, *theirs]
+    splits = [sum(chosen) for chosen in itertools.combinations(pooled, 5)]
+    apart = [abs(2 * total - sum(pooled)) / 5 for total in splits]
+    assert found.mean == pytest.approx(35)
+    assert found.p == pytest.approx(np.mean(np.array(apart) >= 35), abs=0.005)
+    assert found.low < 35 < found.high
+    assert found.verdict == 'higher'
+    assert difference_of_means(theirs, ours).verdict == 'lower'
+
+
+@pytest.mark.parametrize('ours', [[0, 0, 0, 0, 0], [0, 0, 20, 40, 100], [100, 100, 0, 0, 0]])
+def test_difference_of_means__five_seeds_show_little(ours):
+    """The bootstrap alone would tell the second one from zeros."""
+    assert difference_of_means(ours, [0.0] * 5).verdict == 'inconclusive'
