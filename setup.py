@@ -42,6 +42,9 @@ EXTRAS = {
     'ogbench': ['ogbench>=1.2'],
     'wandb': ['wandb>=0.18'],
     'tensorboard': ['tensorboard>=2.17'],
+    # Exported policies: ONNX, and StableHLO, whose files jax writes with flatbuffers.
+    'onnx': ['onnx>=1.19', 'onnxruntime>=1.22'],
+    'stablehlo': ['flatbuffers>=24'],
     'tables': ['pandas>=2.2', 'polars>=1.9', 'pyarrow>=17'],
     # Launchers of studies.
     'slurm': ['submitit>=1.5'],

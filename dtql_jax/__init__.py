@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dtql_jax.agents.base import Agent, Config, State
     from dtql_jax.agents.registry import register_agent
     from dtql_jax.agents.settings import setting
+    from dtql_jax.runs.export.write import export
     from dtql_jax.runs.plan import Request
     from dtql_jax.runs.policy import load_policy
     from dtql_jax.runs.result import Interrupted, Result
@@ -38,6 +39,7 @@ _HOMES = {
     'Result': 'runs.result',
     'Interrupted': 'runs.result',
     'load_policy': 'runs.policy',
+    'export': 'runs.export.write',
     # many runs
     'sweep': 'studies.sweep',
     'load_results': 'studies.results',
@@ -71,6 +73,7 @@ __all__ = [
     'Task',
     'Transition',
     'UserError',
+    'export',
     'load_policy',
     'load_results',
     'register_agent',
