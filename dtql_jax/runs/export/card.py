@@ -72,8 +72,10 @@ def model_card(
     description, data = run.description, run.description['data']
     spec, versions = run.agent.spec, description['versions']
     chosen = ', the best of its evaluations' if which == 'best' else ''
+    environment = f' (`{data["environment"]}`)' if data['environment'] else ''
+    commit = description['commit'] or 'unknown'
     rows = {
-        'task': f'{config["task"]}' + (f' (`{data["environment"]}`)' if data['environment'] else ''),
+        'task': f'{config["task"]}{environment}',
         'agent': f'`{config["agent"]}`, {config["variant"]} seed {config["seed"]}',
         'policy': f'of update {config["step"]:,}{chosen}',
         'observation': f'`[{spec.obs_dim}]` of float32, as the environment returns it; where the '
@@ -85,9 +87,8 @@ def model_card(
         f'rewards: {data["reward_transform"]}, sha256 {data["fingerprint"]}',
         'licence of the data': LICENCES.get(data['source'], 'unknown'),
         "score of the data's policy": _number(data['score']),
-        'trained with': f'dtql_jax {versions["dtql_jax"]} (commit {description["commit"] or "unknown"})'
-        f', jax {versions["jax"]}',
-    }  # fmt: skip
+        'trained with': f'dtql_jax {versions["dtql_jax"]} (commit {commit}), jax {versions["jax"]}',
+    }
     parts = [
         f'# {config["agent"]} on {config["task"]}',
         f'A policy of offline reinforcement learning, in the format {kind}.',
@@ -99,7 +100,7 @@ def model_card(
         '## Noise',
         _noise(draws),
         '## Train it again',
-        f'```python\nimport dtql_jax\n\ndtql_jax.run({pprint.pformat(_request(run), width=88)})\n```',
+        f'```python\nimport dtql_jax\n\ndtql_jax.run({_request(run)})\n```',
     ]
     return '\n\n'.join(parts) + '\n'
 
@@ -142,6 +143,7 @@ def _noise(draws: Sequence[Draw]) -> str:
     )
 
 
-def _request(run: Run) -> dict[str, Any]:
-    """What the user asked for, without the fields that were left open."""
-    return {k: v for k, v in run.description['request'].items() if v not in (None, {}, [], ())}
+def _request(run: Run) -> str:
+    """What the user asked for as a Python dict, without the fields that were left open."""
+    asked = run.description['request'].items()
+    return pprint.pformat({k: v for k, v in asked if v not in (None, {}, [], ())}, width=88)

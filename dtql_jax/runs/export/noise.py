@@ -48,21 +48,28 @@ class Policy:
     def __init__(self, act: Callable[[jax.Array, jax.Array], jax.Array], obs_dim: int):
         self.obs_dim = obs_dim
         self._traced = jax.make_jaxpr(act)(jnp.zeros(obs_dim), jax.random.key(0))
-        self.draws: tuple[Draw, ...] = ()
-        noise = jax.eval_shape(self.draw, jax.random.key(0))
-        self.draws = tuple(Draw(kind, x.shape) for kind, x in zip(self._kinds, noise, strict=True))
+        draws: list[Draw] = []
+
+        def source(draw: Draw, really: Callable[[], jax.Array]) -> jax.Array:
+            draws.append(draw)
+            return really()
+
+        jax.eval_shape(lambda key: self._run(key, source), jax.random.key(0))
+        self.draws = tuple(draws)
 
     def draw(self, key: jax.Array) -> list[jax.Array]:
         """The noise that `act` would draw from `key`."""
-        noise, self._kinds = [], []
+        noise = []
 
         def source(draw: Draw, really: Callable[[], jax.Array]) -> jax.Array:
             noise.append(really())
-            self._kinds.append(draw.kind)
             return noise[-1]
 
-        _evaluate(self._traced, [jnp.zeros(self.obs_dim), key], source)
+        self._run(key, source)
         return noise
+
+    def _run(self, key: jax.Array, source: Source) -> list[Any]:
+        return _evaluate(self._traced, [jnp.zeros(self.obs_dim), key], source)
 
     def act(self, obs: jax.Array, noise: Sequence[jax.Array]) -> jax.Array:
         """The action `[A]` for one observation `[O]` with the noise of `draws`."""

@@ -78,6 +78,14 @@ def read_weights(path):
     }
 
 
+def compute(nodes, values):
+    """The action of a graph, from its inputs and arrays by name."""
+    with np.errstate(all='ignore'):  # infinities are part of some computations
+        for operation, names, result, attributes in nodes:
+            values[result] = OPERATIONS[operation](*(values[n] for n in names), **attributes)
+    return values['action']
+
+
 class Policy:
     """The policy of a folder."""
 
@@ -104,8 +112,4 @@ class Policy:
 
     def run(self, graph, inputs):
         values = {name: np.asarray(x, np.float32) for name, x in inputs.items()}
-        values |= self.weights
-        with np.errstate(all='ignore'):  # infinities are part of some computations
-            for operation, names, result, attributes in self.graphs[graph]:
-                values[result] = OPERATIONS[operation](*(values[n] for n in names), **attributes)
-        return values['action']
+        return compute(self.graphs[graph], values | self.weights)

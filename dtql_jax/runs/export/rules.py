@@ -45,18 +45,13 @@ REDUCTIONS = {
 }  # fmt: skip
 
 
-def _elementwise(operation: str, dtype: Any = None) -> Rule:
-    def convert(b: Builder, equation: Any, *operands: Value) -> Value:
-        if dtype is not None and any(x.array.dtype != dtype for x in operands):
+@rule(*ELEMENTWISE, *OF_FLOATS, *OF_BOOLS)
+def _elementwise(b: Builder, equation: Any, *operands: Value) -> Value:
+    name = equation.primitive.name
+    for table, dtype in ((OF_FLOATS, np.float32), (OF_BOOLS, np.bool_)):
+        if name in table and any(x.array.dtype != dtype for x in operands):
             raise UserError(f'on numbers that are not {np.dtype(dtype)}')
-        return b.emit(operation, *operands)
-
-    return convert
-
-
-for table, dtype in ((ELEMENTWISE, None), (OF_FLOATS, np.float32), (OF_BOOLS, np.bool_)):
-    for name, operation in table.items():
-        rule(name)(_elementwise(operation, dtype))
+    return b.emit((ELEMENTWISE | OF_FLOATS | OF_BOOLS)[name], *operands)
 
 
 def _one(x: Value, number: float) -> Value:
@@ -64,14 +59,9 @@ def _one(x: Value, number: float) -> Value:
     return Value(np.array(number, x.array.dtype))
 
 
-@rule('copy', 'copy_p', 'stop_gradient', 'reduce_precision')
+@rule('copy', 'copy_p')
 def _same(b: Builder, equation: Any, x: Value) -> Value:
     return x
-
-
-@rule('optimization_barrier')
-def _barrier(b: Builder, equation: Any, *operands: Value) -> list[Value]:
-    return list(operands)
 
 
 @rule('convert_element_type')
@@ -79,49 +69,23 @@ def _cast(b: Builder, equation: Any, x: Value) -> Value:
     return b.cast(x, equation.params['new_dtype'])
 
 
-@rule('ne')
-def _ne(b: Builder, equation: Any, x: Value, y: Value) -> Value:
-    return b.emit('Not', b.emit('Equal', x, y))
+COMPOSED: dict[str, Callable[..., Value]] = {
+    'ne': lambda b, x, y: b.emit('Not', b.emit('Equal', x, y)),
+    'square': lambda b, x: b.emit('Mul', x, x),
+    'rsqrt': lambda b, x: b.emit('Reciprocal', b.emit('Sqrt', x)),
+    'log1p': lambda b, x: b.emit('Log', b.emit('Add', x, _one(x, 1))),
+    'expm1': lambda b, x: b.emit('Sub', b.emit('Exp', x), _one(x, 1)),
+    'exp2': lambda b, x: b.emit('Exp', b.emit('Mul', x, _one(x, math.log(2)))),
+    'erfc': lambda b, x: b.emit('Sub', _one(x, 1), b.emit('Erf', x)),
+    'rem': lambda b, x, y: b.emit('Mod', x, y, fmod=1),
+    'pow': lambda b, x, y: b.emit('Pow', x, b.cast(y, x.array.dtype)),
+    'clamp': lambda b, low, x, high: b.emit('Min', b.emit('Max', x, low), high),
+}
 
 
-@rule('square')
-def _square(b: Builder, equation: Any, x: Value) -> Value:
-    return b.emit('Mul', x, x)
-
-
-@rule('rsqrt')
-def _rsqrt(b: Builder, equation: Any, x: Value) -> Value:
-    return b.emit('Reciprocal', b.emit('Sqrt', x))
-
-
-@rule('log1p')
-def _log1p(b: Builder, equation: Any, x: Value) -> Value:
-    return b.emit('Log', b.emit('Add', x, _one(x, 1)))
-
-
-@rule('expm1')
-def _expm1(b: Builder, equation: Any, x: Value) -> Value:
-    return b.emit('Sub', b.emit('Exp', x), _one(x, 1))
-
-
-@rule('exp2')
-def _exp2(b: Builder, equation: Any, x: Value) -> Value:
-    return b.emit('Exp', b.emit('Mul', x, _one(x, math.log(2))))
-
-
-@rule('erfc')
-def _erfc(b: Builder, equation: Any, x: Value) -> Value:
-    return b.emit('Sub', _one(x, 1), b.emit('Erf', x))
-
-
-@rule('rem')
-def _rem(b: Builder, equation: Any, x: Value, y: Value) -> Value:
-    return b.emit('Mod', x, y, fmod=1)
-
-
-@rule('pow')
-def _pow(b: Builder, equation: Any, x: Value, y: Value) -> Value:
-    return b.emit('Pow', x, b.cast(y, x.array.dtype))
+@rule(*COMPOSED)
+def _composed(b: Builder, equation: Any, *operands: Value) -> Value:
+    return COMPOSED[equation.primitive.name](b, *operands)
 
 
 @rule('integer_pow')
@@ -135,11 +99,6 @@ def _round(b: Builder, equation: Any, x: Value) -> Value:
     if int(equation.params['rounding_method']) != 1:
         raise UserError('halves away from zero')
     return b.emit('Round', x)
-
-
-@rule('clamp')
-def _clamp(b: Builder, equation: Any, low: Value, x: Value, high: Value) -> Value:
-    return b.emit('Min', b.emit('Max', x, low), high)
 
 
 @rule('select_n')

@@ -25,7 +25,7 @@ Format = Literal['stablehlo', 'onnx', 'numpy']
 def export(
     run_dir: str | pathlib.Path,
     out: str | pathlib.Path,
-    format: Format = 'stablehlo',  # noqa: A002
+    format: Format = 'stablehlo',
     seed: int | None = None,
     which: Which = 'last',
     variant: str | None = None,
@@ -52,7 +52,9 @@ def export(
         raise UserError(f"`format`={format!r}: use 'stablehlo', 'onnx' or 'numpy'")
     folder = lasting_path('out', out)
     if folder.exists():
-        raise UserError(f'{folder} exists and is never overwritten: choose another folder with `out`')
+        raise UserError(
+            f'{folder} exists and is never overwritten: choose another folder with `out`'
+        )
     run = Run(run_dir)
     lane = run.lane(seed, variant)
     with own_numbers():
