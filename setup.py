@@ -37,6 +37,10 @@ EXTRAS = {
         'mypy>=1.18',
         'build>=1.2',
         'hypothesis>=6.140',
+        # What exported policies are written and read with.
+        'flatbuffers>=24',
+        'onnx>=1.19',
+        'onnxruntime>=1.22',
     ],
     'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.6', 'mkdocstrings[python]>=0.29'],
     'ogbench': ['ogbench>=1.2'],

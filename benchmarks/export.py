@@ -4,12 +4,12 @@
 
 It trains each agent for a few updates in pointmaze-umaze, with the task's settings, and exports the
 last policy in each format. The exported policies act on the same random observations as
-`load_policy`, with the noise that `load_policy` drew, and without chance. `max_difference` is the
-largest over observations and dimensions of the action, in a box of +-1; `others` counts the
-observations whose action is further off than 1e-5, as where another candidate was chosen. `ms` is the
-time of one action for one observation, drawing its noise included, with one thread. `kb` is the size
-of the files that one policy needs. `load_policy` has no actions without chance: there the reference
-is the agent's `act` with the median of each noise.
+`load_policy`, with the noise that it drew, and without chance. `max_difference` is the largest over
+observations and dimensions of the action, in a box of +-1; `others` counts the observations whose
+action is further off than 1e-5, as where another candidate was chosen. `ms` is the time of one
+action for one observation, drawing its noise included, with one thread. `kb` is the size of the
+files that one policy needs. `load_policy` has no actions without chance: there the reference is
+the agent's `act` with the median of each noise.
 """
 
 import pathlib

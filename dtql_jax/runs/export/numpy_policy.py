@@ -12,6 +12,8 @@ An observation is `[O]`, an action `[A]`. `config.json` has the policy as a grap
 import json
 import math
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -19,22 +21,22 @@ TYPES = {'F32': np.float32, 'I32': np.int32, 'I64': np.int64, 'BOOL': np.bool_}
 CASTS = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}  # ONNX numbers its types
 
 
-def reduced(function):
+def reduced(function: Any) -> Any:
     return lambda x, axes, keepdims: function(x, axis=tuple(axes), keepdims=bool(keepdims))
 
 
-def cut(x, starts, ends, axes, steps):
+def cut(x: Any, starts: Any, ends: Any, axes: Any, steps: Any) -> Any:
     parts = [slice(None)] * x.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         parts[axis] = slice(start, end if end >= 0 else None, step)
     return x[tuple(parts)]
 
 
-def expand(x, shape):
+def expand(x: Any, shape: Any) -> Any:
     return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(shape)))
 
 
-def cumulated(x, axis, reverse=0):
+def cumulated(x: Any, axis: Any, reverse: int) -> Any:
     return np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse else np.cumsum(x, axis)
 
 
@@ -64,7 +66,7 @@ OPERATIONS = {
 }  # fmt: skip
 
 
-def read_weights(path):
+def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file: a header's length, the header as JSON, raw numbers."""
     raw = pathlib.Path(path).read_bytes()
     start = 8 + int.from_bytes(raw[:8], 'little')
@@ -78,7 +80,7 @@ def read_weights(path):
     }
 
 
-def compute(nodes, values):
+def compute(nodes: Iterable[Any], values: dict[str, Any]) -> np.ndarray:
     """The action of a graph, from its inputs and arrays by name."""
     with np.errstate(all='ignore'):  # infinities are part of some computations
         for operation, names, result, attributes in nodes:
@@ -89,27 +91,27 @@ def compute(nodes, values):
 class Policy:
     """The policy of a folder."""
 
-    def __init__(self, folder=None):
+    def __init__(self, folder: str | pathlib.Path | None = None):
         folder = pathlib.Path(folder or pathlib.Path(__file__).parent)
         config = json.loads((folder / 'config.json').read_text())
         self.noise, self.graphs = config['noise'], config['graphs']
         self.weights = read_weights(folder / 'weights.safetensors')
 
-    def __call__(self, obs, rng):
+    def __call__(self, obs: Any, rng: np.random.Generator) -> np.ndarray:
         return self.act(obs, self.draw(rng))
 
-    def draw(self, rng):
+    def draw(self, rng: np.random.Generator) -> list[Any]:
         """The noise of one action: standard normal, or uniform in [0, 1)."""
         draws = {'normal': rng.standard_normal, 'uniform': rng.random}
         return [draws[x['kind']](x['shape'], dtype=np.float32) for x in self.noise]
 
-    def act(self, obs, noise):
+    def act(self, obs: Any, noise: Iterable[Any]) -> np.ndarray:
         names = [x['name'] for x in self.noise]
         return self.run('policy', {'obs': obs, **dict(zip(names, noise, strict=True))})
 
-    def deterministic(self, obs):
+    def deterministic(self, obs: Any) -> np.ndarray:
         return self.run('deterministic', {'obs': obs})
 
-    def run(self, graph, inputs):
+    def run(self, graph: str, inputs: dict[str, Any]) -> np.ndarray:
         values = {name: np.asarray(x, np.float32) for name, x in inputs.items()}
         return compute(self.graphs[graph], values | self.weights)

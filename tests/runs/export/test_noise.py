@@ -60,7 +60,7 @@ def test_policy__acts_as_its_key_would(act, draws):
     noise = policy.draw(key)
     assert [x.shape for x in noise] == [draw.shape for draw in policy.draws]
     for x, draw in zip(noise, policy.draws, strict=True):
-        assert draw.kind == 'normal' or (0 <= x.min() and x.max() < 1)
+        assert draw.kind == 'normal' or (x.min() >= 0 and x.max() < 1)
     np.testing.assert_allclose(policy.act(OBS, noise), act(OBS, key), rtol=0, atol=1e-6)
 
 

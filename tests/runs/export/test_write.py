@@ -130,7 +130,7 @@ def test_export__mistakes(trained, here, monkeypatch):
                 dtql_jax.export(trained[0], 'new', kind)
     assert not (here / 'new').exists()
     (here / 'file').write_text('')
-    with pytest.raises(UserError, match='file/new cannot be made: .*choose another folder'):
+    with pytest.raises(UserError, match=r'file/new cannot be made: .*choose another folder'):
         write._write(here / 'file' / 'new', {})
 
 
