@@ -111,7 +111,7 @@ def _apply(equation: Any, inputs: list[Any], source: Source) -> Sequence[Any]:
     if name == 'scan':
         return _unrolled(equation, inputs, source)
     called = params.get('jaxpr', params.get('call_jaxpr'))
-    if called is not None and name != 'while':
+    if called is not None:
         closed = called if isinstance(called, ClosedJaxpr) else ClosedJaxpr(called, ())
         return _evaluate(closed, inputs, source)
     if keyed and not all(map(_is_key, equation.outvars)):
