@@ -20,6 +20,17 @@ def graph_of(act, obs_dim=6, fixed=False):
     return policy, make_graph(policy.act, obs, policy.draws, policy.median(), fixed, Constants())
 
 
+def policy_of(agent):
+    """`act(obs, key)` of an agent with random parameters; nothing is compiled for them."""
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    acting = jax.tree.map(
+        lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32),
+        jax.eval_shape(agent.acting, state),
+    )
+    return lambda obs, key: agent.act(acting, obs, key)
+
+
 def run(graph, obs, noise=()):
     names = [name for name in graph.inputs if name != 'obs']
     given = dict(zip(names, map(np.asarray, noise), strict=True))
@@ -67,7 +78,7 @@ def repeats(x):
 
 def indices(x):
     best, worst = jnp.argmax(x), jnp.argmin(x.reshape(3, 2), axis=0)
-    rows = TABLE[jnp.array([best, 0, 5])] + jnp.take(x, worst).sum()
+    rows = jnp.asarray(TABLE)[jnp.array([best, 0, 5])] + jnp.take(x, worst).sum()
     columns = jnp.take(jnp.asarray(TABLE), worst % 2, axis=1)[:3]
     window = jax.lax.dynamic_slice(x, (best + 3,), (2,))  # reaches beyond the end
     return (rows * x[best] + columns * x[-1]).reshape(6) + jnp.tile(window, 3)
@@ -81,8 +92,8 @@ def shapes(x):
 
 
 def products(x):
-    y, z = x.reshape(2, 3), jnp.asarray(TABLE).reshape(2, 3, 2)
-    batched = jnp.einsum('bi,bij->jb', y, z).reshape(4)
+    (first, second), z = jnp.unstack(x.reshape(2, 3)), jnp.asarray(TABLE).reshape(2, 3, 2)
+    batched = jnp.einsum('bi,bij->jb', jnp.stack([first, second]), z).reshape(4)
     return jnp.outer(x, x)[0] + TABLE @ x[:2] + x @ jnp.outer(x, OBS) + jnp.pad(batched, (0, 2))
 
 

@@ -5,7 +5,7 @@ size 1, and becomes full only where an operation needs it. So the graph without 
 candidates are equal, computes one of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,3 +112,20 @@ def narrow(array: Any) -> Value:
         if size > 1 and np.array_equal(np.broadcast_to(first, array.shape), array, equal_nan=False):
             array = first
     return Value(array)
+
+
+# (builder, equation, *operands) -> results, where an operand may have repeated axes of size 1.
+Rule = Callable[..., Value | list[Value]]
+
+
+class Rules(dict[str, Rule]):
+    """How operations of jax become ONNX operations, by their names."""
+
+    def __call__(self, *names: str) -> Callable[[Rule], Rule]:
+        """Makes a function the rule for these operations."""
+
+        def register(function: Rule) -> Rule:
+            self.update(dict.fromkeys(names, function))
+            return function
+
+        return register

@@ -8,10 +8,12 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
+from dtql_jax.runs.export import elementwise, shapes
 from dtql_jax.runs.export.builder import Builder, Constants, Node, Value, narrow
 from dtql_jax.runs.export.noise import Draw, bind
-from dtql_jax.runs.export.rules import RULES
 from dtql_jax.types import UserError
+
+RULES = {**elementwise.rule, **shapes.rule}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +49,10 @@ def make_graph(
     """
     traced = jax.make_jaxpr(lambda obs, *noise: act(obs, noise))(obs, *noise)
     names = ['obs', *([None] * len(noise) if fixed else input_names(draws))]
-    inputs = [Value(np.asarray(x), name) for x, name in zip([obs, *noise], names, strict=True)]
+    inputs = [
+        Value(np.asarray(x), name) if name else narrow(x)
+        for x, name in zip([obs, *noise], names, strict=True)
+    ]
     builder = Builder(constants)
     (action,) = _convert(builder, traced, inputs)
     shape = traced.out_avals[0].shape
@@ -74,7 +79,8 @@ def _convert(builder: Builder, traced: ClosedJaxpr, inputs: Sequence[Value]) -> 
     values.update(zip(jaxpr.invars, inputs, strict=True))
 
     def read(atom: Any) -> Value:
-        return narrow(atom.val) if isinstance(atom, Literal) else values[atom]
+        literal = isinstance(atom, Literal)
+        return narrow(np.asarray(atom.val, atom.aval.dtype)) if literal else values[atom]
 
     for equation in _live(jaxpr):
         operands = [read(atom) for atom in equation.invars]

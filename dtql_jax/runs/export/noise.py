@@ -134,7 +134,8 @@ def _drawn(equation: Any, inputs: list[Any], source: Source) -> jax.Array:
     a, b = (jnp.float32(inputs[i]) for i in places)
 
     def unit() -> jax.Array:
-        bounds = dict(zip(places, (jnp.float32(a > b), jnp.float32(b > a)), strict=True))
+        ends = (jnp.full_like(a, (a > b).any()), jnp.full_like(b, (b > a).any()))
+        bounds = dict(zip(places, ends, strict=True))
         return bind(equation, [bounds.get(i, x) for i, x in enumerate(inputs)])[0]
 
     low, high = jnp.minimum(a, b), jnp.maximum(a, b)

@@ -6,7 +6,7 @@ import pytest
 
 from dtql_jax.runs.export.formats import onnx_model
 from tests.helpers import contract
-from tests.helpers.graphs import FUNCTIONS, OBS, graph_of, run
+from tests.helpers.graphs import FUNCTIONS, OBS, graph_of, policy_of, run
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -29,15 +29,10 @@ def test_onnx_model__gives_what_jax_gives(function, session):
 @pytest.mark.parametrize('name', contract.marked())
 def test_onnx_model__of_every_agent(name, session):
     """As the graph in NumPy, which is compared with jax elsewhere."""
-    subject = contract.subject(name)
-    acting = jax.tree.map(lambda x: x + 0.01, subject.agent.acting(subject.state()))
+    act = policy_of(contract.make(name))
     obs = np.linspace(-1, 1, contract.OBS, dtype=np.float32)
     for fixed in (False, True):
-        policy, graph = graph_of(
-            lambda obs, key: subject.agent.act(acting, obs, key),
-            contract.OBS,
-            fixed,
-        )
+        policy, graph = graph_of(act, contract.OBS, fixed)
         noise = [] if fixed else [np.asarray(x) for x in policy.draw(jax.random.key(1))]
         given = dict(zip(graph.inputs, [obs, *noise], strict=True))
         (got,) = session(graph).run(None, given)

@@ -8,6 +8,7 @@ import pytest
 from dtql_jax.runs.export.noise import Draw, Policy
 from dtql_jax.types import UserError
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
 OBS = jnp.linspace(-1, 1, 3)
 
 
@@ -57,11 +58,12 @@ def test_policy__acts_as_its_key_would(act, draws):
     policy = Policy(act, 3)
     assert policy.draws == tuple(Draw(*draw) for draw in draws)
     key = jax.random.key(5)
-    noise = policy.draw(key)
+    noise = jax.jit(policy.draw)(key)
     assert [x.shape for x in noise] == [draw.shape for draw in policy.draws]
     for x, draw in zip(noise, policy.draws, strict=True):
         assert draw.kind == 'normal' or (x.min() >= 0 and x.max() < 1)
-    np.testing.assert_allclose(policy.act(OBS, noise), act(OBS, key), rtol=0, atol=1e-6)
+    found = jax.jit(policy.act)(OBS, noise)
+    np.testing.assert_allclose(found, jax.jit(act)(OBS, key), rtol=0, atol=1e-6)
 
 
 def test_policy__the_median_is_without_chance():

@@ -6,6 +6,7 @@ import os
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -58,7 +59,7 @@ def wanted(trained, quick_compile):
     root = jax.random.fold_in(jax.random.key(EVAL_TAG), SEED)
     keys = [jax.random.fold_in(jax.random.fold_in(root, i), 0) for i in range(COUNT)]
     policy, _, _ = write.exported(run, run.lane(SEED), 'best', 'numpy')
-    noise = jax.jit(jax.vmap(policy.draw))(np.stack(keys))
+    noise = jax.jit(jax.vmap(policy.draw))(jnp.stack(keys))
     fixed = jax.jit(jax.vmap(lambda obs: policy.act(obs, policy.median())))(OBS)
     return actions, np.stack([jax.random.key_data(key) for key in keys]), noise, fixed
 

@@ -1,117 +1,27 @@
-"""The rules by which operations of jax become ONNX operations.
+"""Operations of jax that move, join, sum or choose numbers, as ONNX operations.
 
 An operand has the rank that jax gives it, and size 1 on each axis along which it repeats.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from dtql_jax.runs.export.builder import Builder, Value
+from dtql_jax.runs.export.builder import Builder, Rules, Value
 from dtql_jax.types import UserError
 
-# (builder, equation, *operands) -> results, where an operand may have repeated axes of size 1.
-Rule = Callable[..., Value | list[Value]]
-RULES: dict[str, Rule] = {}
+rule = Rules()
 
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Makes a function the rule for operations of jax."""
-
-    def register(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return register
-
-
-ELEMENTWISE = {
-    'add': 'Add', 'add_any': 'Add', 'sub': 'Sub', 'mul': 'Mul', 'max': 'Max', 'min': 'Min',
-    'neg': 'Neg', 'abs': 'Abs', 'eq': 'Equal', 'lt': 'Less', 'le': 'LessOrEqual', 'gt': 'Greater',
-    'ge': 'GreaterOrEqual',
-}  # fmt: skip
-OF_FLOATS = {
-    'div': 'Div', 'sign': 'Sign', 'floor': 'Floor', 'ceil': 'Ceil', 'sqrt': 'Sqrt', 'exp': 'Exp',
-    'log': 'Log', 'tanh': 'Tanh', 'sin': 'Sin', 'cos': 'Cos', 'tan': 'Tan', 'asin': 'Asin',
-    'acos': 'Acos', 'atan': 'Atan', 'sinh': 'Sinh', 'cosh': 'Cosh', 'logistic': 'Sigmoid',
-    'erf': 'Erf',
-}  # fmt: skip
-OF_BOOLS = {'and': 'And', 'or': 'Or', 'xor': 'Xor', 'not': 'Not'}
 REDUCTIONS = {
     'reduce_sum': 'ReduceSum', 'reduce_prod': 'ReduceProd', 'reduce_max': 'ReduceMax',
     'reduce_min': 'ReduceMin',
 }  # fmt: skip
 
 
-@rule(*ELEMENTWISE, *OF_FLOATS, *OF_BOOLS)
-def _elementwise(b: Builder, equation: Any, *operands: Value) -> Value:
-    name = equation.primitive.name
-    for table, dtype in ((OF_FLOATS, np.float32), (OF_BOOLS, np.bool_)):
-        if name in table and any(x.array.dtype != dtype for x in operands):
-            raise UserError(f'on numbers that are not {np.dtype(dtype)}')
-    return b.emit((ELEMENTWISE | OF_FLOATS | OF_BOOLS)[name], *operands)
-
-
-def _one(x: Value, number: float) -> Value:
-    """A constant of the type of `x`."""
-    return Value(np.array(number, x.array.dtype))
-
-
-@rule('copy', 'copy_p')
-def _same(b: Builder, equation: Any, x: Value) -> Value:
-    return x
-
-
-@rule('convert_element_type')
-def _cast(b: Builder, equation: Any, x: Value) -> Value:
-    return b.cast(x, equation.params['new_dtype'])
-
-
-COMPOSED: dict[str, Callable[..., Value]] = {
-    'ne': lambda b, x, y: b.emit('Not', b.emit('Equal', x, y)),
-    'square': lambda b, x: b.emit('Mul', x, x),
-    'rsqrt': lambda b, x: b.emit('Reciprocal', b.emit('Sqrt', x)),
-    'log1p': lambda b, x: b.emit('Log', b.emit('Add', x, _one(x, 1))),
-    'expm1': lambda b, x: b.emit('Sub', b.emit('Exp', x), _one(x, 1)),
-    'exp2': lambda b, x: b.emit('Exp', b.emit('Mul', x, _one(x, math.log(2)))),
-    'erfc': lambda b, x: b.emit('Sub', _one(x, 1), b.emit('Erf', x)),
-    'rem': lambda b, x, y: b.emit('Mod', x, y, fmod=1),
-    'pow': lambda b, x, y: b.emit('Pow', x, b.cast(y, x.array.dtype)),
-    'clamp': lambda b, low, x, high: b.emit('Min', b.emit('Max', x, low), high),
-}
-
-
-@rule(*COMPOSED)
-def _composed(b: Builder, equation: Any, *operands: Value) -> Value:
-    return COMPOSED[equation.primitive.name](b, *operands)
-
-
-@rule('integer_pow')
-def _integer_pow(b: Builder, equation: Any, x: Value) -> Value:
-    power = equation.params['y']
-    return b.emit('Mul', x, x) if power == 2 else b.emit('Pow', x, _one(x, power))
-
-
-@rule('round')
-def _round(b: Builder, equation: Any, x: Value) -> Value:
-    if int(equation.params['rounding_method']) != 1:
-        raise UserError('halves away from zero')
-    return b.emit('Round', x)
-
-
-@rule('select_n')
-def _select(b: Builder, equation: Any, which: Value, *cases: Value) -> Value:
-    if which.array.dtype != np.bool_:
-        raise UserError('among more than two')
-    return b.emit('Where', which, cases[1], cases[0])
-
-
-# Shapes. `logical` is the shape that jax knows.
-
-
 def _logical(equation: Any, i: int = 0) -> tuple[int, ...]:
+    """The shape that jax knows of an operand."""
     return equation.invars[i].aval.shape
 
 
@@ -194,6 +104,26 @@ def _split(b: Builder, equation: Any, x: Value) -> list[Value]:
         parts.append(_cut(b, x, starts, ends, [1] * len(shape)))
         start += size
     return parts
+
+
+@rule('unstack')
+def _unstack(b: Builder, equation: Any, x: Value) -> list[Value]:
+    axis, shape = equation.params['axis'], _logical(equation)
+    rows = []
+    for k in range(shape[axis]):
+        starts = [k if i == axis else 0 for i in range(len(shape))]
+        ends = [k + 1 if i == axis else n for i, n in enumerate(shape)]
+        row = _cut(b, x, starts, ends, [1] * len(shape))
+        rows.append(b.reshape(row, [n for i, n in enumerate(row.shape) if i != axis]))
+    return rows
+
+
+@rule('tile')
+def _tile(b: Builder, equation: Any, x: Value) -> Value:
+    for axis, times in enumerate(equation.params['reps']):
+        if times > 1 and x.shape[axis] > 1:
+            x = b.emit('Concat', *[x] * times, axis=axis)
+    return x
 
 
 @rule('rev')
