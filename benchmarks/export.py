@@ -1,6 +1,6 @@
 """Exported policies against `load_policy`: differences, sizes, and time of an action.
 
-  taskset -c 0 python benchmarks/export.py [--agents=dtql,iql --updates=300 --out=FILE]
+  taskset -c 0 python benchmarks/export.py [--agents=dtql,iql --updates=100 --out=FILE]
 
 It trains each agent for a few updates in pointmaze-umaze, with the task's settings, and exports the
 last policy in each format. The exported policies act on the same random observations as
@@ -42,9 +42,9 @@ SAME = 1e-5
 
 FLAGS = measure.make_flags()
 flags.DEFINE_list('agents', [], 'agents (default: all)', FLAGS)
-define_whole('updates', 300, 'updates of each phase of training', FLAGS)
+define_whole('updates', 100, 'updates of each phase of training', FLAGS)
 define_whole('observations', 1000, 'observations on which policies are compared', FLAGS)
-define_whole('calls', 200, 'timed calls of each policy', FLAGS)
+define_whole('calls', 100, 'timed calls of each policy', FLAGS)
 
 
 def trained(agent: str, updates: int, folder: pathlib.Path) -> pathlib.Path:
@@ -53,7 +53,7 @@ def trained(agent: str, updates: int, folder: pathlib.Path) -> pathlib.Path:
     settings = {name: updates for name in PHASES if name in known}
     request = {
         'env': 'pointmaze-umaze', 'agent': agent, 'num_seeds': 1, 'steps': updates,
-        'eval_every': updates, 'eval_episodes': 1, 'settings': settings,
+        'eval_every': updates, 'eval_episodes': 1, 'settings': {'clone_seeds': 0, **settings},
     }  # fmt: skip
     return dtql_jax.run(request, out=folder).run_dir
 

@@ -14,7 +14,10 @@ pytestmark = pytest.mark.usefixtures('quick_compile', 'here')
         ([], 'no run to export: name its folder as --run=DIR'),
         (['--run=x'], 'no folder to write as --out=DIR'),
         (['--run=nowhere', '--out=policy'], 'nowhere is no run folder'),
-        (['--run=x', '--out=.'], 'exists and is never overwritten: choose another folder with --out'),
+        (
+            ['--run=x', '--out=.'],
+            'exists and is never overwritten: choose another folder with --out',
+        ),
         (['--run=x', '--out=y', '--format=pb'], "--format=pb: use 'stablehlo', 'onnx' or 'numpy'"),
     ],
 )
