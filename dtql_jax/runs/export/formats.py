@@ -38,7 +38,10 @@ def stablehlo(act: Callable[[jax.Array, jax.Array], jax.Array], policy: Policy) 
     def deterministic(obs: jax.Array) -> jax.Array:
         return jax.vmap(lambda o: policy.act(o, policy.median()))(obs)
 
-    programs = {'policy': (stochastic, (obs, words)), 'deterministic': (deterministic, (obs,))}
+    programs: dict[str, tuple[Callable[..., jax.Array], tuple[Any, ...]]] = {
+        'policy': (stochastic, (obs, words)),
+        'deterministic': (deterministic, (obs,)),
+    }
     return {
         f'{name}.stablehlo': bytes(
             export.export(jax.jit(function), platforms=PLATFORMS)(*inputs).serialize()

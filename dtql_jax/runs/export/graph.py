@@ -105,7 +105,7 @@ def _results(builder: Builder, equation: Any, operands: Sequence[Value]) -> Sequ
     try:
         if name not in RULES:
             raise UserError('without a rule')
-        found = RULES[name](builder, equation, *operands)
+        found: Any = RULES[name](builder, equation, *operands)
         return found if many else [found]
     except UserError as error:
         if any(x.name is not None for x in operands):

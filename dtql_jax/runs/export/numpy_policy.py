@@ -102,7 +102,7 @@ class Policy:
 
     def draw(self, rng: np.random.Generator) -> list[Any]:
         """The noise of one action: standard normal, or uniform in [0, 1)."""
-        draws = {'normal': rng.standard_normal, 'uniform': rng.random}
+        draws: dict[str, Any] = {'normal': rng.standard_normal, 'uniform': rng.random}
         return [draws[x['kind']](x['shape'], dtype=np.float32) for x in self.noise]
 
     def act(self, obs: Any, noise: Iterable[Any]) -> np.ndarray:

@@ -203,9 +203,10 @@ def _gather(b: Builder, equation: Any, x: Value, index: Value) -> Value:
     """Whole rows by their numbers, as `x[i]` and `jnp.take` ask for."""
     p, shape = equation.params, _logical(equation)
     numbers = p['dimension_numbers']
-    (axis,) = numbers.start_index_map if len(numbers.start_index_map) == 1 else (None,)
-    whole = tuple(1 if i == axis else n for i, n in enumerate(shape))
-    if p['slice_sizes'] != whole or numbers.operand_batching_dims:
+    axis = numbers.start_index_map[0]
+    row = tuple(1 if i == axis else n for i, n in enumerate(shape))
+    batched = numbers.operand_batching_dims or len(numbers.start_index_map) > 1
+    if batched or p['slice_sizes'] != row:
         raise UserError('of anything but whole rows')
     x = b.full(x, shape)
     asked = b.cast(b.full(index, _logical(equation, 1)), np.int64)

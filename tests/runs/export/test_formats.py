@@ -1,10 +1,12 @@
 """The files of an exported policy."""
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 
-from dtql_jax.runs.export.formats import onnx_model
+from dtql_jax.runs.export.formats import onnx_model, stablehlo
+from dtql_jax.runs.export.noise import Policy
 from tests.helpers import contract
 from tests.helpers.graphs import FUNCTIONS, OBS, graph_of, policy_of, run
 
@@ -37,3 +39,19 @@ def test_onnx_model__of_every_agent(name, session):
         given = dict(zip(graph.inputs, [obs, *noise], strict=True))
         (got,) = session(graph).run(None, given)
         np.testing.assert_allclose(got, run(graph, obs, noise), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', contract.AGENTS)
+def test_stablehlo__of_every_agent(name):
+    pytest.importorskip('flatbuffers', reason="StableHLO needs pip install -e '.[stablehlo]'")
+    act = policy_of(contract.make(name))
+    policy = Policy(act, contract.OBS)
+    programs = {k: jax.export.deserialize(bytearray(v)) for k, v in stablehlo(act, policy).items()}
+    obs = np.random.default_rng(0).normal(size=(3, contract.OBS)).astype(np.float32)
+    keys = jax.random.split(jax.random.key(0), 3)
+    found = programs['policy.stablehlo'].call(obs, jax.random.key_data(keys))
+    np.testing.assert_allclose(found, jax.jit(jax.vmap(act))(obs, keys), atol=1e-5)
+    fixed = programs['deterministic.stablehlo'].call(obs)
+    wanted = [jax.jit(policy.act)(o, policy.median()) for o in obs]
+    np.testing.assert_allclose(fixed, wanted, atol=1e-5)
