@@ -71,7 +71,7 @@ class Policy:
     def _run(self, key: jax.Array, source: Source) -> list[Any]:
         return _evaluate(self._traced, [jnp.zeros(self.obs_dim), key], source)
 
-    def act(self, obs: jax.Array, noise: Sequence[jax.Array | np.ndarray]) -> jax.Array:
+    def act(self, obs: jax.Array, noise: Sequence[Any]) -> jax.Array:
         """The action `[A]` for one observation `[O]` with the noise of `draws`."""
         left = iter(noise)
         (action,) = _evaluate(
