@@ -9,7 +9,7 @@ observations and dimensions of the action, in a box of +-1; `others` counts the 
 action is further off than 1e-5, as where another candidate was chosen. `ms` is the
 processor time of one action for one observation, drawing its noise included, on one core. `kb` is
 the size of the files that one policy needs. `load_policy` has no actions without chance: there the
-reference is the agent's `act` with the median of each noise.
+reference is the agent's `act` with the median of each noise. FILE keeps the rows of other agents.
 """
 
 import pathlib
@@ -185,10 +185,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main(asked: flags.FlagValues) -> None:
+    agents, order = asked.agents or list(AGENTS), list(AGENTS)
     sizes = {'updates': asked.updates, 'observations': asked.observations}
-    report = Report(asked.out, **sizes)
+    report = Report(asked.out, keep=True, **sizes)
+    report.content['results'] = [row for row in report.rows if row['agent'] not in agents]
     with tempfile.TemporaryDirectory() as above:
-        for agent in asked.agents or AGENTS:
+        for agent in agents:
             folder = pathlib.Path(above, agent)
             case = Case(trained(agent, asked.updates, folder / 'run'), asked.observations)
             policy, obs = dtql_jax.load_policy(case.run_dir), case.obs[0]
@@ -197,6 +199,8 @@ def main(asked: flags.FlagValues) -> None:
                 row = compared(case, kind, folder / kind, asked.calls)
                 named = {'agent': agent, 'format': kind, **row, 'load_policy_ms': reference}
                 report.add(named)
+    report.rows.sort(key=lambda row: order.index(row['agent']))
+    report.save()
     print(f'\n{table(report.rows)}')
 
 
