@@ -1,6 +1,5 @@
 """The model card of an exported policy: what it is, what it was trained on, how it is used."""
 
-import pprint
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -100,7 +99,7 @@ def model_card(
         '## Noise',
         _noise(draws),
         '## Train it again',
-        f'```python\nimport dtql_jax\n\ndtql_jax.run({_request(run)})\n```',
+        f'```python\nimport dtql_jax\n\nrequest = {_request(run)}\ndtql_jax.run(request)\n```',
     ]
     return '\n\n'.join(parts) + '\n'
 
@@ -146,4 +145,5 @@ def _noise(draws: Sequence[Draw]) -> str:
 def _request(run: Run) -> str:
     """What the user asked for as a Python dict, without the fields that were left open."""
     asked = run.description['request'].items()
-    return pprint.pformat({k: v for k, v in asked if v not in (None, {}, [], ())}, width=88)
+    rows = [f'    {k!r}: {v!r},\n' for k, v in asked if v not in (None, {}, [], ())]
+    return f'{{\n{"".join(rows)}}}'

@@ -114,8 +114,8 @@ def _results(builder: Builder, equation: Any, operands: Sequence[Value]) -> Sequ
                 "the formats onnx and numpy: use `format`='stablehlo'"
             ) from None
     # Of constants alone: jax computes it.
-    shapes = [atom.aval.shape for atom in equation.invars]
-    known = [np.broadcast_to(x.array, n) for x, n in zip(operands, shapes, strict=True)]
+    sizes = [atom.aval.shape for atom in equation.invars]
+    known = [np.broadcast_to(x.array, n) for x, n in zip(operands, sizes, strict=True)]
     return [narrow(x) for x in bind(equation, known)]
 
 

@@ -145,7 +145,7 @@ def test_export__model_card(cloned, here):
         '| licence of the data | unknown |',
         '| training | 2 |',
         '| `normal_0` | [1, 1, 1] | standard normal |',
-        "dtql_jax.run({'agent': 'bc',",
+        "request = {\n    'env': 'minari:test/pendulum-v0',\n    'agent': 'bc',\n",
     ):
         assert text in card
     config = json.loads((folder / 'config.json').read_text())
