@@ -34,7 +34,7 @@ def make_graph(
     fixed: bool,
     constants: Constants,
 ) -> Graph:
-    """The graph of `act(obs [O], noise) -> action [A]`, of `noise.Policy`.
+    """The graph of `act(obs [O], noise, unroll) -> action [A]`, of `noise.Policy`.
 
     Args:
         act: the policy.
@@ -47,7 +47,7 @@ def make_graph(
     Raises:
         UserError: it uses an operation of jax that has no rule.
     """
-    traced = jax.make_jaxpr(lambda obs, *noise: act(obs, noise))(obs, *noise)
+    traced = jax.make_jaxpr(lambda obs, *noise: act(obs, noise, unroll=True))(obs, *noise)
     names = ['obs', *([None] * len(noise) if fixed else input_names(draws))]
     inputs = [
         Value(np.asarray(x), name) if name else narrow(x)

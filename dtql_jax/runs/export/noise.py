@@ -69,14 +69,15 @@ class Policy:
         return noise
 
     def _run(self, key: jax.Array, source: Source) -> list[Any]:
-        return _evaluate(self._traced, [jnp.zeros(self.obs_dim), key], source)
+        return _evaluate(self._traced, [jnp.zeros(self.obs_dim), key], source, False)
 
-    def act(self, obs: jax.Array, noise: Sequence[Any]) -> jax.Array:
-        """The action `[A]` for one observation `[O]` with the noise of `draws`."""
-        left = iter(noise)
-        (action,) = _evaluate(
-            self._traced, [obs, jax.random.key(0)], lambda draw, really: next(left)
-        )
+    def act(self, obs: jax.Array, noise: Sequence[Any], unroll: bool = False) -> jax.Array:
+        """The action `[A]` for one observation `[O]` with the noise of `draws`.
+
+        Loops that draw are unrolled, with `unroll` the others too, which compile for longer then.
+        """
+        left, key = iter(noise), jax.random.key(0)
+        (action,) = _evaluate(self._traced, [obs, key], lambda draw, really: next(left), unroll)
         return action
 
     def median(self) -> list[np.ndarray]:
@@ -84,11 +85,10 @@ class Policy:
         return [np.full(draw.shape, MEDIAN[draw.kind], np.float32) for draw in self.draws]
 
 
-def _evaluate(traced: ClosedJaxpr, inputs: Sequence[Any], source: Source) -> list[Any]:
-    """The results of a traced function, with the noise of `source`. Calls and loops are unrolled.
-
-    It can itself be traced.
-    """
+def _evaluate(
+    traced: ClosedJaxpr, inputs: Sequence[Any], source: Source, unroll: bool
+) -> list[Any]:
+    """The results of a traced function, with the noise of `source`. It can itself be traced."""
     jaxpr = traced.jaxpr
     values = dict(zip(jaxpr.constvars, traced.consts, strict=True))
     values.update(zip(jaxpr.invars, inputs, strict=True))
@@ -97,23 +97,24 @@ def _evaluate(traced: ClosedJaxpr, inputs: Sequence[Any], source: Source) -> lis
         return atom.val if isinstance(atom, Literal) else values[atom]
 
     for equation in jaxpr.eqns:
-        results = _apply(equation, [read(atom) for atom in equation.invars], source)
+        results = _apply(equation, [read(atom) for atom in equation.invars], source, unroll)
         values.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _apply(equation: Any, inputs: list[Any], source: Source) -> Sequence[Any]:
+def _apply(equation: Any, inputs: list[Any], source: Source, unroll: bool) -> Sequence[Any]:
     """The results of one equation."""
     name, params = equation.primitive.name, equation.params
     keyed = any(map(_is_key, equation.invars))
     if keyed and params.get('name') in KINDS:
         return [_drawn(equation, inputs, source)]
     if name == 'scan':
-        return _unrolled(equation, inputs, source)
+        loop = keyed or unroll
+        return _unrolled(equation, inputs, source, unroll) if loop else bind(equation, inputs)
     called = params.get('jaxpr', params.get('call_jaxpr'))
     if called is not None:
         closed = called if isinstance(called, ClosedJaxpr) else ClosedJaxpr(called, ())
-        return _evaluate(closed, inputs, source)
+        return _evaluate(closed, inputs, source, unroll)
     if keyed and not all(map(_is_key, equation.outvars)):
         raise UserError(
             f'`act` draws by the operation {name} of jax: an export takes normal and uniform '
@@ -142,7 +143,7 @@ def _drawn(equation: Any, inputs: list[Any], source: Source) -> jax.Array:
     return jnp.maximum(low, source(draw, unit) * (high - low) + low)
 
 
-def _unrolled(equation: Any, inputs: list[Any], source: Source) -> list[Any]:
+def _unrolled(equation: Any, inputs: list[Any], source: Source, unroll: bool) -> list[Any]:
     """The results of a loop whose number of turns is known."""
     params = equation.params
     fixed, carried = params['num_consts'], params['num_carry']
@@ -152,7 +153,7 @@ def _unrolled(equation: Any, inputs: list[Any], source: Source) -> list[Any]:
     stacks: dict[int, list[Any]] = {}
     for i in reversed(turns) if params['reverse'] else turns:
         row = [jax.lax.index_in_dim(x, i, keepdims=False) for x in rows]
-        results = _evaluate(params['jaxpr'], [*consts, *carry, *row], source)
+        results = _evaluate(params['jaxpr'], [*consts, *carry, *row], source, unroll)
         carry, stacks[i] = results[:carried], results[carried:]
     return [*carry, *(jnp.stack(x) for x in zip(*(stacks[i] for i in turns), strict=True))]
 
