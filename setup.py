@@ -37,11 +37,18 @@ EXTRAS = {
         'mypy>=1.18',
         'build>=1.2',
         'hypothesis>=6.140',
+        # What exported policies are written and read with.
+        'flatbuffers>=24',
+        'onnx>=1.19',
+        'onnxruntime>=1.22',
     ],
     'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.6', 'mkdocstrings[python]>=0.29'],
     'ogbench': ['ogbench>=1.2'],
     'wandb': ['wandb>=0.18'],
     'tensorboard': ['tensorboard>=2.17'],
+    # Exported policies: ONNX, and StableHLO, whose files jax writes with flatbuffers.
+    'onnx': ['onnx>=1.19', 'onnxruntime>=1.22'],
+    'stablehlo': ['flatbuffers>=24'],
     'tables': ['pandas>=2.2', 'polars>=1.9', 'pyarrow>=17'],
     # Launchers of studies.
     'slurm': ['submitit>=1.5'],

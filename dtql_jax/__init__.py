@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dtql_jax.agents.base import Agent, Config, State
     from dtql_jax.agents.registry import register_agent
     from dtql_jax.agents.settings import setting
+    from dtql_jax.runs.export.write import export
     from dtql_jax.runs.plan import Request
     from dtql_jax.runs.policy import load_policy
     from dtql_jax.runs.result import Interrupted, Result
@@ -40,6 +41,7 @@ _HOMES = {
     'Interrupted': 'runs.result',
     'load_policy': 'runs.policy',
     'trust_region': 'runs.trust',
+    'export': 'runs.export.write',
     # many runs
     'sweep': 'studies.sweep',
     'load_results': 'studies.results',
@@ -73,6 +75,7 @@ __all__ = [
     'Task',
     'Transition',
     'UserError',
+    'export',
     'load_policy',
     'load_results',
     'register_agent',

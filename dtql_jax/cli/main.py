@@ -4,6 +4,7 @@
   dtql train --env=antmaze-large-diverse --num_seeds=5
   dtql sweep --env=hopper-medium,walker2d-medium --agent=dtql,iql --out=studies/first
   dtql evaluate --run=runs/antmaze-large-diverse-dtql --episodes=100
+  dtql export --run=runs/antmaze-large-diverse-dtql --out=policy --format=onnx
   dtql plot --runs=runs/a,runs/b --out=comparison.png
 
 Each command has a page of its own, such as `dtql train --help`.
@@ -13,7 +14,7 @@ import difflib
 import sys
 from collections.abc import Callable, Sequence
 
-from dtql_jax.cli import collect, evaluate, plot, report, sweep, train
+from dtql_jax.cli import collect, evaluate, export, plot, report, sweep, train
 from dtql_jax.cli import list as listing
 from dtql_jax.cli.flags import columns
 
@@ -24,6 +25,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     'train': (train.main, 'trains an agent on a task, evaluates and reports'),
     'sweep': (sweep.main, 'runs a study: many tasks, agents, settings and seeds'),
     'evaluate': (evaluate.main, 'evaluates the policies of a run again'),
+    'export': (export.main, 'exports a policy for programs without this package'),
     'plot': (plot.main, 'compares runs in one chart'),
     'report': (report.main, 'writes the report of a study: a page and tables'),
     'collect': (collect.main, "collects a dataset in a task's simulator"),

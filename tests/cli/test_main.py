@@ -37,7 +37,7 @@ def test_main__version(capsys):
 
 @pytest.mark.parametrize(
     ('name', 'near'),
-    [('trian', 'train'), ('?', 'train, sweep, evaluate, plot, report, collect, list')],
+    [('trian', 'train'), ('?', 'train, sweep, evaluate, export, plot, report, collect, list')],
 )
 def test_main__an_unknown_command_is_one_line(name, near, capsys):
     assert main.main(['dtql', name]) == 2
