@@ -59,7 +59,8 @@ LEGEND = [
     ),
 ]
 OWN = (
-    '--env=minari:<dataset id> takes your own data, --agent=my_module:MyAgent your own agent. '
+    '--env=minari:<dataset id> and --env=files:<path> take your own data, '
+    '--agent=my_module:MyAgent your own agent. '
     '`dtql list --env=TASK` names the data and the simulator of a task.'
 )
 

@@ -23,6 +23,7 @@ in a flag or an error of the machine (disk, memory, permission), which one line 
 143 stopped by Ctrl-C and SIGTERM.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -95,7 +96,8 @@ def define_run() -> flags.FlagValues:
 def define(agent: str) -> tuple[flags.FlagValues, dict[str, list[str]]]:
     """All flags of the command for an agent, and the sections of the help page."""
     from dtql_jax.agents.registry import find_agent
-    from dtql_jax.runs.plan import TaskSettings, label
+    from dtql_jax.runs.plan import label
+    from dtql_jax.runs.task_settings import TaskSettings
 
     values = define_run()
     sections = {
@@ -165,7 +167,7 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[str]]:
     grid: dict[str, list[str]] = {}
     for text in texts:
         name, equals, values = text.partition('=')
-        found = values.split(',')
+        found = re.split(r',(?![^()]*\))', values)  # not within `clip(-1,1)`
         if not equals or not name or not all(found):
             raise UserError(f'--sweep {text}: write --sweep name=value,value')
         if name in grid:

@@ -55,7 +55,7 @@ class _TrainedController:
 
     def __init__(self, behaviour: Trained, paths: list[tuple[str, ...]]):
         start_jax()
-        self._actor = Actor(behaviour.agent.precise(behaviour.agent.act), 1)
+        self._actor = Actor(behaviour.agent.precise(behaviour.agent.behave), 1)
         self._acting = self._actor.to_device(behaviour.acting)
         self._paths = paths
 

@@ -144,7 +144,7 @@ def policy_of(
     run: Run, lane: int, which: Which, batch: int = 1
 ) -> Callable[[np.ndarray], np.ndarray]:
     """`load_policy` for a run that is read already. The first call acts as step 0 of episode 0."""
-    actor = Actor(run.agent.precise(run.agent.act), batch)
+    actor = Actor(run.agent.precise(run.agent.behave), batch)
     acting = actor.to_device(acting_of(run, lane, which))
     seed, size = run.lanes[lane].seed, run.agent.spec.obs_dim
     calls = 0

@@ -16,7 +16,7 @@ from dtql_jax.studies.report_lanes import CLONE, LaneResult, Results, own_data
 from dtql_jax.studies.report_scores import UNKNOWN
 from dtql_jax.studies.results import RunRecord
 from dtql_jax.studies.status import DONE, JobStatus
-from dtql_jax.tasks.registry import OWN, TASKS
+from dtql_jax.tasks.registry import FILES, OWN, TASKS
 
 NOT_KNOWN = 'not known'
 DEFAULT = Request()
@@ -116,7 +116,7 @@ def commands(record: RunRecord) -> list[str]:
     if own_data(record) and request['dataset_path'] is None:
         return ['# trained on arrays: repeat it from Python, with the same arrays as `data`']
     lines = []
-    if task not in TASKS and not task.startswith(OWN):
+    if task not in TASKS and not task.startswith((OWN, FILES)):
         lines.append(f'# the task {task} is registered by a module of your own: import it first')
     given = {
         name: value
