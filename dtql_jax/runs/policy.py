@@ -74,7 +74,7 @@ class Run:
         name = f'{self.lanes[lane].variant} seed {self.lanes[lane].seed}'
         diverged = self.cursor.diverged.get(str(lane))
         if which == 'best' and not np.isfinite(np.asarray(self.progress.best_score)[lane]):
-            return f"{name} has no evaluation yet, so no best policy: use 'last'"
+            return f"{name} has no evaluation, so no best policy: use 'last'"
         if which == 'last' and diverged is not None:
             return f"{name} diverged at update {diverged:,}: use 'best', if it was evaluated before"
         return None

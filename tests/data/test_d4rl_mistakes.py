@@ -76,7 +76,7 @@ MISTAKES = {
     ),
     'actions': (
         {'actions': table(1.5 * np.ones(7), 2)},
-        ', episode 0, row 0, field actions: |a| = 1.5 is outside of the box [-1, 1]',
+        ', episode 0, row 0, field actions[0]: 1.5 is outside of the box [-1, 1]',
     ),
     'nothing left': (
         {'terminals': flags(), 'timeouts': flags(*range(7))},
