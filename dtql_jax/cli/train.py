@@ -113,6 +113,7 @@ def define(agent: str) -> tuple[flags.FlagValues, dict[str, list[str]]]:
 def train(asked: flags.FlagValues) -> int:
     """Trains as the flags ask for; returns the exit code."""
     from dtql_jax.cli.list import text
+    from dtql_jax.runs.folder import read_run, task_of_run
     from dtql_jax.runs.result import Interrupted
     from dtql_jax.runs.run import run
 
@@ -133,10 +134,11 @@ def train(asked: flags.FlagValues) -> int:
         return 128 + stopped.signal
     if result is None:
         return 0
+    again = f'evaluate  dtql evaluate --run={result.run_dir} --episodes=100\n'
     print(
         f'folder    {result.run_dir}\n'
         f'curves    {result.curves}\n'
-        f'evaluate  dtql evaluate --run={result.run_dir} --episodes=100\n'
+        f'{again if task_of_run(read_run(result.run_dir)).has_env else ""}'
         f"use       policy = dtql_jax.load_policy('{result.run_dir}'); action = policy(obs)"
     )
     return 1 if result.failed else 0

@@ -39,6 +39,8 @@ class Trained(Behaviour):
         digest = hashlib.sha256(repr(self.task).encode())
         for leaf in jax.tree.leaves(self.acting):
             digest.update(leaf.tobytes())
+        if self.agent.spec.obs_mean:
+            digest.update(repr(self.agent.spec).encode())
         return {'policy': self.origin, 'policy_sha256': digest.hexdigest()}
 
     def env_spec(self) -> EnvSpec:
