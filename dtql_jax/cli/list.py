@@ -104,18 +104,15 @@ def task_text(name: str) -> str:
     from dtql_jax.tasks.registry import resolve
 
     task, note = resolve(name)
-    plays = task.has_env
+    simulator = _simulator(task) or 'the one that the dataset records'
     origins = zip(_origins(task), TUNED, strict=True)
     rows = [
         ('task', task.name),
         ('source', task.source),
         ('data', ' + '.join(map(_data, task.datasets))),
         ('', 'collected on the spot where they are absent' if task.collect else ''),
-        (
-            'simulator',
-            (_simulator(task) or 'the one that the dataset records') if plays else 'none',
-        ),
-        ('protocol', f'{_protocol(task)} (episodes x steps)' if plays else 'no evaluation'),
+        ('simulator', simulator if task.has_env else 'none'),
+        ('protocol', f'{_protocol(task)} (episodes x steps)' if task.has_env else 'no evaluation'),
         ('score', _score(task)),
         ('goal', '' if task.goal == 'none' else task.goal),
         ('settings', ', '.join(f'{origin} for {agent}' for origin, agent in origins)),

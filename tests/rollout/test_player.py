@@ -22,7 +22,7 @@ from tests.helpers.rollouts import SEEDS, agent_act, init, run
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 LANES = [Lane('toy', seed) for seed in SEEDS]
-AGENT = types.SimpleNamespace(precise=lambda act: act, act=agent_act)
+AGENT = types.SimpleNamespace(precise=lambda act: act, behave=agent_act)
 SCORED = Task('walk', (), score_range=(-20.0, 30.0))
 MAZE = Task('walk', (), score_range=(0.0, 1.0), scored='success')
 
