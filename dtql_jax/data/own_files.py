@@ -44,7 +44,7 @@ def is_ours(path: Path, task: Task) -> bool:
             with zipfile.ZipFile(path) as archive:
                 return 'obs.npy' in archive.namelist()
         with h5py.File(path, 'r') as file:
-            return 'obs' in file or all(_has_fields(item) for item in file.values())
+            return 'obs' in file or (len(file) > 0 and all(map(_has_fields, file.values())))
     except Exception:  # of damaged files, which their usual reader explains
         return False
 
