@@ -74,6 +74,7 @@ def test_run__without_an_environment(alone, capsys):
     assert 'columns' in description['identity']['task']
 
 
+@pytest.mark.slow
 def test_run__no_episodes_of_a_task_that_has_an_environment(here, capsys):
     flags = ['dtql train', f'--env={ENV}', *CLONING, '--steps=4', '--eval_every=2', '--num_seeds=1']
     assert train.main([*flags, '--eval_episodes=0', '--out=none']) == 0
@@ -98,8 +99,7 @@ def rows(run):
     ]
 
 
-def test_run__files_without_an_environment(here):
-    np.savez('robot.npz', **{**data(), 'obs': data()['observations'], 'observations': 0})
+def test_run__files_without_an_environment(here, no_training):
     fields = {name: values for name, values in data().items() if name != 'observations'}
     np.savez('robot.npz', obs=data()['observations'], **fields)
     result = dtql_jax.run({'env': 'files:robot.npz', **TINY, 'steps': 2}, out='files')
@@ -107,6 +107,9 @@ def test_run__files_without_an_environment(here):
     assert recorded['request']['env'] == f'files:{here}/robot.npz'
     assert recorded['data']['source'] == 'files'
     assert dtql_jax.run({}, out='files', resume=True).evals == []
+    assert [(trainer.evaluate, resume) for trainer, resume in no_training] == [
+        (None, False), (None, True),
+    ]  # fmt: skip
 
 
 def test_run__callbacks_must_be_functions(here):

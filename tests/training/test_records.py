@@ -245,6 +245,7 @@ def test_write__tells_of_the_rows_of_the_logs_and_the_state_of_all_lanes(engine,
     assert [event.kind for event in listener.events].count('end') == 1
 
 
+@pytest.mark.usefixtures('often')
 def test_end__comes_once_and_without_a_state_where_the_run_was_stopped(engine, tmp_path):
     listener, stop = Listener(), StopFlag()
     trainer = toy_run.trainer(tmp_path, engine, stop=stop, callbacks=(listener,))
