@@ -126,8 +126,13 @@ def _fields(data: Transition | Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def check_fields(name: str, given: Mapping[str, Any]) -> dict[str, str]:
+def check_fields(name: str, given: Mapping[str, Any], ends: bool = True) -> dict[str, str]:
     """The name of each field in `given`, by D4RL's name.
+
+    Args:
+        name: names the data in messages.
+        given: the fields.
+        ends: whether one of them must tell where episodes end.
 
     Raises:
         UserError: a field is missing, unknown or given twice.
@@ -150,7 +155,7 @@ def check_fields(name: str, given: Mapping[str, Any]) -> dict[str, str]:
     flat.need(name, ('obs', 'action', 'reward'), there, 'add it, one row a step')
     if 'terminals' not in spelled and 'masks' not in spelled:
         flat.need(name, ('mask',), there, 'add it, or terminal: they tell where the return ends')
-    if not {'timeouts', 'episode_index'} & spelled.keys():
+    if ends and not {'timeouts', 'episode_index'} & spelled.keys():
         cure = 'add it, or timeout (0 where no episode is cut): they tell where episodes end'
         flat.need(name, ('next_obs',), there, cure)
     return spelled

@@ -97,9 +97,8 @@ def _has_fields(item: Any) -> bool:
 
 def _checked(name: str, fields: Fields) -> Fields:
     """Fields by D4RL's names, checked, with time-outs that end an episode in the last row."""
-    tells = {'timeout', 'timeouts'} & fields.keys()
-    spelled = check_fields(name, fields if tells else {**fields, 'timeout': ()})
-    arrays = {field: fields[called] for field, called in spelled.items() if called in fields}
+    spelled = check_fields(name, fields, ends=False)
+    arrays = {field: fields[called] for field, called in spelled.items()}
     loose = {field: arrays.pop(field) for field in LOOSE if field in arrays}
     arrays = validate.check_flat(name, arrays, spelled, CURES)
     rows = len(arrays['rewards'])
