@@ -85,7 +85,8 @@ def read_arrays(data: Transition | Mapping[str, Any], task: Task, name: str = 'd
         told = success.column(f'{name}: the field {spelled["is_success"]}', told, rows)
     if episode is not None:
         last = _last_rows(f'{name}: the field {spelled["episode_index"]}', episode, rows)
-        arrays['timeouts'] = last | arrays.get('timeouts', False)
+        terminal = arrays['terminals'] if 'terminals' in arrays else ~arrays['masks']
+        arrays['timeouts'] = (last & ~terminal) | arrays.get('timeouts', False)
     rounding = Rounding()
     rounding.fields(arrays)
     copied = [

@@ -69,6 +69,8 @@ def load(
         else:
             parts = [_read(name, task, collect, download) for name in _datasets(task)]
             episodes = _join([_in_box(part, task) for part in parts])
+            if not task.has_env:
+                task = dataclasses.replace(task, source='files')
         episodes, units = boxes.to_own_box(episodes, task)
         episodes, rewards = _rewards(episodes, transforms, reward)
         transitions = _transitions(episodes, task, rewards)

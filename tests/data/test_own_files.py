@@ -61,6 +61,8 @@ def check(data):
     assert data.transitions.mask.tolist() == [1, 1, 1, 1, 0]
     assert data.transitions.reward.tolist() == [0, 1, 3, 4, 5]
     assert data.length.tolist() == [2, 3]
+    assert (data.card['ends'], data.card['timeouts']) == (1, 1)
+    assert data.card['source'] == 'files'
 
 
 def message(path, **changes):

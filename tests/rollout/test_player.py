@@ -183,7 +183,7 @@ def test_Player__a_lane_that_costs_its_worker_fails_alone(make_env, act, reason,
 
 
 def test_Player__a_hang_in_this_process_is_one_line(monkeypatch):
-    monkeypatch.setattr(AGENT, 'act', outward)
+    monkeypatch.setattr(AGENT, 'behave', outward)
     params = init(2, 2)
     params[0] = params[0].at[1].set(1000.0)
     with pytest.raises(UserError, match=r'^a simulator hangs: no answer within 1 s; mend it, or'):
