@@ -1,14 +1,14 @@
 """Runs without an evaluation: because there is no environment, or because none is asked for."""
 
-import json
-
 import numpy as np
 import pytest
 
 import dtql_jax
 from dtql_jax.cli import evaluate, train
 from dtql_jax.report.loggers import read_jsonl
-from dtql_jax.runs.folder import read_run
+from dtql_jax.runs.extend import check_resume
+from dtql_jax.runs.folder import read_run, request_of_run
+from dtql_jax.runs.plan import make_plan
 from dtql_jax.runs.policy import Run
 from dtql_jax.tasks import registry as tasks
 from dtql_jax.types import UserError
@@ -69,9 +69,10 @@ def test_run__without_an_environment(alone, capsys):
         dtql_jax.run({'normalize_obs': False}, data=data(), out='alone', resume=True)
     with pytest.raises(UserError, match='`eval_episodes`=3: robot has no environment to play in'):
         dtql_jax.run({'eval_episodes': 3}, data=data(), out='alone', resume=True)
-    # A run of a version without these settings of tasks can be resumed: they are as by default.
-    description = json.loads((run_dir / 'config.json').read_text())
-    assert 'columns' in description['identity']['task']
+    # A run of a version without one of these settings did as it says by default.
+    recorded = read_run(run_dir)
+    assert recorded['identity']['task'].pop('columns') == {}
+    check_resume(make_plan(request_of_run(recorded, {})), recorded, run_dir)
 
 
 @pytest.mark.slow
