@@ -223,11 +223,23 @@ class Transition(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """The sizes of observations and actions, and the action box `[-max_action, max_action]^A`."""
+    """The sizes of observations and actions, and the action box `[-max_action, max_action]^A`.
+
+    The other fields lead from the user's units to the agent's, see `Agent.behave`. They are empty
+    where the two are the same.
+    """
 
     obs_dim: int
     action_dim: int
     max_action: float = 1.0
+    obs_mean: tuple[float, ...] = ()  # [O], what is subtracted from an observation
+    obs_std: tuple[float, ...] = ()  # [O], what it is divided by then
+    action_low: tuple[float, ...] = ()  # [A], the action that the agent calls -max_action
+    action_high: tuple[float, ...] = ()  # [A], the one that it calls max_action
+
+    def __post_init__(self) -> None:
+        for name in ('obs_mean', 'obs_std', 'action_low', 'action_high'):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # a file has lists
 
 
 @dataclasses.dataclass(frozen=True)

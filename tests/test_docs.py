@@ -122,7 +122,8 @@ def page(maze_data, tmp_path, monkeypatch):
         if not options.get('resume'):
             known = kinds(find_agent(request.get('agent', 'dtql')).agent.config_class)
             request |= {name: value for name, value in TINY.items() if name in known}
-            request['eval_episodes'] = 1
+            task, _ = resolve(request.get('env', 'pointmaze-umaze'), request.get('source'))
+            request['eval_episodes'] = int(task.has_env)
         return real(request, **options)
 
     monkeypatch.setattr(dtql_jax, 'run', run)

@@ -117,6 +117,20 @@ class Agent:
         """The action `[A]`, inside the box, for one observation `[O]`."""
         raise NotImplementedError
 
+    def behave(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
+        """`act` for an observation `[O]` and an action `[A]` in the units of the user.
+
+        Whatever acts outside of training acts by it. `spec` has the numbers.
+        """
+        spec = self.spec
+        if spec.obs_mean:
+            obs = (obs - jnp.float32(spec.obs_mean)) / jnp.float32(spec.obs_std)
+        action = self.act(acting, obs, key)
+        if spec.action_low:
+            low, high = jnp.float32(spec.action_low), jnp.float32(spec.action_high)
+            action = jnp.clip(low + (action / spec.max_action + 1) * (high - low) / 2, low, high)
+        return action
+
     def optimiser(self, name: str) -> optax.GradientTransformation:
         """The optimiser of the network `name`, without its learning rate. Adam by default."""
         del name

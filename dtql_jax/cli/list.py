@@ -60,7 +60,8 @@ LEGEND = [
     ),
 ]
 OWN = (
-    '--env=minari:<dataset id> takes your own data, --agent=my_module:MyAgent your own agent. '
+    '--env=minari:<dataset id> and --env=files:<path> take your own data, '
+    '--agent=my_module:MyAgent your own agent. '
     '`dtql list --env=TASK` names the data and the simulator of a task.'
 )
 
@@ -104,14 +105,15 @@ def task_text(name: str) -> str:
     from dtql_jax.tasks.registry import resolve
 
     task, note = resolve(name)
+    simulator = _simulator(task) or 'the one that the dataset records'
     origins = zip(_origins(task), TUNED, strict=True)
     rows = [
         ('task', task.name),
         ('source', task.source),
         ('data', ' + '.join(map(_data, task.datasets))),
         ('', 'collected on the spot where they are absent' if task.collect else ''),
-        ('simulator', _simulator(task) or 'the one that the dataset records'),
-        ('protocol', f'{_protocol(task)} (episodes x steps)'),
+        ('simulator', simulator if task.has_env else 'none'),
+        ('protocol', f'{_protocol(task)} (episodes x steps)' if task.has_env else 'no evaluation'),
         ('score', _score(task)),
         ('goal', '' if task.goal == 'none' else task.goal),
         ('settings', ', '.join(f'{origin} for {agent}' for origin, agent in origins)),

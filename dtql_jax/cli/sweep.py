@@ -84,7 +84,8 @@ def define(agents: Sequence[str]) -> tuple[flags.FlagValues, dict[str, list[str]
     """All flags of the command for some agents, and the sections of the help page."""
     from dtql_jax.agents.registry import find_agent
     from dtql_jax.agents.settings import kinds
-    from dtql_jax.runs.plan import TaskSettings, label
+    from dtql_jax.runs.plan import label
+    from dtql_jax.runs.task_settings import TaskSettings
     from dtql_jax.studies.launch import LaunchOptions
 
     values = define_study()

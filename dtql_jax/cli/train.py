@@ -23,6 +23,7 @@ in a flag or an error of the machine (disk, memory, permission), which one line 
 143 stopped by Ctrl-C and SIGTERM.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -95,7 +96,8 @@ def define_run() -> flags.FlagValues:
 def define(agent: str) -> tuple[flags.FlagValues, dict[str, list[str]]]:
     """All flags of the command for an agent, and the sections of the help page."""
     from dtql_jax.agents.registry import find_agent
-    from dtql_jax.runs.plan import TaskSettings, label
+    from dtql_jax.runs.plan import label
+    from dtql_jax.runs.task_settings import TaskSettings
 
     values = define_run()
     sections = {
@@ -111,6 +113,7 @@ def define(agent: str) -> tuple[flags.FlagValues, dict[str, list[str]]]:
 def train(asked: flags.FlagValues) -> int:
     """Trains as the flags ask for; returns the exit code."""
     from dtql_jax.cli.list import text
+    from dtql_jax.runs.folder import read_run, task_of_run
     from dtql_jax.runs.result import Interrupted
     from dtql_jax.runs.run import run
 
@@ -131,10 +134,11 @@ def train(asked: flags.FlagValues) -> int:
         return 128 + stopped.signal
     if result is None:
         return 0
+    again = f'evaluate  dtql evaluate --run={result.run_dir} --episodes=100\n'
     print(
         f'folder    {result.run_dir}\n'
         f'curves    {result.curves}\n'
-        f'evaluate  dtql evaluate --run={result.run_dir} --episodes=100\n'
+        f'{again if task_of_run(read_run(result.run_dir)).has_env else ""}'
         f"use       policy = dtql_jax.load_policy('{result.run_dir}'); action = policy(obs)"
     )
     return 1 if result.failed else 0
@@ -165,7 +169,7 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[str]]:
     grid: dict[str, list[str]] = {}
     for text in texts:
         name, equals, values = text.partition('=')
-        found = values.split(',')
+        found = re.split(r',(?![^()]*\))', values)  # not within `clip(-1,1)`
         if not equals or not name or not all(found):
             raise UserError(f'--sweep {text}: write --sweep name=value,value')
         if name in grid:

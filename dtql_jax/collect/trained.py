@@ -39,6 +39,8 @@ class Trained(Behaviour):
         digest = hashlib.sha256(repr(self.task).encode())
         for leaf in jax.tree.leaves(self.acting):
             digest.update(leaf.tobytes())
+        if self.agent.spec.obs_mean:
+            digest.update(repr(self.agent.spec).encode())
         return {'policy': self.origin, 'policy_sha256': digest.hexdigest()}
 
     def env_spec(self) -> EnvSpec:
@@ -55,7 +57,7 @@ class _TrainedController:
 
     def __init__(self, behaviour: Trained, paths: list[tuple[str, ...]]):
         start_jax()
-        self._actor = Actor(behaviour.agent.precise(behaviour.agent.act), 1)
+        self._actor = Actor(behaviour.agent.precise(behaviour.agent.behave), 1)
         self._acting = self._actor.to_device(behaviour.acting)
         self._paths = paths
 

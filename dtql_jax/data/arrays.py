@@ -10,23 +10,24 @@ The values are NumPy arrays, jax arrays or lists. They are copied.
 | `reward` | `rewards` | `[N]` | |
 | `mask` | `masks` | `[N]` | 0 where the return ends, else 1 |
 | `terminal` | `terminals` | `[N]` | 1 - mask; give one of the two |
-| `next_obs` | `next_observations` | `[N, O]` | may be left out where there are time-outs |
+| `next_obs` | `next_observations` | `[N, O]` | may be left out with `timeout` or `episode` |
 | `timeout` | `timeouts` | `[N]` | 1 where the episode ends and the return does not |
 | `success` | `is_success` | `[N]` | 1 where the task succeeds; NaN where that is not known |
+| `episode` | `episode_index` | `[N]` | a number or name, which changes where an episode ends |
 
 A `Transition` has the five columns that share its names.
 
-Episodes end at a terminal and at a time-out. Without `timeout` they also end where `next_obs` is
-not the next row. Where there is no `next_obs` and no row is a time-out, they end at the limit of
-the task's environment, with a note (`flat.timeouts`). Without `next_obs` the successor is the next
-row, and a row that ends an episode without being terminal is dropped, as `dtql_jax.data.d4rl` does.
+Episodes end at a terminal, at a time-out and where `episode` changes. Without `timeout` and
+`episode` they also end where `next_obs` is not the next row. Where there is no `next_obs` and no
+row is a time-out, they end at the limit of the task's environment, with a note (`flat.timeouts`).
+Without `next_obs` the successor is the next row, and a row that ends an episode without being
+terminal is dropped, as `dtql_jax.data.d4rl` does.
 
-The task needs an environment (`env_id`) and no `datasets`. Where it is scored by success, and no
-field tells it, a row of mask 0 is a success; without such a row the success is not known. Mazes
-with a goal are refused, since arrays do not tell the goals.
+The task needs no `datasets`. One without an environment (`env_id`) is trained and not evaluated.
+Where it is scored by success, and no field tells it, a row of mask 0 is a success; without such a
+row the success is not known. Mazes with a goal are refused, since arrays do not tell the goals.
 """
 
-import contextlib
 import difflib
 from collections.abc import Mapping
 from typing import Any
@@ -34,10 +35,9 @@ from typing import Any
 import numpy as np
 
 from dtql_jax.data import flat, memory, success, validate
-from dtql_jax.data.boxes import flat_bound
+from dtql_jax.data.boxes import simulator
 from dtql_jax.data.episodes import Episodes
 from dtql_jax.data.rounding import Rounding
-from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import Transition, UserError
 
@@ -50,6 +50,7 @@ NAMES = {  # ours -> D4RL's
     'next_obs': 'next_observations',
     'timeout': 'timeouts',
     'success': 'is_success',
+    'episode': 'episode_index',
 }
 CURES = validate.Cures(
     numbers='convert it to numbers',
@@ -61,38 +62,42 @@ CURES = validate.Cures(
 )
 
 
-def read_arrays(data: Transition | Mapping[str, Any], task: Task) -> Episodes:
+def read_arrays(data: Transition | Mapping[str, Any], task: Task, name: str = 'data') -> Episodes:
     """Reads transitions from arrays, which are neither changed nor kept.
 
     Args:
         data: a `Transition`, or a dict as in this module's table.
-        task: its environment bounds the actions.
+        task: its environment, if it has one, bounds the actions.
+        name: names the data in messages.
 
     Raises:
         UserError: a field is missing, unknown, given twice, of a wrong type, shape or length, or
-            holds a NaN, or an action exceeds the box; or the task has a goal or no environment. The
-            text names the field and the cure.
+            holds a NaN; or the task has a goal. The text names the field and the cure.
     """
     _check_task(task)
     given = _fields(data)
-    spelled = _spellings(given)
-    arrays = {name: _array(given[called], called) for name, called in spelled.items()}
-    told = arrays.pop('is_success', None)
-    arrays = validate.check_flat('data', arrays, spelled, CURES)
+    spelled = check_fields(name, given)
+    arrays = {field: _array(name, given[called], called) for field, called in spelled.items()}
+    told, episode = arrays.pop('is_success', None), arrays.pop('episode_index', None)
+    arrays = validate.check_flat(name, arrays, spelled, CURES)
+    rows = len(arrays['rewards'])
     if told is not None:
-        told = success.column(
-            f'data: the field {spelled["is_success"]}', told, len(arrays['rewards'])
-        )
+        told = success.column(f'{name}: the field {spelled["is_success"]}', told, rows)
+    if episode is not None:
+        last = _last_rows(f'{name}: the field {spelled["episode_index"]}', episode, rows)
+        terminal = arrays['terminals'] if 'terminals' in arrays else ~arrays['masks']
+        arrays['timeouts'] = (last & ~terminal) | arrays.get('timeouts', False)
     rounding = Rounding()
     rounding.fields(arrays)
-    copied = [name for name in ('observations', 'actions', 'next_observations') if name in arrays]
-    memory.need('data', sum(arrays[name].size * 4 for name in copied))  # as float32
-    for name in copied:
-        arrays[name] = flat.copy_float32(arrays[name])
-    with contextlib.closing(make_env(task)) as env:
-        bound, limit = flat_bound(task, env), env.spec.max_episode_steps if env.spec else None
-    ends, notes = _ends(arrays, task, told, limit)
-    episodes = flat.assemble('data', bound, arrays, ends)
+    copied = [
+        field for field in ('observations', 'actions', 'next_observations') if field in arrays
+    ]
+    memory.need(name, sum(arrays[field].size * 4 for field in copied))  # as float32
+    for field in copied:
+        arrays[field] = flat.copy_float32(arrays[field])
+    with simulator(task) as (_, bound, limit):
+        ends, notes = _ends(arrays, task, told, limit)
+    episodes = flat.assemble(name, bound, arrays, ends)
     return episodes._replace(notes=(*notes, *episodes.notes, *rounding.notes(spelled)))
 
 
@@ -101,11 +106,6 @@ def _check_task(task: Task) -> None:
     if task.goal != 'none':
         raise UserError(
             f'{task.name}: arrays do not tell the goals of a maze; register a task without a goal: '
-            'register_task(Task(..., env_id=...))'
-        )
-    if task.env_id is None and not task.datasets:
-        raise UserError(
-            f'{task.name}: arrays record no environment; name one: '
             'register_task(Task(..., env_id=...))'
         )
 
@@ -127,44 +127,55 @@ def _fields(data: Transition | Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _spellings(given: Mapping[str, Any]) -> dict[str, str]:
-    """The name of each field in `given`, by D4RL's name."""
+def check_fields(name: str, given: Mapping[str, Any], ends: bool = True) -> dict[str, str]:
+    """The name of each field in `given`, by D4RL's name.
+
+    Args:
+        name: names the data in messages.
+        given: the fields.
+        ends: whether one of them must tell where episodes end.
+
+    Raises:
+        UserError: a field is missing, unknown or given twice.
+    """
     spelled: dict[str, str] = {}
     for ours, theirs in NAMES.items():
         if ours in given and theirs in given:
-            raise UserError(f'data: {ours} and {theirs} are the same field; give one of them')
+            raise UserError(f'{name}: {ours} and {theirs} are the same field; give one of them')
         if ours in given or theirs in given:
             spelled[theirs] = ours if ours in given else theirs
-    for name in given:
-        if name not in spelled.values():
-            _refuse(name)
+    for field in given:
+        if field not in spelled.values():
+            _refuse(name, field)
     if 'terminals' in spelled and 'masks' in spelled:
         raise UserError(
-            f'data: {spelled["masks"]} and {spelled["terminals"]} both tell where the return ends; '
-            f"give one of them (OGBench's terminals only end episodes: give them as timeouts)"
+            f'{name}: {spelled["masks"]} and {spelled["terminals"]} both tell where the return '
+            f"ends; give one of them (OGBench's terminals only end episodes: give them as timeouts)"
         )
     there = [ours for ours, theirs in NAMES.items() if theirs in spelled]
-    flat.need('data', ('obs', 'action', 'reward'), there, 'add it, one row a step')
+    flat.need(name, ('obs', 'action', 'reward'), there, 'add it, one row a step')
     if 'terminals' not in spelled and 'masks' not in spelled:
-        flat.need('data', ('mask',), there, 'add it, or terminal: they tell where the return ends')
-    if 'timeouts' not in spelled:
+        flat.need(name, ('mask',), there, 'add it, or terminal: they tell where the return ends')
+    if ends and not {'timeouts', 'episode_index'} & spelled.keys():
         cure = 'add it, or timeout (0 where no episode is cut): they tell where episodes end'
-        flat.need('data', ('next_obs',), there, cure)
+        flat.need(name, ('next_obs',), there, cure)
     return spelled
 
 
-def _refuse(name: Any) -> None:
+def _refuse(where: str, name: Any) -> None:
     """Raises UserError for a field that is not in `NAMES`."""
     names = (*NAMES, *NAMES.values())
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     nearest = f'nearest: {near[0]}' if near else f'there are {", ".join(NAMES)}'
-    raise UserError(f'data: unknown field {name!r}, {nearest}; rename it or leave it out')
+    raise UserError(f'{where}: unknown field {name!r}, {nearest}; rename it or leave it out')
 
 
-def _array(values: Any, called: str) -> np.ndarray:
+def _array(where: str, values: Any, called: str) -> np.ndarray:
     """A field as an array, unchecked."""
     if np.ma.is_masked(values):
-        raise UserError(f'data: the field {called} hides some numbers (a mask); fill or drop them')
+        raise UserError(
+            f'{where}: the field {called} hides some numbers (a mask); fill or drop them'
+        )
     try:
         return np.asarray(values)
     except MemoryError:
@@ -172,8 +183,19 @@ def _array(values: Any, called: str) -> np.ndarray:
     except Exception as error:  # a ragged list, or an array of a library that refuses
         what = ' '.join(str(error).split())
         raise UserError(
-            f'data: the field {called} is no array ({what}); give it one row a step'
+            f'{where}: the field {called} is no array ({what}); give it one row a step'
         ) from error
+
+
+def _last_rows(field: str, episode: np.ndarray, rows: int) -> np.ndarray:
+    """Whether a row is the last of its episode, `[N]` bool, from the episode of each row."""
+    episode = episode[:, 0] if episode.shape[1:] == (1,) else episode
+    if episode.shape != (rows,) or episode.dtype.kind not in 'fiubSU':
+        raise UserError(
+            f'{field} has type {episode.dtype} and shape {episode.shape}; give the number or name '
+            f'of the episode of each of the {rows:,} rows'
+        )
+    return np.append(episode[1:] != episode[:-1], True)
 
 
 def _ends(

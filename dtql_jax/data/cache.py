@@ -47,7 +47,7 @@ HIDDEN, MARK = '.dtql_jax-', 'written-by-dtql_jax'  # an entry that is being wri
 # Fields of a task that no reader uses except in messages.
 NO_LAYOUT = (
     'name', 'datasets', 'success_timing', 'score_range', 'eval_episodes', 'collect', 'source',
-    'group', 'caveat',
+    'group', 'caveat', 'actions', 'action_box', 'normalize_obs',
 )  # fmt: skip
 COLUMNS = (*ROWS, 'length')
 FILES = frozenset((*(f'{field}.npy' for field in COLUMNS), INDEX))

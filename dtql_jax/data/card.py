@@ -51,6 +51,8 @@ def make_card(
         'obs_dim': transitions.obs.shape[1],
         'action_dim': transitions.action.shape[1],
         'max_action': episodes.max_action,
+        'actions': task.actions,
+        'normalize_obs': task.normalize_obs,
         'return': _moments(returns),
         'score': None if score is None else float(score),
         'tells_success': task.tells_success,
@@ -161,6 +163,9 @@ def _rows(card: dict[str, Any]) -> dict[str, str | None]:
     return {
         'data': f'{" + ".join(card["datasets"])} (source: {card["source"]})',
         'played': card['environment'] and f'in {card["environment"]}',
+        'learnt': 'observations minus their mean, divided by their deviation'
+        if card.get('normalize_obs')
+        else None,
         'size': f'{card["transitions"]:,} transitions, {card["episodes"]:,} episodes',
         'shape': f'observation {card["obs_dim"]}, action {card["action_dim"]} '
         f'in ±{card["max_action"]:g}',

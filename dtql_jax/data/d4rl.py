@@ -20,7 +20,6 @@ v0 files the time-outs are out of step with the episodes (Farama-Foundation/D4RL
 counts the transitions that leap through the maze. The v2 files are mended.
 """
 
-import contextlib
 import math
 from pathlib import Path
 
@@ -28,11 +27,10 @@ import h5py
 import numpy as np
 
 from dtql_jax.data import flat, memory, success, validate
-from dtql_jax.data.boxes import flat_bound
+from dtql_jax.data.boxes import simulator
 from dtql_jax.data.episodes import Episodes
 from dtql_jax.data.hdf5 import incomplete, values
 from dtql_jax.data.rounding import Rounding
-from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.mazes import CELL
 from dtql_jax.tasks.success import SUCCESS
 from dtql_jax.tasks.task import Task
@@ -53,13 +51,9 @@ def read(path: str, task: Task) -> Episodes:
     _check_task(path, task)
     arrays, told = _arrays(path)
     arrays = validate.check_flat(path, arrays)
-    with contextlib.closing(make_env(task)) as env:
-        bound, spec = flat_bound(task, env), env.spec
-    assert spec is not None
-    assert spec.max_episode_steps is not None, 'make_env refuses an environment without a limit'
-    horizon = spec.max_episode_steps
     terminal, rounding = arrays['terminals'], Rounding()
-    timeout, notes = flat.timeouts(arrays, terminal, horizon)
+    with simulator(task) as (_, bound, limit):
+        timeout, notes = flat.timeouts(arrays, terminal, limit)
     rounding.fields(arrays)
     end = timeout | terminal
     if task.goal != 'none':

@@ -1,26 +1,13 @@
-"""`load`: from a task to the arrays that training uses.
-
-Transforms of rewards, named as in the released codes (r: reward, R: undiscounted episode return):
-
-| name | formula | used by |
-|---|---|---|
-| `none`, `no` | r | DTQL, everywhere but antmaze |
-| `normalize` | (r - mean) / std, unbiased std | Diffusion-QL on pen |
-| `iql_antmaze` | r - 1 | DTQL, IQL, IDQL, SRPO on antmaze |
-| `cql_antmaze` | 4 (r - 0.5) | Diffusion-QL on antmaze |
-| `antmaze` | 2 (r - 0.25) | nowhere by default |
-| `iql_locomotion` | 1000 r / (max R - min R) | IQL, IDQL and SRPO on locomotion |
-"""
+"""`load`: from a task to the arrays that training uses."""
 
 import dataclasses
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dtql_jax.data import boxes, cache, flat, made, memory, validate
+from dtql_jax.data import boxes, cache, flat, made, memory, own_files, validate
 from dtql_jax.data import d4rl as d4rl_reader
 from dtql_jax.data import minari as minari_reader
 from dtql_jax.data import ogbench as ogbench_reader
@@ -28,17 +15,18 @@ from dtql_jax.data.arrays import read_arrays
 from dtql_jax.data.card import make_card
 from dtql_jax.data.download import local_file
 from dtql_jax.data.episodes import ROWS, Episodes
+from dtql_jax.data.rewards import Transform, parse_reward, transform_rewards
 from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.minari_sets import is_folder, minari_folder
+from dtql_jax.tasks.own_files import SUFFIXES, files_in, is_own
 from dtql_jax.tasks.task import MADE, Task
 from dtql_jax.tasks.unreadable import explained
 from dtql_jax.types import Spec, Transition, UserError
 
-# Suffix -> reader of one file. A name without one of these suffixes is a Minari set.
+# Suffix -> the usual reader of a file.
 FILES = {'.hdf5': d4rl_reader.read, '.npz': ogbench_reader.read}
 
 Collect = Callable[[Task, str], bool]
-Transform = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,34 +38,6 @@ class Dataset:
     card: dict[str, Any]
     task: Task  # as loaded
     length: np.ndarray  # [E] int, rows of each episode, in order
-
-
-def _normalize(reward: np.ndarray, returns: np.ndarray) -> np.ndarray:
-    """`(r - mean) / std`."""
-    deviation = reward.std(ddof=1) if reward.size > 1 else 0.0
-    if not deviation:
-        raise UserError("reward 'normalize': all rewards are equal; use another transform")
-    return (reward - reward.mean()) / deviation
-
-
-def _iql_locomotion(reward: np.ndarray, returns: np.ndarray) -> np.ndarray:
-    """`1000 r / (max R - min R)`."""
-    span = returns.max() - returns.min()
-    if not span:
-        raise UserError("reward 'iql_locomotion': all returns are equal; use another transform")
-    return reward * (1000 / span)
-
-
-# name -> function of the rewards [N] and the undiscounted episode returns [E], both float64
-REWARDS: dict[str, Transform] = {
-    'none': lambda reward, returns: reward,
-    'no': lambda reward, returns: reward,
-    'normalize': _normalize,
-    'iql_antmaze': lambda reward, returns: reward - 1,
-    'cql_antmaze': lambda reward, returns: 4 * (reward - 0.5),
-    'antmaze': lambda reward, returns: 2 * (reward - 0.25),
-    'iql_locomotion': _iql_locomotion,
-}
 
 
 def load(
@@ -92,7 +52,7 @@ def load(
 
     Args:
         task: names the datasets, the layout of observations, and the treatment of the goal.
-        reward: the transform of rewards, a key of `REWARDS`.
+        reward: the transform of rewards, see `dtql_jax.data.rewards`.
         arrays: transitions that replace the task's datasets, see `dtql_jax.data.arrays`.
         collect: `collect(task, dataset)` may make an absent Minari set; it returns whether it did.
         download: whether an absent dataset may be fetched.
@@ -101,18 +61,26 @@ def load(
         UserError: the data are absent, damaged or wrong. The text names dataset, episode, row,
             field and cure.
     """
-    transform = _transform(reward)
+    transforms = parse_reward(reward)
     with memory.enough(task.name):
         if arrays is not None:
-            episodes = boxes.to_simulator(read_arrays(arrays, task), task)
+            episodes = _in_box(read_arrays(arrays, task), task)
             task = dataclasses.replace(task, datasets=('arrays',), source='arrays')
         else:
             parts = [_read(name, task, collect, download) for name in _datasets(task)]
-            episodes = _join([boxes.to_simulator(part, task) for part in parts])
-        episodes, rewards = _rewards(episodes, transform, reward)
+            episodes = _join([_in_box(part, task) for part in parts])
+            if not task.has_env:
+                task = dataclasses.replace(task, source='files')
+        episodes, units = boxes.to_own_box(episodes, task)
+        episodes, rewards = _rewards(episodes, transforms, reward)
         transitions = _transitions(episodes, task, rewards)
-        spec = Spec(episodes.obs.shape[1], episodes.action.shape[1], episodes.max_action)
         card = make_card(task, episodes, transitions, reward)
+        if task.normalize_obs:  # after the card, which tells of the data as they are
+            units |= _normalize(transitions)
+    columns: Sequence[Any] = transitions[:5]
+    for array in columns:  # jax's CPU device may alias them
+        array.flags.writeable = False
+    spec = Spec(episodes.obs.shape[1], episodes.action.shape[1], episodes.max_action, **units)
     return Dataset(transitions, spec, card, task, episodes.length)
 
 
@@ -120,27 +88,17 @@ def with_dataset(task: Task, path: str | Path) -> Task:
     """The task with the dataset at `path` in place of its own.
 
     Raises:
-        UserError: `path` is no Minari folder, no D4RL hdf5 and no OGBench npz file.
+        UserError: `path` is no Minari folder, no file with data and no folder of such files.
     """
     path = Path(path)
     with explained(str(path)):
-        readable = path.is_file() if path.suffix in FILES else (path / 'data').is_dir()
-    if not readable:
+        readable = path.is_file() if path.suffix in SUFFIXES else (path / 'data').is_dir()
+    if not (readable or files_in(str(path))):
         raise UserError(
-            f'{path} is no Minari dataset: give the folder that contains data/, or a file of '
-            "D4RL's (.hdf5) or OGBench's (.npz) that is there"
+            f'{path} is no Minari dataset: give the folder that contains data/, or a file '
+            f'({", ".join(SUFFIXES)}) that is there, or a folder of such files'
         )
     return dataclasses.replace(task, datasets=(str(path.resolve()),), source='given')
-
-
-def _transform(reward: str) -> Transform:
-    """The function of a key of `REWARDS`."""
-    if reward not in REWARDS:
-        near = difflib.get_close_matches(reward, REWARDS, n=1) or ['none']
-        raise UserError(
-            f'unknown reward transform {reward!r}, nearest: {near[0]} (of {", ".join(REWARDS)})'
-        )
-    return REWARDS[reward]
 
 
 def _datasets(task: Task) -> tuple[str, ...]:
@@ -159,7 +117,9 @@ def _read(name: str, task: Task, collect: Collect | None, download: bool) -> Epi
         return made.read(name, task)
     if '://' in name:
         name = str(local_file(name, download=download))
-    if reader := FILES.get(Path(name).suffix):
+    if is_own(name):
+        ours = own_files.is_ours(Path(name), task)
+        reader = own_files.read if ours else FILES[Path(name).suffix]
         return cache.cached(name, Path(name), task, reader)
     absent = not is_folder(minari_folder(name) / 'data')
     if absent and not (collect and collect(task, name)):
@@ -182,11 +142,34 @@ def _join(parts: list[Episodes]) -> Episodes:
     return parts[0]._replace(name=name, notes=notes, **columns)
 
 
-def _rewards(episodes: Episodes, transform: Transform, name: str) -> tuple[Episodes, np.ndarray]:
+def _in_box(part: Episodes, task: Task) -> Episodes:
+    """A dataset with its actions in their box, which becomes the simulator's."""
+    return boxes.to_simulator(boxes.inside(part, task), task)
+
+
+def _normalize(transitions: Transition) -> dict[str, Any]:
+    """Brings observations, in place, to mean 0 and deviation 1; returns how, as `Spec` has it.
+
+    The deviation is that of TD3+BC's code, which adds 1e-3. A number that never changes keeps its
+    scale.
+    """
+    obs = np.asarray(transitions.obs)
+    mean = np.array([column.mean(dtype=np.float64) for column in obs.T])
+    std = np.array([column.std(dtype=np.float64) for column in obs.T])
+    std = np.where(obs.min(0) == obs.max(0), 1.0, std + 1e-3)
+    for array in (obs, np.asarray(transitions.next_obs)):
+        array -= mean.astype(np.float32)
+        array /= std.astype(np.float32)
+    return {'obs_mean': tuple(mean.tolist()), 'obs_std': tuple(std.tolist())}
+
+
+def _rewards(
+    episodes: Episodes, transforms: list[Transform], name: str
+) -> tuple[Episodes, np.ndarray]:
     """The episodes, with a note where rewards collapse, and the transformed rewards `[N]`."""
     validate.check_rewards(episodes, flat.float32(episodes.reward), 'none')
     starts = np.cumsum(episodes.length) - episodes.length
-    exact = transform(episodes.reward, np.add.reduceat(episodes.reward, starts))
+    exact = transform_rewards(transforms, episodes.reward, starts)
     rewards, rounding = flat.float32(exact), Rounding()
     validate.check_rewards(episodes, rewards, name)
     rounding.add('rewards', exact)
@@ -194,7 +177,7 @@ def _rewards(episodes: Episodes, transform: Transform, name: str) -> tuple[Episo
 
 
 def _transitions(episodes: Episodes, task: Task, rewards: np.ndarray) -> Transition:
-    """The five columns, read-only."""
+    """The five columns."""
     columns: dict[str, Any] = {
         'obs': episodes.obs,
         'action': episodes.action,
@@ -202,8 +185,6 @@ def _transitions(episodes: Episodes, task: Task, rewards: np.ndarray) -> Transit
         'mask': (1 - _ends(episodes, task)).astype(np.float32),
         'next_obs': episodes.next_obs,
     }
-    for array in columns.values():  # jax's CPU device may alias them
-        array.flags.writeable = False
     return Transition(**columns)
 
 

@@ -1,14 +1,11 @@
 """Data of the toy tasks, which are made in memory: `dtql_jax.tasks.toys`."""
 
-import contextlib
-
 import numpy as np
 
 from dtql_jax.data import flat
-from dtql_jax.data.boxes import flat_bound
+from dtql_jax.data.boxes import simulator_bound
 from dtql_jax.data.episodes import Episodes
 from dtql_jax.tasks import toys
-from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.task import Task
 
 
@@ -16,8 +13,7 @@ def read(name: str, task: Task) -> Episodes:
     """The toy set `name` with the rewards of the task, as episodes of one step."""
     action = toys.actions(name)
     size = len(action)
-    with contextlib.closing(make_env(task)) as env:
-        bound = flat_bound(task, env)
+    bound = simulator_bound(task)
     ends = np.ones(size, bool)
     arrays = {
         'observations': np.zeros((size, 1), np.float32),

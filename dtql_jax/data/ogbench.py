@@ -16,7 +16,6 @@ Success is what a field `success` or `is_success` tells, also in a row that is d
 of 0.
 """
 
-import contextlib
 import math
 import zipfile
 
@@ -24,10 +23,9 @@ import gymnasium as gym
 import numpy as np
 
 from dtql_jax.data import flat, memory, success, validate
-from dtql_jax.data.boxes import flat_bound
+from dtql_jax.data.boxes import simulator
 from dtql_jax.data.episodes import Episodes
 from dtql_jax.data.rounding import Rounding
-from dtql_jax.tasks.env import make_env
 from dtql_jax.tasks.success import SUCCESS
 from dtql_jax.tasks.task import Task
 from dtql_jax.tasks.unreadable import explained
@@ -56,8 +54,7 @@ def read(path: str, task: Task) -> Episodes:
     arrays = validate.check_flat(path, arrays)
     if not told and {'rewards', 'masks'} <= arrays.keys():
         told = {'is_success': ~arrays['masks']}
-    with contextlib.closing(make_env(task)) as env:
-        bound, limit = flat_bound(task, env), env.spec.max_episode_steps if env.spec else None
+    with simulator(task) as (env, bound, limit):
         reward, terminated = _rewards(path, arrays, env)
     end, rounding = _ends(path, arrays, limit), Rounding()
     rounding.fields(arrays)
@@ -151,14 +148,14 @@ def _array(path: str, name: str, file: np.lib.npyio.NpzFile) -> np.ndarray:
 
 
 def _rewards(
-    path: str, arrays: dict[str, np.ndarray], env: gym.Env
+    path: str, arrays: dict[str, np.ndarray], env: gym.Env | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rewards `[N]` and ends of the return `[N]` bool, of the file or of the task's goal."""
     if 'rewards' in arrays:
         flat.need(path, ('masks',), arrays)
         return arrays['rewards'].astype(np.float64), ~arrays['masks']
-    name = env.spec.id if env.spec else str(env)
-    if getattr(env.unwrapped, '_reward_task_id', None) is None:
+    name = env.spec.id if env and env.spec else 'the environment'
+    if env is None or getattr(env.unwrapped, '_reward_task_id', None) is None:
         raise UserError(
             f'{path}: the field rewards is missing, and {name} is no single task of '
             f"OGBench, which gives them: take one of OGBench's ({OWN_TASK}), or write rewards and "

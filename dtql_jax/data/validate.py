@@ -163,21 +163,31 @@ def _column(where: str, field: str, called: str, array: np.ndarray, cures: Cures
 
 
 def check_values(episodes: Episodes) -> None:
-    """Raises UserError at the first NaN or infinity, and for actions outside of the box."""
+    """Raises UserError at the first NaN or infinity."""
     named = {'actions': episodes.action, 'rewards': episodes.reward[:, None]}
     named |= {'observations': episodes.obs, 'observations (the last)': episodes.next_obs}
     for field, array in named.items():
         _finite(array, field, lambda row: _where(episodes, row), 'remove those episodes')
-    excess = np.maximum(episodes.action.max(1), -episodes.action.min(1))  # |a| as a whole is large
-    allowed = episodes.max_action + TOLERANCE * max(1.0, episodes.max_action)
-    rows = np.flatnonzero(excess > allowed)
-    if len(rows):
-        worst = rows[np.argmax(excess[rows])]
-        raise UserError(
-            f'{_where(episodes, worst)}, field actions: |a| = {excess[worst]:.6g} is outside of '
-            f'the box [-{episodes.max_action:g}, {episodes.max_action:g}], the worst of '
-            f'{len(rows)} rows; clip the actions or correct the action space'
-        )
+
+
+def check_actions(episodes: Episodes, low: np.ndarray, high: np.ndarray) -> None:
+    """Raises UserError for actions outside of the box `[A]` to `[A]`."""
+    action = episodes.action
+    beyond = np.full(len(action), -np.inf)  # how far the worst number of each row is outside
+    for column, least, most in zip(action.T, low.tolist(), high.tolist(), strict=True):
+        rounding = TOLERANCE * max(1.0, abs(least), abs(most))
+        outside = np.maximum(column - most, least - column)
+        outside[(column <= most + rounding) & (column >= least - rounding)] = -np.inf
+        np.maximum(beyond, outside, out=beyond)
+    if not (count := int((beyond > -np.inf).sum())):
+        return
+    row = int(np.argmax(beyond))
+    number = int(np.argmax(np.maximum(action[row] - high, low - action[row])))
+    raise UserError(
+        f'{_where(episodes, row)}, field actions[{number}]: {action[row, number]:.6g} is outside '
+        f'of the box [{low[number]:g}, {high[number]:g}], the worst of {count} rows; correct the '
+        'action space, or clip the actions: `actions`=clip'
+    )
 
 
 def check_rewards(episodes: Episodes, reward: np.ndarray, transform: str) -> None:

@@ -7,6 +7,7 @@ from typing import TextIO
 
 import numpy as np
 
+from dtql_jax.report.notebook import in_notebook
 from dtql_jax.types import Lane, Phase
 
 LINE_SECONDS = 15.0  # between two lines of progress where the output is no terminal
@@ -15,8 +16,8 @@ LINE_SECONDS = 15.0  # between two lines of progress where the output is no term
 class Console:
     """Prints a run's events.
 
-    On a terminal progress is one line that changes, elsewhere it is a line now and then. The time
-    left includes evaluations, which are due at `eval_steps`.
+    On a terminal and in a notebook progress is one line that changes, elsewhere it is a line now
+    and then. The time left includes evaluations, which are due at `eval_steps`.
 
     Args:
         stream: where to print; None means standard output.
@@ -25,7 +26,7 @@ class Console:
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stdout
         self.eval_steps: Sequence[int] = ()
-        self._terminal = self.stream.isatty()
+        self._terminal = self.stream.isatty() or (stream is None and in_notebook())
         self._printed = 0.0
         self._width = 0
         self._eval_s = 0.0  # the seconds of the last evaluation

@@ -128,7 +128,7 @@ def _draw_scores(axis: Axes, rows: Rows, colours: dict[str, str], behaviour: flo
     _from_zero(axis)
     _legend(axis)
     if not lines:
-        axis.text(0.5, 0.5, 'no evaluation yet', ha='center', color=INK, transform=axis.transAxes)
+        axis.text(0.5, 0.5, 'no evaluation', ha='center', color=INK, transform=axis.transAxes)
 
 
 def _draw_metric(axis: Axes, rows: Rows, key: str, colours: dict[str, str]) -> None:

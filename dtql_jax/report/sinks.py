@@ -1,35 +1,51 @@
-"""Further places for the rows of a run, beside its files: wandb and TensorBoard.
+"""Callbacks, which a run tells of its rows; and those that log to wandb and TensorBoard.
 
-They may repeat the rows between the last checkpoint and a stop.
+They may be told again of the rows between the last checkpoint and a stop.
 """
 
+import dataclasses
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from dtql_jax.report.loggers import Row, plain
-from dtql_jax.types import UserError, needed, why
+from dtql_jax.types import Lane, UserError, needed, why
 
 
-class Sink(Protocol):
-    """A further place for rows, beside the file."""
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """What a callback is told. Nothing is copied or waited for until it reads an array.
 
-    module: ClassVar[str]  # the package that it needs
+    Attributes:
+        kind: 'log', 'evaluation' or 'end'.
+        step: the update that the rows are of; the last one at the end.
+        run_dir: the folder of the run.
+        rows: those that were added to `metrics.jsonl` or `eval.jsonl`, one for each lane that has
+            one; none at the end.
+        lanes: the training runs.
+        agent: the algorithm.
+        state: the `State` that training has reached, of all lanes `[S, ...]`. Its arrays are
+            overwritten after the call: copy what is to be kept, such as by `jax.device_get`. None
+            where a signal or an error ended the run.
+    """
 
-    def __init__(self, run_dir: Path, config: Mapping[str, Any]): ...
+    kind: str
+    step: int
+    run_dir: Path
+    rows: Sequence[Row] = ()
+    lanes: Sequence[Lane] = ()
+    agent: Any = None
+    state: Any = None
 
-    def write(self, step: int, row: Row) -> None:
-        """Logs the numbers of a row at `step`."""
 
-    def close(self) -> None:
-        """Waits until everything is written."""
+Callback = Callable[[Event], object]
 
 
 class TensorBoardSink:
     """Writes event files to `run_dir/tensorboard`, one TensorBoard run per variant and seed."""
 
-    module: ClassVar[str] = 'tensorboard.summary'
+    module: ClassVar[str] = 'tensorboard.summary'  # the package that it needs
 
     def __init__(self, run_dir: Path, config: Mapping[str, Any]):
         del config  # TensorBoard has no place for it
@@ -37,16 +53,16 @@ class TensorBoardSink:
         self._dir = run_dir / 'tensorboard'
         self._writers: dict[str, Any] = {}
 
-    def write(self, step: int, row: Row) -> None:
-        lane = _lane(row)
-        if lane not in self._writers:
-            self._writers[lane] = self._open(str(self._dir / lane))
-        for key, value in _numbers(row).items():
-            self._writers[lane].add_scalar(key, value, step)
-
-    def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
+    def __call__(self, event: Event) -> None:
+        for row in event.rows:
+            lane = _lane(row)
+            if lane not in self._writers:
+                self._writers[lane] = self._open(str(self._dir / lane))
+            for key, value in _numbers(row).items():
+                self._writers[lane].add_scalar(key, value, event.step)
+        if event.kind == 'end':
+            for writer in self._writers.values():
+                writer.close()
 
 
 class WandbSink:
@@ -70,16 +86,16 @@ class WandbSink:
         # wandb drops a row whose step is lower than the last one's. Seeds are logged in turn.
         self._run.define_metric('*', step_metric='update')
 
-    def write(self, step: int, row: Row) -> None:
-        lane = _lane(row)
-        numbers = {f'{key}/{lane}': value for key, value in _numbers(row).items()}
-        self._run.log({'update': step, **numbers})
+    def __call__(self, event: Event) -> None:
+        for row in event.rows:
+            lane = _lane(row)
+            numbers = {f'{key}/{lane}': value for key, value in _numbers(row).items()}
+            self._run.log({'update': event.step, **numbers})
+        if event.kind == 'end':
+            self._run.finish()
 
-    def close(self) -> None:
-        self._run.finish()
 
-
-SINKS: dict[str, type[Sink]] = {'tensorboard': TensorBoardSink, 'wandb': WandbSink}
+SINKS: dict[str, Any] = {'tensorboard': TensorBoardSink, 'wandb': WandbSink}
 
 
 def check_sinks(names: Sequence[str]) -> None:
@@ -94,12 +110,19 @@ def check_sinks(names: Sequence[str]) -> None:
         needed(f'logging to {name}', name, SINKS[name].module)
 
 
+def check_callbacks(callbacks: Sequence[Callback]) -> None:
+    """Raises UserError unless these are functions."""
+    for given in callbacks:
+        if not callable(given):
+            raise UserError(f'`callbacks`: {given!r} is no function of an event')
+
+
 def make_sinks(
     names: Sequence[str],
     run_dir: str | Path,
     config: Mapping[str, Any],
     warn: Callable[[str], None],
-) -> list[Sink]:
+) -> list[Callback]:
     """Opens sinks by name: 'tensorboard', 'wandb'.
 
     Args:
@@ -112,7 +135,7 @@ def make_sinks(
         UserError: a name is unknown, or its package is not installed.
     """
     check_sinks(names)
-    sinks: list[Sink] = []
+    sinks: list[Callback] = []
     for name in names:
         try:
             sinks.append(SINKS[name](Path(run_dir), config))

@@ -93,6 +93,8 @@ def _score_row(
     known = [[row['eval/score'] for row in run if 'eval/score' in row] for run in runs.values()]
     best = [max(scores, default=np.nan) for scores in known]
     success = _known_mean([run[-1] for run in runs.values() if run], 'eval/success', 2)
+    if not any(runs.values()):
+        return (variant, str(len(seeds)), 'no evaluation', *['-'] * 3, '')
     return (
         variant,
         str(len(seeds)),

@@ -65,7 +65,7 @@ class Player:
         self.lanes = tuple(lanes)
         self.pool = pool
         self.conditions = conditions
-        self.actor = Actor(agent.precise(agent.act), pool.num_envs)
+        self.actor = Actor(agent.precise(agent.behave), pool.num_envs)
 
     def __call__(self, acting: Params, lanes: Sequence[int]) -> dict[int, Row]:
         """Plays episodes and returns their means.

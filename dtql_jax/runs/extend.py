@@ -16,6 +16,7 @@ there is one moment at which the run is another one, and whenever the process en
 either request whole.
 """
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from dtql_jax.data.columns import one_row
 from dtql_jax.runs.config_file import seal
 from dtql_jax.runs.folder import check_same, write_config
 from dtql_jax.runs.plan import Plan
+from dtql_jax.tasks.task import Task
 from dtql_jax.training import checkpoint
 from dtql_jax.training.compilation import own_numbers
 from dtql_jax.training.progress import CHECKPOINTS
@@ -47,6 +49,8 @@ def check_resume(plan: Plan, recorded: Mapping[str, Any], run_dir: pathlib.Path)
         run_dir: the run folder.
     """
     now, then = plan.identity(), recorded['identity']
+    # A version without one of the settings of tasks did as it says by default.
+    then = {**then, 'task': {**dataclasses.asdict(Task('')), **then['task']}}
     kept = {name: then['config'][name] for name in SETTINGS}
     same = {'config': {**now['config'], **kept}, 'eval_episodes': then['eval_episodes']}
     check_same({**now, **same}, then, run_dir)

@@ -59,7 +59,9 @@ def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
         'devices': devices,
         **begin,
         'budget': f'{budget} (updates x batch)',
-        'evaluation': f'every {config.eval_every:,} updates, {plan.eval_episodes} episodes a lane',
+        'evaluation': f'every {config.eval_every:,} updates, {plan.eval_episodes} episodes a lane'
+        if plan.eval_episodes
+        else 'none' + ('' if plan.task.has_env else ': the task has no environment'),
         'memory': f'{tree_bytes(engine.data) / 2**20:,.0f} MiB data, '
         f'{2 * state / 2**20:,.0f} MiB states',
         'time': f'roughly {duration(train_s)} of training, up to {duration(act_s)} of acting',

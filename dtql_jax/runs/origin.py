@@ -84,6 +84,11 @@ def take_networks(plan: Plan, engine: Engine) -> tuple[Plan, Networks]:
             raise UserError(
                 f'{where} has {what} of size {a}, this run of size {b}: start from another run'
             )
+    if dataclasses.replace(theirs, max_action=ours.max_action) != ours:
+        raise UserError(
+            f'{where} has other units: `normalize_obs` or the action box differ, and what its '
+            'networks see with them; start from a run on the same data with the same settings'
+        )
     names = engine.agent.inherited
     _check_shapes(_networks(state, names), _networks(engine.shapes, names), where)
     lanes = origin_lanes(plan, run.lanes)

@@ -14,6 +14,7 @@ from dtql_jax.agents import settings
 from dtql_jax.agents.base import Agent, Config
 from dtql_jax.agents.registry import find_agent, task_config
 from dtql_jax.agents.settings import Settings, setting
+from dtql_jax.runs.task_settings import TaskSettings, episodes_of
 from dtql_jax.tasks import registry, task
 from dtql_jax.types import Lane, UserError, user_path
 
@@ -35,16 +36,19 @@ class Request(Settings):
     The other fields state their own meaning.
     """
 
-    env: str = setting('pointmaze-umaze', "task, or 'minari:<dataset id>' for data of your own")
+    env: str = setting(
+        'pointmaze-umaze', "task, or 'minari:<dataset id>' or 'files:<path>' for data of your own"
+    )
     agent: str = setting('dtql', "algorithm, or 'my_module:MyAgent' for one of your own")
     num_seeds: int = setting(2, 'seeds trained at once', least=1, most=10_000)
     seed: int = setting(0, 'the first seed; the others follow it')
     eval_episodes: int | None = setting(
-        None, 'episodes per evaluation and seed', least=1, most=MOST_EPISODES
+        None, 'episodes per evaluation and seed; 0: no evaluation', least=0, most=MOST_EPISODES
     )
     source: str | None = setting(None, 'where the data of the task come from', choices=task.SOURCES)
     dataset_path: str | None = setting(
-        None, 'data to use instead: Minari folder, D4RL .hdf5 or OGBench .npz'
+        None,
+        'data to use instead: Minari folder, .hdf5, .npz, .csv, .parquet, or a folder of them',
     )
     init_from: str | None = setting(
         None, 'run folder: each seed starts from the last networks of the same seed there'
@@ -78,20 +82,6 @@ class Request(Settings):
             object.__setattr__(self, 'agent', f'{path}:{attribute}')
         if self.seed + self.num_seeds > 2**32:
             raise UserError(f'`seed`={self.seed}: the seeds must stay below 2^32')
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TaskSettings(Settings):
-    """The settings of a task."""
-
-    goal: str | None = setting(None, 'what the goal of a maze is', choices=task.GOALS)
-    success_ends: bool | None = setting(None, 'whether the return ends at the goal of a maze')
-    success_timing: str | None = setting(
-        None, 'whether OGBench judges success before or after the action', choices=task.TIMINGS
-    )
-    rescale_actions: bool | None = setting(
-        None, "whether the data's action box is stretched to the simulator's"
-    )
 
 
 TASK_SETTINGS = tuple(settings.kinds(TaskSettings))
@@ -222,7 +212,8 @@ def make_plan(request: Request) -> Plan:
     }
     # The request records values of the right type, in whatever form they were given.
     typed = {**of_task, **{name: getattr(config, name) for name in changes}}
-    env = found.name if request.env.startswith('minari:') else request.env  # the folder in full
+    own = request.env.startswith((registry.OWN, registry.FILES))
+    env = found.name if own else request.env  # the folder in full
     request = dataclasses.replace(request, env=env, settings=typed, variants=variants)
     return Plan(
         request=request,
@@ -230,7 +221,7 @@ def make_plan(request: Request) -> Plan:
         note=note if request.dataset_path is None else None,  # it tells of the task's own sets
         config=config,
         lanes=_lanes(request, agent, config),
-        eval_episodes=request.eval_episodes or found.eval_episodes,
+        eval_episodes=episodes_of(found, request.eval_episodes, request.dataset_path),
     )
 
 

@@ -74,7 +74,7 @@ class Run:
         name = f'{self.lanes[lane].variant} seed {self.lanes[lane].seed}'
         diverged = self.cursor.diverged.get(str(lane))
         if which == 'best' and not np.isfinite(np.asarray(self.progress.best_score)[lane]):
-            return f"{name} has no evaluation yet, so no best policy: use 'last'"
+            return f"{name} has no evaluation, so no best policy: use 'last'"
         if which == 'last' and diverged is not None:
             return f"{name} diverged at update {diverged:,}: use 'best', if it was evaluated before"
         return None
@@ -144,7 +144,7 @@ def policy_of(
     run: Run, lane: int, which: Which, batch: int = 1
 ) -> Callable[[np.ndarray], np.ndarray]:
     """`load_policy` for a run that is read already. The first call acts as step 0 of episode 0."""
-    actor = Actor(run.agent.precise(run.agent.act), batch)
+    actor = Actor(run.agent.precise(run.agent.behave), batch)
     acting = actor.to_device(acting_of(run, lane, which))
     seed, size = run.lanes[lane].seed, run.agent.spec.obs_dim
     calls = 0

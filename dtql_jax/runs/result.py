@@ -8,6 +8,7 @@ from typing import Any
 from dtql_jax.data.card import behaviour
 from dtql_jax.data.load import Dataset
 from dtql_jax.report.console import Console
+from dtql_jax.report.notebook import show_picture
 from dtql_jax.report.plots import plot_curves
 from dtql_jax.report.tables import score_table
 from dtql_jax.runs.plan import Plan
@@ -93,4 +94,5 @@ def report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> Re
         curves = plot_curves(result.run_dir, dataset.card['score'])
     except UserError as error:
         raise UserError(f'{error}; {again}') from None
+    show_picture(curves)
     return dataclasses.replace(result, table=table, curves=curves)

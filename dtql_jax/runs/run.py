@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dtql_jax.agents.registry import agent_file
@@ -14,7 +14,7 @@ from dtql_jax.data.columns import add_columns
 from dtql_jax.data.load import Dataset, load, with_dataset
 from dtql_jax.report.console import Console
 from dtql_jax.report.loggers import read_jsonl
-from dtql_jax.report.sinks import check_sinks, make_sinks
+from dtql_jax.report.sinks import Callback, check_callbacks, check_sinks, make_sinks
 from dtql_jax.rollout.patience import Patience
 from dtql_jax.rollout.player import Conditions, open_player
 from dtql_jax.runs.config_file import FORMAT
@@ -54,6 +54,7 @@ def run(
     resume: bool = False,
     dry_run: bool = False,
     console: Console | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Result | None:
     """Loads the data, trains and evaluates all seeds in one program, and reports.
 
@@ -67,6 +68,9 @@ def run(
         resume: continues the run in that folder. It ends with the bits of an undisturbed run.
         dry_run: prints the plan and stops.
         console: prints the progress; to standard output without.
+        callbacks: functions that are called with an `Event` after each row of the logs and each
+            evaluation, and at the end. One that raises is not called again: a warning says so, and
+            the run goes on, with the same bits.
 
     Returns:
         The result of the run; None for a dry run.
@@ -81,6 +85,7 @@ def run(
     start_jax()
     plan, run_dir, recorded = _resolve(request, out, resume)
     check_sinks(plan.request.log_to)
+    check_callbacks(callbacks)
     if not (resume or dry_run):
         check_new(run_dir)
     console.say(f'{label(plan.request.agent)} on {plan.task.name}')
@@ -113,8 +118,8 @@ def run(
             if goes_on and (changed := changes(recorded, description)):
                 console.warn(changed)
         sinks = make_sinks(plan.request.log_to, run_dir, plan.identity(), console.warn)
-        records = Records(run_dir, recorded, sinks, console.warn, check)
-        stack.callback(records.close)
+        records = Records(run_dir, recorded, [*sinks, *callbacks], console.warn, check)
+        stack.callback(records.end)
         result = _train(work, records, resume, console)
         return report(result, plan, work.dataset, console)
 
@@ -167,9 +172,9 @@ def _prepare(plan: Plan, loaded: tuple[Task, Dataset], begins: bool) -> _Work:
             cannot start from the networks of another one.
     """
     task, dataset = loaded
-    Patience(plan.request.eval_timeout).call(
-        functools.partial(check_env, task, dataset.spec), f'{task.name}: a simulator'
-    )
+    if plan.eval_episodes:
+        check = functools.partial(check_env, task, dataset.spec)
+        Patience(plan.request.eval_timeout).call(check, f'{task.name}: a simulator')
     engine = Engine(plan.agent(dataset.spec, plan.config), dataset.transitions, plan.lanes)
     check_memory(engine)
     networks = None
@@ -211,21 +216,23 @@ def _train(work: _Work, records: Records, resume: bool, console: Console) -> Res
     """
     plan, engine = work.plan, work.engine
     agent, asked = engine.agent, plan.request
-    console.eval_steps = evaluation_steps(agent)
+    console.eval_steps = evaluation_steps(agent) if plan.eval_episodes else ()
     overlap = asked.overlap
     if overlap is None:
         overlap = engine.devices[0].platform != 'cpu'
     stop = StopFlag()
-    conditions = Conditions(
-        plan.eval_episodes,
-        asked.eval_envs,
-        patience=Patience(asked.eval_timeout, should_stop=stop),
-        warn=console.warn,
-    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(_interrupted(stop, records.run_dir))
         stack.enter_context(stop.listening())
-        player = stack.enter_context(open_player(work.task, agent, plan.lanes, conditions))
+        player = None
+        if plan.eval_episodes:
+            conditions = Conditions(
+                plan.eval_episodes,
+                asked.eval_envs,
+                patience=Patience(asked.eval_timeout, should_stop=stop),
+                warn=console.warn,
+            )
+            player = stack.enter_context(open_player(work.task, agent, plan.lanes, conditions))
         trainer = Trainer(engine, records, player, console, stop, overlap)
         trainer.run(resume, work.networks)
     evals = read_jsonl(records.run_dir / 'eval.jsonl')

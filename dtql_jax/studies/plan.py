@@ -14,8 +14,9 @@ from dtql_jax.agents.base import Agent
 from dtql_jax.agents.registry import find_agent, import_own
 from dtql_jax.agents.settings import nearest
 from dtql_jax.report.sinks import check_sinks
-from dtql_jax.runs.plan import OF_ANY_RUN, TaskSettings, label, make_plan, make_request
+from dtql_jax.runs.plan import OF_ANY_RUN, label, make_plan, make_request
 from dtql_jax.runs.plan import Request as RunRequest
+from dtql_jax.runs.task_settings import TaskSettings
 from dtql_jax.studies.folder import Job
 from dtql_jax.studies.study import WHERE, Override, Study, as_fields, check_once, study_from
 from dtql_jax.types import UserError, user_path

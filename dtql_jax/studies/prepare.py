@@ -188,7 +188,8 @@ def _data_key(plan: Plan) -> str:
     columns = plan.agent.columns
     discount = plan.config.discount if columns else None
     key = [dataclasses.asdict(plan.task), plan.request.dataset_path, plan.config.reward]
-    return json.dumps([*key, columns, discount], default=str)
+    # Where nothing is evaluated, no simulator is looked at.
+    return json.dumps([*key, columns, discount, plan.eval_episodes > 0], default=str)
 
 
 def _load(plan: Plan) -> Dataset:
@@ -196,9 +197,9 @@ def _load(plan: Plan) -> Dataset:
     path = plan.request.dataset_path
     task = plan.task if path is None else with_dataset(plan.task, path)
     dataset = load(task, reward=plan.config.reward, collect=collect_missing)
-    Patience(plan.request.eval_timeout).call(
-        functools.partial(check_env, task, dataset.spec), f'{task.name}: a simulator'
-    )
+    if plan.eval_episodes:
+        check = functools.partial(check_env, task, dataset.spec)
+        Patience(plan.request.eval_timeout).call(check, f'{task.name}: a simulator')
     return add_columns(dataset, plan.agent.columns, plan.config.discount)
 
 

@@ -16,7 +16,7 @@ from dtql_jax.studies.report_lanes import CLONE, LaneResult, Results, own_data
 from dtql_jax.studies.report_scores import UNKNOWN
 from dtql_jax.studies.results import RunRecord
 from dtql_jax.studies.status import DONE, JobStatus
-from dtql_jax.tasks.registry import OWN, TASKS
+from dtql_jax.tasks.registry import FILES, OWN, TASKS
 
 NOT_KNOWN = 'not known'
 DEFAULT = Request()
@@ -28,7 +28,7 @@ def problems(results: Results) -> Section:
     lanes = [
         (lane.task, lane.agent, str(lane.seed), what, Link(job, f'run-{lane.run}'))
         for lane in results.lanes
-        if (what := _trouble(lane))
+        if (what := _trouble(lane, results.records[lane.run]))
         for job in [results.records[lane.run].job]
     ]
     jobs = [
@@ -116,7 +116,7 @@ def commands(record: RunRecord) -> list[str]:
     if own_data(record) and request['dataset_path'] is None:
         return ['# trained on arrays: repeat it from Python, with the same arrays as `data`']
     lines = []
-    if task not in TASKS and not task.startswith(OWN):
+    if task not in TASKS and not task.startswith((OWN, FILES)):
         lines.append(f'# the task {task} is registered by a module of your own: import it first')
     given = {
         name: value
@@ -218,14 +218,15 @@ def _per_step(record: RunRecord) -> str:
     return f'{np.mean(rates):.2f}' if rates else UNKNOWN
 
 
-def _trouble(lane: LaneResult) -> str:
+def _trouble(lane: LaneResult, record: RunRecord) -> str:
     """Why a lane has no last score; '' where it has one."""
     if lane.diverged_at is not None:
         return f'diverged at update {lane.diverged_at:,}'
     if lane.failed:
         return f'the evaluation at update {lane.steps[-1]:,} failed: {lane.failed}'
     if not len(lane.steps):
-        return 'not evaluated yet'
+        asked = record.config['identity']['eval_episodes']
+        return 'not evaluated yet' if asked else 'no evaluation: `eval_episodes` is 0'
     return 'the last evaluation has no score' if math.isnan(lane.last) else ''
 
 

@@ -19,7 +19,6 @@ import copy
 import dataclasses
 import importlib.util
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -32,6 +31,7 @@ from dtql_jax.tasks.minari_sets import (
     read_metadata,
     unmet_requirements,
 )
+from dtql_jax.tasks.own_files import is_own
 from dtql_jax.tasks.repeats import check_repeats
 from dtql_jax.tasks.task import MADE, Task
 from dtql_jax.types import UserError, outside
@@ -153,11 +153,9 @@ def other_simulator(name: str, task: Task) -> tuple[str, ...]:
 
 def _has_set(task: Task) -> bool:
     """Whether the task's first dataset is a Minari set that is there."""
-    in_files = task.datasets and task.source not in ('arrays', MADE)
-    name = task.datasets[0] if in_files else '.npz'
-    if '://' in name or name.endswith(('.hdf5', '.npz')):
+    if not task.has_env or task.source == MADE or '://' in task.datasets[0]:
         return False
-    return is_folder(minari_folder(name) / 'data')
+    return is_folder(minari_folder(task.datasets[0]) / 'data')
 
 
 def _recorded(task: Task) -> Recorded:
@@ -167,7 +165,7 @@ def _recorded(task: Task) -> Recorded:
             f'{task.name}: it has no environment, and no dataset that records one; {NAMED}'
         )
     name = task.datasets[0]
-    if Path(name).is_file() or '://' in name:
+    if is_own(name) or '://' in name:
         raise UserError(f'{task.name}: {name} records no environment; {NAMED}')
     if not _has_set(task):
         cure = f'run: minari download {name}' if ID.fullmatch(name) else 'mend the path'

@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dtql_jax.tasks.minari_sets import own_folder
+from dtql_jax.tasks.own_files import SUFFIXES, is_own
 from dtql_jax.tasks.published import published
 from dtql_jax.tasks.task import SOURCES, Task
 from dtql_jax.tasks.toys import toys
-from dtql_jax.types import UserError
+from dtql_jax.types import UserError, user_path
 
 FORMATS = {'.hdf5': 'd4rl', '.npz': 'ogbench'}  # suffix of a file -> source
 
 OWN = 'minari:'  # begins the name of a task of the user's own data
+FILES = 'files:'  # and of one of files that record no environment
 
 TASKS: dict[str, Task] = {task.name: task for task in (*published(), *toys())}
 
@@ -53,7 +55,8 @@ def resolve(
 
     Args:
         name: a registered name; a D4RL name without its version, which resolves to its default
-            version; or `minari:<dataset id or folder>` for data of your own.
+            version; or `minari:<dataset id or folder>` or `files:<file or folder>` for data of your
+            own.
         source: the source that the data must come from; one of `task.SOURCES`.
         dataset_path: a file of data. Its format decides the source where `name` and `source` do
             not.
@@ -66,7 +69,7 @@ def resolve(
     """
     if source is not None and source not in SOURCES:
         raise UserError(f'`source`={source}: there are {", ".join(SOURCES)}')
-    if name.startswith(OWN):
+    if name.startswith((OWN, FILES)):
         return _own_data(absolute(name), source), None
     registered = TASKS.get(name)
     same = [t for t in TASKS.values() if t.base == (registered.base if registered else name)]
@@ -82,21 +85,30 @@ def resolve(
 
 
 def absolute(name: str) -> str:
-    """The name of a task, with the whole path where it is `minari:` and a folder.
+    """The name of a task, with the whole path where it is `minari:` and a folder, or `files:`.
 
     So it means the same in another working directory.
 
     Raises:
         UserError: it names nothing, or the folder cannot be looked at, or has an unknown home.
     """
+    if name.startswith(FILES):
+        return FILES + str(user_path('env', name.removeprefix(FILES)).absolute())
     return OWN + own_folder(name.removeprefix(OWN)) if name.startswith(OWN) else name
 
 
 def _own_data(name: str, source: str | None) -> Task:
-    """The task of `minari:<dataset id or folder>`."""
-    if source not in (None, 'minari'):
+    """The task of `minari:<dataset id or folder>` or `files:<file or folder>`."""
+    prefix = OWN if name.startswith(OWN) else FILES
+    if source not in (None, 'minari') or (source and prefix == FILES):
         raise UserError(f'{name!r} names no dataset of {source}: leave out `source`')
-    return Task(name, (name.removeprefix(OWN),))
+    task = Task(name, (name.removeprefix(prefix),), source=prefix.removesuffix(':'))
+    if prefix == FILES and not (is_own(task.datasets[0]) and Path(task.datasets[0]).exists()):
+        raise UserError(
+            f'{name!r}: there is no such file or folder: name one that is there, which ends in '
+            f'{", ".join(SUFFIXES)} or has such files'
+        )
+    return task
 
 
 def _unknown(name: str) -> UserError:
@@ -105,7 +117,7 @@ def _unknown(name: str) -> UserError:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return UserError(
         f'unknown task {name!r}; nearest: {", ".join(near or list(TASKS)[:3])} '
-        '(dtql list shows all; minari:<dataset id> takes your own)'
+        '(dtql list shows all; minari:<dataset id> and files:<path> take your own)'
     )
 
 

@@ -38,13 +38,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dtql_jax.tasks.mazes import CELL, goal_xy
+from dtql_jax.tasks.own_files import is_own
 from dtql_jax.types import UserError
 
 MADE = 'made'  # the source of data that are made in memory
 SOURCES = ('minari', 'd4rl', 'ogbench', MADE)
 GOALS = ('observe', 'relabel', 'recorded')
-ADJUSTABLE = ('goal', 'success_ends', 'success_timing', 'rescale_actions')  # what a run may set
+ACTIONS = ('refuse', 'clip', 'rescale')
 TIMINGS = ('pre', 'post')
+# What a run may set.
+ADJUSTABLE = (
+    'goal', 'success_ends', 'success_timing', 'rescale_actions', 'actions', 'normalize_obs',
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +61,14 @@ class Task:
     """
 
     name: str
-    # Minari ids, Minari folders, or files (.hdf5, .npz) by path or URL, joined in order. Empty for
-    # a task whose data are given as arrays. Names of sets of `toys` where the source is 'made'.
+    # Minari ids, Minari folders, files (.hdf5, .npz, .csv, .parquet) by path or URL, or folders of
+    # files, joined in order. Empty for a task whose data are given as arrays. Names of sets of
+    # `toys` where the source is 'made'.
     datasets: tuple[str, ...] = ()
     family: str = 'custom'  # 'custom', 'mujoco', a maze of `mazes.CELL`, ...
-    env_id: str | None = None  # None: the evaluation environment that the first dataset records
+    # None: the evaluation environment that the first dataset records. Files and arrays record none:
+    # such a task is trained, and never evaluated.
+    env_id: str | None = None
     env_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     obs_keys: tuple[str, ...] = ()  # keys of a Dict observation, in order, without `desired_goal`
     goal: str = 'none'
@@ -75,6 +83,15 @@ class Task:
     group: str = ''  # tasks of one group share a row of the agents' tables
     caveat: str = ''  # why scores do not compare with others of this name; shown with each result
     rescale_actions: bool = False  # the data's action box is stretched to the simulator's
+    # What becomes of actions outside of the box: refused, clipped, or each number of the action is
+    # stretched so that its range in the data is the box.
+    actions: str = 'refuse'
+    # The box (low, high) of a task without an environment, each a number or one for each number of
+    # an action; None: the range in the data.
+    action_box: tuple[Any, Any] | None = None
+    normalize_obs: bool = False  # (obs - mean) / std, both computed from the data
+    # The columns of files of your own, for names of `data.arrays`: {'obs': ('x', 'y'), ...}.
+    columns: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.datasets, str):
@@ -85,7 +102,7 @@ class Task:
         if self.goal not in (GOALS if maze else ('none',)):
             cure = "'observe' or 'relabel'" if maze else "'none' (only mazes have goals)"
             raise UserError(f'{self.name}: goal={self.goal!r} has no meaning here, use {cure}')
-        for flag in ('success_ends', 'rescale_actions'):
+        for flag in ('success_ends', 'rescale_actions', 'normalize_obs'):
             if type(getattr(self, flag)) is not bool:
                 raise UserError(f'{self.name}: {flag}={getattr(self, flag)!r}: use True or False')
         if self.horizon is not None and not (type(self.horizon) is int and self.horizon > 0):
@@ -102,6 +119,20 @@ class Task:
                 raise UserError(
                     f"{self.name}: success_timing={self.success_timing!r}: use 'pre' or 'post'"
                 )
+        if self.actions not in ACTIONS:
+            raise UserError(
+                f'{self.name}: actions={self.actions!r}: use one of {", ".join(ACTIONS)}'
+            )
+        if self.actions == 'rescale' and self.rescale_actions:
+            raise UserError(
+                f'{self.name}: rescale_actions=True stretches the box that the data record, and '
+                "actions='rescale' their range: use one of them"
+            )
+        if self.action_box is not None and self.env_id is not None:
+            raise UserError(
+                f'{self.name}: action_box={self.action_box}: the environment has the box: leave '
+                'one of the two out'
+            )
         if self.success_ends and not maze:
             raise UserError(f'{self.name}: success_ends=True needs a goal, which only mazes have')
         cells = [cell for row in self.env_kwargs.get('maze_map', []) for cell in row]
@@ -109,6 +140,12 @@ class Task:
             raise UserError(
                 f"{self.name}: goal='relabel' needs a maze_map with exactly one 'g' cell"
             )
+
+    @property
+    def has_env(self) -> bool:
+        """Whether it can be evaluated: it names an environment, or its data may record one."""
+        records = self.datasets and self.source != 'arrays' and not is_own(self.datasets[0])
+        return self.env_id is not None or bool(records)
 
     @property
     def base(self) -> str:

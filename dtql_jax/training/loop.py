@@ -48,7 +48,7 @@ class Trainer:
     Args:
         engine: the agent, its data and its lanes.
         records: the logs and checkpoints in the run folder.
-        evaluate: plays the episodes of an evaluation, in a thread of its own.
+        evaluate: plays the episodes of an evaluation, in a thread of its own; None: there is none.
         report: the console that shows events as they happen.
         stop: the flag that ends the run early.
         overlap: whether training goes on while episodes are played.
@@ -58,7 +58,7 @@ class Trainer:
         self,
         engine: Engine,
         records: Records,
-        evaluate: Evaluate,
+        evaluate: Evaluate | None,
         report: Console,
         stop: StopFlag,
         overlap: bool = False,
@@ -102,7 +102,7 @@ class Trainer:
         self.start = time.monotonic() - self.cursor.elapsed_s
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self._playing and self._playing.leave())
-            stack.enter_context(self.records.open(self.cursor))
+            stack.enter_context(self.records.open(self.cursor, self.engine))
             if not resume:
                 self.save(progress)
             for phase in self.phases:
@@ -110,12 +110,13 @@ class Trainer:
                     seconds = time.monotonic()
                     self.engine.compile(phase)
                     self.report.compiled(phase, time.monotonic() - seconds)
-            if self.cursor.playing:
+            if self.cursor.playing and self.evaluate:
                 self.play(progress)
             for phase in self.phases:
                 progress = self.run_phase(phase, progress)
             progress = self.end_evaluation(progress)
             self.save(progress)
+            self.records.end(progress.state)
         return progress
 
     def span(self, phase: Phase) -> range:
@@ -189,7 +190,8 @@ class Trainer:
         inside = span.start < step <= span.stop
         on_time = inside and ((step - span.start) % every == 0 or step == span.stop)
         begun = step in (self.cursor.playing, self.cursor.evaluated)
-        return phase.evaluate and on_time and not begun and bool(self.alive.any())
+        plays = phase.evaluate and self.evaluate is not None
+        return plays and on_time and not begun and bool(self.alive.any())
 
     # What is due between updates.
 
@@ -200,15 +202,14 @@ class Trainer:
         """
         sums = jax.device_get(progress.sums[phase.name])
         began = self.window_begin(phase, self.span(phase))
-        for i, lane in enumerate(self.engine.lanes):
-            count = self.cursor.counts[i]
-            if count or self.cursor.diverged.get(str(i), -1) >= began:
-                times = {'updates_per_s': self.rate, 'elapsed_s': time.monotonic() - self.start}
-                row: dict[str, Any] = {'phase': phase.name}
-                if str(i) in self.cursor.diverged:
-                    row['diverged_at'] = self.cursor.diverged[str(i)]
-                row |= _means(sums, i, count)
-                self.records.write('metrics', self.cursor.step, lane, row, times)
+        rows: dict[int, dict[str, Any]] = {}
+        for i, count in enumerate(self.cursor.counts):
+            at = self.cursor.diverged.get(str(i))
+            if count or (at is not None and at >= began):
+                rows[i] = {'phase': phase.name, **({} if at is None else {'diverged_at': at})}
+                rows[i] |= _means(sums, i, count)
+        times = {'updates_per_s': self.rate, 'elapsed_s': time.monotonic() - self.start}
+        self.records.write('metrics', self.cursor.step, rows, times, progress.state)
         self.cursor.counts = [0] * len(self.engine.lanes)
         return progress.replace(sums={**progress.sums, phase.name: self.engine.zeros(phase)})
 
@@ -233,6 +234,7 @@ class Trainer:
         step, diverged = self.cursor.playing, self.cursor.diverged
         lanes = [i for i in range(len(self.engine.lanes)) if diverged.get(str(i), step) >= step]
         with self._saving(progress):
+            assert self.evaluate is not None
             self._playing = Evaluation(self.evaluate, progress.snapshot, lanes)
 
     def end_evaluation(self, progress: Progress) -> Progress:
@@ -243,8 +245,8 @@ class Trainer:
             rows, seconds = self._playing.result()
         self._playing = None
         step, scores = self.cursor.playing, scores_of(rows, self.engine.lanes)
+        self.records.write('eval', step, rows, {'eval_s': seconds}, progress.state)
         for i, row in rows.items():
-            self.records.write('eval', step, self.engine.lanes[i], row, {'eval_s': seconds})
             if 'eval/failed' in row:
                 self.report.failed(step, self.engine.lanes[i], row['eval/failed'])
         self.cursor.playing, self.cursor.evaluated = 0, step

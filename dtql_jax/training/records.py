@@ -1,4 +1,4 @@
-"""What a run keeps in its folder while it trains: logs, further sinks and checkpoints."""
+"""What a run keeps in its folder while it trains: logs and checkpoints, and who is told of it."""
 
 import contextlib
 import dataclasses
@@ -6,13 +6,16 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from dtql_jax.report.loggers import JsonlLog
-from dtql_jax.report.sinks import Sink
+from dtql_jax.agents.base import State
+from dtql_jax.report.loggers import JsonlLog, Row
+from dtql_jax.report.sinks import Callback, Event
 from dtql_jax.training import checkpoint
+from dtql_jax.training.engine import Engine
 from dtql_jax.training.progress import CHECKPOINTS, Cursor, Progress
-from dtql_jax.types import Lane, UserError, why
+from dtql_jax.types import UserError, why
 
-LOGS = ('metrics', 'eval')
+KINDS = {'metrics': 'log', 'eval': 'evaluation'}  # of an event, by the log
+LOGS = tuple(KINDS)
 
 
 def begun(run_dir: pathlib.Path) -> bool:
@@ -40,7 +43,7 @@ class Records:
     Args:
         run_dir: the run folder.
         config: the content of its `config.json`, which each checkpoint repeats.
-        sinks: further places for rows. One that fails is given up.
+        callbacks: are told of rows and of the end. One that fails is given up.
         warn: called with a line about what was given up or is damaged.
         check: called before each save; raises UserError where the folder is no longer ours.
     """
@@ -49,25 +52,32 @@ class Records:
         self,
         run_dir: pathlib.Path,
         config: Mapping[str, Any],
-        sinks: Sequence[Sink],
+        callbacks: Sequence[Callback],
         warn: Callable[[str], None],
         check: Callable[[], None] = lambda: None,
     ):
         self.run_dir = run_dir
         self.config = dict(config)
-        self.sinks = list(sinks)
+        self.callbacks = list(callbacks)
         self._warn = warn
         self._check = check
         self._logs: dict[str, JsonlLog] = {}
         self._verified = False  # whether a save of this process was read back
+        self._cursor = Cursor()
+        self._run: dict[str, Any] = {}  # what an event says of the run
 
     @contextlib.contextmanager
-    def open(self, cursor: Cursor) -> Iterator[None]:
+    def open(self, cursor: Cursor, engine: Engine) -> Iterator[None]:
         """Opens the logs where a checkpoint left them, inside the block.
+
+        Args:
+            cursor: the point that the run has reached, now and later.
+            engine: the agent and its lanes.
 
         Raises:
             UserError: a log is not what it was when the checkpoint was saved.
         """
+        self._cursor, self._run = cursor, {'lanes': engine.lanes, 'agent': engine.agent}
         with contextlib.ExitStack() as stack:
             for name in LOGS:
                 log = JsonlLog(
@@ -78,13 +88,23 @@ class Records:
                 self._logs[name] = stack.enter_context(log)
             yield
 
-    def write(self, log: str, step: int, lane: Lane, row: dict, times: dict[str, float]) -> None:
-        """Writes one row to a log and to the sinks."""
-        row = {'step': step, 'variant': lane.variant, 'seed': lane.seed, **row}
-        row |= {f'time/{name}': value for name, value in times.items()}
-        self._logs[log].write(row)
-        for sink in list(self.sinks):
-            self._try(sink, sink.write, step, row)
+    def write(
+        self,
+        log: str,
+        step: int,
+        rows: Mapping[int, Mapping[str, Any]],
+        times: Mapping[str, float],
+        state: State,
+    ) -> None:
+        """Writes rows, given by the index of their lane, to a log, and tells the callbacks."""
+        seconds = {f'time/{name}': value for name, value in times.items()}
+        whole = []
+        for i, row in rows.items():
+            lane = self._run['lanes'][i]
+            lane_row = {'step': step, 'variant': lane.variant, 'seed': lane.seed, **row, **seconds}
+            self._logs[log].write(lane_row)
+            whole.append(lane_row)
+        self._tell(KINDS[log], step, whole, state)
 
     def save(self, progress: Progress, cursor: Cursor) -> None:
         """Writes a checkpoint, which records lengths and digests of the logs.
@@ -104,19 +124,21 @@ class Records:
             checkpoint.verify(folder, progress)
             self._verified = True
 
-    def close(self) -> None:
-        """Closes the sinks."""
-        for sink in list(self.sinks):
-            self._try(sink, sink.close)
-        self.sinks.clear()
+    def end(self, state: State | None = None) -> None:
+        """Tells the callbacks that the run has ended; once, whoever says so."""
+        self._tell('end', self._cursor.step, (), state)
+        self.callbacks.clear()
 
-    def _try(self, sink: Sink, work: Callable[..., None], *arguments: Any) -> None:
-        """Does some work of a sink, and gives the sink up where it fails."""
-        try:
-            work(*arguments)
-        except Exception as error:  # of any kind: a sink is another's code, often over a network
-            self.sinks.remove(sink)
-            self._warn(
-                f'{type(sink).__name__} failed ({why(error)}): the run goes on without it; '
-                f'{self.run_dir} has all rows'
-            )
+    def _tell(self, kind: str, step: int, rows: Sequence[Row], state: State | None) -> None:
+        """Calls the callbacks, and gives up those that fail: they are others' code."""
+        event = Event(kind, step, self.run_dir, rows, **self._run, state=state)
+        for callback in list(self.callbacks):
+            try:
+                callback(event)
+            except Exception as error:  # of any kind
+                self.callbacks.remove(callback)
+                name = getattr(callback, '__name__', type(callback).__name__)
+                self._warn(
+                    f'{name} failed ({why(error)}): the run goes on without it; {self.run_dir} has '
+                    'all rows'
+                )

@@ -35,6 +35,11 @@ def run(*flags):
     return sweep.main(['dtql sweep', *flags])
 
 
+def test_parse_grid__a_comma_within_parentheses_separates_nothing():
+    found = train.parse_grid(['reward=none,clip(-1,1)', 'alpha=1,2'])
+    assert found == {'reward': ['none', 'clip(-1,1)'], 'alpha': ['1', '2']}
+
+
 def test_main__flags_are_the_fields_of_a_study(asked):
     code = run(
         '--env=a,b', '--agent=dtql,iql', '--num_seeds=3', '--alpha=2', '--expectile=0.8',

@@ -75,7 +75,7 @@ MISTAKES = {
     'large seed': ([f'--seed={2**32}'], 'the seeds must stay below 2^32'),
     'steps': (['--steps=0'], '--steps=0: must be at least 1'),
     'batch': (['--batch_size=0'], '--batch_size=0: must be at least 1'),
-    'episodes': (['--eval_episodes=0'], '--eval_episodes=0: must be at least 1'),
+    'episodes': (['--eval_episodes=-1'], '--eval_episodes=-1: must be at least 0'),
     'simulators': (['--eval_envs=0'], '--eval_envs=0: must be at least 1'),
     'number': (['--steps=many'], '--steps=many: not a whole number'),
     'fraction': (['--steps=2.5'], '--steps=2.5: not a whole number'),

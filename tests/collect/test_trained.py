@@ -36,7 +36,7 @@ def test_Trained_open__each_step_of_each_episode_has_a_key_of_its_own(run_dir):
         def precise(self, function):
             return function
 
-        def act(self, acting, obs, key):
+        def behave(self, acting, obs, key):
             return jax.random.normal(key, (2,))
 
     behaviour = dataclasses.replace(trained_behaviour(run_dir, 0.0), agent=Draws())

@@ -7,7 +7,6 @@ import pytest
 
 from dtql_jax.data.load import load
 from dtql_jax.tasks.registry import TASKS
-from dtql_jax.tasks.task import Task
 from dtql_jax.types import Transition, UserError
 from tests.helpers.flat_files import ARRAYS, ROW, THEIRS, fields, flags, table
 
@@ -47,7 +46,7 @@ MISTAKES = {
     'strange': (
         {'infos/qpos': ROW},
         "data: unknown field 'infos/qpos', there are obs, action, reward, mask, terminal, "
-        'next_obs, timeout, success; rename it or leave it out',
+        'next_obs, timeout, success, episode; rename it or leave it out',
     ),
     'twice': (
         {'observations': table(ROW)},
@@ -128,8 +127,8 @@ MISTAKES = {
     ),
     'actions': (
         {'action': table(np.where(ROW == 4, -1.5, 0.5), 2)},
-        'data, episode 1, row 1, field actions: |a| = 1.5 is outside of the box [-1, 1], the worst '
-        'of 1 rows; clip the actions or correct the action space',
+        'data, episode 1, row 1, field actions[0]: -1.5 is outside of the box [-1, 1], the worst '
+        'of 1 rows; correct the action space, or clip the actions: `actions`=clip',
     ),
     'nothing left': (
         {'next_obs': None, 'mask': np.ones(7), 'timeout': np.ones(7)},
@@ -193,12 +192,6 @@ def test_read_arrays__mazes_are_refused(name):
     assert message(fields(), TASKS[name]) == (
         f'{name}: arrays do not tell the goals of a maze; register a task without a goal: '
         'register_task(Task(..., env_id=...))'
-    )
-
-
-def test_read_arrays__a_task_without_an_environment():
-    assert message(fields(), Task('mine', ())) == (
-        'mine: arrays record no environment; name one: register_task(Task(..., env_id=...))'
     )
 
 

@@ -76,7 +76,7 @@ MISTAKES = {
     ),
     'actions': (
         {'actions': table(1.5 * np.ones(7), 2)},
-        ', episode 0, row 0, field actions: |a| = 1.5 is outside of the box [-1, 1]',
+        ', episode 0, row 0, field actions[0]: 1.5 is outside of the box [-1, 1]',
     ),
     'nothing left': (
         {'terminals': flags(), 'timeouts': flags(*range(7))},
@@ -119,15 +119,16 @@ def test_read__a_truncated_file_and_a_good_one_afterwards(d4rl_file, share):
 def test_read__the_file_inside_of_a_minari_set_is_refused(root):
     write('me/own-v0', [episode(0, 3)])
     text = message(root / 'me/own-v0/data/main_data.hdf5')
-    assert text.startswith(': the field observations is missing (there is: nothing)')
+    assert text.startswith('/episode_0: the field mask is missing (there is: action, obs, reward)')
 
 
 def test_read__a_file_names_no_environment(d4rl_file):
     nameless = dataclasses.replace(OWN, env_id=None)
     path = d4rl_file()
+    assert len(load_file(path, nameless).transitions.obs)  # to train on, and not to play
+    with pytest.raises(UserError, match='it has no environment, and no dataset that records one'):
+        make_env(dataclasses.replace(nameless, datasets=()))
     with pytest.raises(
         UserError, match=r'hdf5 records no environment; name one: register_task\(Task'
     ):
-        load_file(path, nameless)
-    with pytest.raises(UserError, match='records no environment'):
         make_env(dataclasses.replace(nameless, datasets=(str(path),)))

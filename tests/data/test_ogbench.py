@@ -165,7 +165,10 @@ MISTAKES = {
         {'actions': np.array([[0.5, None]] * 8, dtype=object)},
         ': the field actions holds pickled objects, which could run code and are not read; write',
     ),
-    'actions': ({'actions': table(2 + ROW, 2)}, ', episode 1, row 2, field actions: |a| = 8 is'),
+    'actions': (
+        {'actions': table(2 + ROW, 2)},
+        ', episode 1, row 2, field actions[0]: 8 is outside of the box',
+    ),
     'nothing left': ({'terminals': np.ones(8)}, ': no row has a successor'),
 }
 

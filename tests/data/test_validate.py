@@ -47,8 +47,8 @@ def test_check_values__actions_outside_of_the_box(root):
     bad = [spoilt('actions', (1, 0), -1.25), spoilt('actions', (0, 1), 1.01)]
     write('me/own-v0', [episode(0, 2), *bad])
     assert message() == (
-        'me/own-v0, episode 1, row 1, field actions: |a| = 1.25 is outside of the box [-1, 1], '
-        'the worst of 2 rows; clip the actions or correct the action space'
+        'me/own-v0, episode 1, row 1, field actions[0]: -1.25 is outside of the box [-1, '
+        '1], the worst of 2 rows; correct the action space, or clip the actions: `actions`=clip'
     )
 
 

@@ -49,12 +49,12 @@ def score_by_params(acting, lanes):
     return {i: {'eval/score': float(kernel[i].sum())} for i in lanes}
 
 
-def trainer(folder, engine, evaluate=score_by_params, stop=None, overlap=False, sinks=()):
+def trainer(folder, engine, evaluate=score_by_params, stop=None, overlap=False, callbacks=()):
     """A `Trainer` of a run in `folder`, made where it is absent."""
     folder.mkdir(exist_ok=True)
     stop = stop or StopFlag()
     report = Report()
-    records = Records(folder, {}, sinks, report.warn)
+    records = Records(folder, {}, callbacks, report.warn)
     return Trainer(engine, records, evaluate, report, stop, overlap)
 
 

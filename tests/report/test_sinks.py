@@ -2,11 +2,12 @@
 
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dtql_jax.report.sinks import make_sinks
+from dtql_jax.report.sinks import Event, make_sinks
 from dtql_jax.types import UserError
 
 
@@ -25,6 +26,12 @@ ROW = {'step': 5, 'phase': 'train', 'seed': 1, 'variant': 'dtql', 'pi/q': np.flo
 ROW['episode/return'] = [1.0, 2.0]  # no curve
 
 
+def tell(sink):
+    """What a run tells of a row and of its end."""
+    sink(Event('log', 5, Path(), [ROW]))
+    sink(Event('end', 5, Path()))
+
+
 def test_TensorBoardSink__writes_one_run_per_variant_and_seed(tmp_path, monkeypatch):
     written = []
 
@@ -41,8 +48,7 @@ def test_TensorBoardSink__writes_one_run_per_variant_and_seed(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, 'tensorboard', types.ModuleType('tensorboard'))
     monkeypatch.setitem(sys.modules, 'tensorboard.summary', types.SimpleNamespace(Writer=Writer))
     (sink,) = make_sinks(['tensorboard'], tmp_path, {}, pytest.fail)
-    sink.write(5, ROW)
-    sink.close()
+    tell(sink)
     folder = str(tmp_path / 'tensorboard' / 'dtql' / 'seed1')
     assert written == [(folder, 'pi/q', 2.5, 5), 'closed']
 
@@ -50,8 +56,7 @@ def test_TensorBoardSink__writes_one_run_per_variant_and_seed(tmp_path, monkeypa
 def test_TensorBoardSink__with_the_package_itself(tmp_path):
     pytest.importorskip('tensorboard')
     (sink,) = make_sinks(['tensorboard'], tmp_path, {}, pytest.fail)
-    sink.write(5, ROW)
-    sink.close()
+    tell(sink)
     (events,) = (tmp_path / 'tensorboard' / 'dtql' / 'seed1').iterdir()
     assert b'pi/q' in events.read_bytes()
 
@@ -80,8 +85,7 @@ def test_WandbSink__continues_the_run(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'wandb', types.SimpleNamespace(init=init))
     for _ in range(2):
         (sink,) = make_sinks(['wandb'], tmp_path, {'alpha': 1.0}, pytest.fail)
-        sink.write(5, ROW)
-        sink.close()
+        tell(sink)
     assert ids[0] == ids[1]
     assert calls[:3] == [('*', 'update'), {'update': 5, 'pi/q/dtql/seed1': 2.5}, 'finished']
 

@@ -59,7 +59,7 @@ def test_score_table__a_diverged_lane_has_no_last_score():
 
 def test_score_table__without_any_evaluation():
     assert cells(score_table([Lane('dtql', 0)], [], None, {}), 'dtql') == [
-        'dtql', '1', '-', '-', '-', '-',
+        'dtql', '1', 'no evaluation', '-', '-', '-',
     ]  # fmt: skip
 
 

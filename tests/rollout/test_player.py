@@ -22,7 +22,7 @@ from tests.helpers.rollouts import SEEDS, agent_act, init, run
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 LANES = [Lane('toy', seed) for seed in SEEDS]
-AGENT = types.SimpleNamespace(precise=lambda act: act, act=agent_act)
+AGENT = types.SimpleNamespace(precise=lambda act: act, behave=agent_act)
 SCORED = Task('walk', (), score_range=(-20.0, 30.0))
 MAZE = Task('walk', (), score_range=(0.0, 1.0), scored='success')
 
@@ -183,7 +183,7 @@ def test_Player__a_lane_that_costs_its_worker_fails_alone(make_env, act, reason,
 
 
 def test_Player__a_hang_in_this_process_is_one_line(monkeypatch):
-    monkeypatch.setattr(AGENT, 'act', outward)
+    monkeypatch.setattr(AGENT, 'behave', outward)
     params = init(2, 2)
     params[0] = params[0].at[1].set(1000.0)
     with pytest.raises(UserError, match=r'^a simulator hangs: no answer within 1 s; mend it, or'):

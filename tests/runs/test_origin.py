@@ -1,5 +1,6 @@
 """A run that starts from the networks of another one."""
 
+import dataclasses
 import shutil
 
 import jax
@@ -63,6 +64,16 @@ def test_origin_lanes__one_that_is_missing_or_unclear_is_one_line(here):
 
 
 # Runs.
+
+
+def test_take_networks__of_a_run_with_other_units(other):
+    """Its networks see observations on another scale."""
+    run = Run(other)
+    spec = dataclasses.replace(run.agent.spec, obs_mean=(0.0,) * 4, obs_std=(1.0,) * 4)
+    agent = dataclasses.replace(run.agent, spec=spec)
+    engine = Engine(agent, one_row(spec, ()), run.lanes)
+    with pytest.raises(UserError, match='has other units: `normalize_obs` or the action box'):
+        take_networks(plan(agent='bc', init_from=str(other)), engine)
 
 
 @pytest.fixture

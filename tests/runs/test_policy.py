@@ -34,7 +34,10 @@ def test_run__lanes_and_policies_that_there_are_not(run):
     run = copy.copy(run)
     run.cursor = dataclasses.replace(run.cursor, diverged={'1': 3})
     run.progress = run.progress.replace(best_score=np.array([1.0, -np.inf, 1.0]))
-    for which, reason in {'last': 'diverged at update 3', 'best': 'no evaluation yet'}.items():
+    for which, reason in {
+        'last': 'diverged at update 3',
+        'best': 'no evaluation, so no best policy',
+    }.items():
         with pytest.raises(UserError, match=f'dtql seed 1 .*{reason}'):
             policy.policy_of(run, 1, which)
 

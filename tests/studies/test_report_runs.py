@@ -119,6 +119,12 @@ def test_problems__names_every_seed_and_job(tmp_path):
     ]
 
 
+def test_problems__says_where_no_evaluation_was_asked_for(tmp_path):
+    write_run(tmp_path / 'a', [[]], env=HOPPER, num_seeds=1, eval_episodes=0)
+    (row,) = tables(problems(gather('s', read_runs(tmp_path))))['lanes'].rows
+    assert row[3] == 'no evaluation: `eval_episodes` is 0'
+
+
 def test_problems__says_that_there_is_none_or_that_it_is_not_known(tmp_path):
     write_run(tmp_path / 'a', noisy(0, 2), env=HOPPER)
     records = read_runs(tmp_path)

@@ -2,30 +2,29 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
+from dtql_jax.report.loggers import read_jsonl
 from dtql_jax.training import loop
 from dtql_jax.training.progress import restore_progress
 from dtql_jax.training.records import begun
-from dtql_jax.types import UserError
+from dtql_jax.training.stop import StopFlag
+from dtql_jax.types import Stopped, UserError
 from tests.helpers import toy_run
 
 
-class Sink:
-    """A sink that fails where it is told to."""
+class Listener:
+    """A callback that remembers what it is told, and fails where it is told to."""
 
     def __init__(self, fails_at=None):
-        self.fails_at, self.rows, self.closed = fails_at, [], False
+        self.fails_at, self.rows, self.events = fails_at, [], []
 
-    def write(self, step, row):
-        if self.fails_at == len(self.rows):
+    def __call__(self, event):
+        if self.fails_at in (event.kind, len(self.rows)):
             raise ConnectionError('no route\nto host')
-        self.rows.append((step, row['seed']))
-
-    def close(self):
-        if self.fails_at == 'close':
-            raise TimeoutError('gone')
-        self.closed = True
+        self.rows += [(event.step, row['seed']) for row in event.rows]
+        self.events.append(event)
 
 
 def accident(engine, folder, step, happens, **options):
@@ -208,29 +207,61 @@ def never_compiling(engine):
     return Engine()
 
 
-# Sinks.
+# Callbacks.
 
 
-@pytest.mark.parametrize('fails_at', [0, 4])
-def test_write__a_sink_that_fails_is_dropped_and_the_run_goes_on(engine, whole, tmp_path, fails_at):
-    broken, good = Sink(fails_at), Sink()
-    trainer = toy_run.trainer(tmp_path, engine, sinks=(broken, good))
+@pytest.mark.parametrize('fails_at', [0, 6])
+def test_write__a_callback_that_fails_is_dropped_and_the_run_goes_on(
+    engine, whole, tmp_path, fails_at
+):
+    broken, good = Listener(fails_at), Listener()
+    trainer = toy_run.trainer(tmp_path, engine, callbacks=(broken, good))
     toy_run.assert_same_run(tmp_path, trainer, trainer.run(), whole)
     assert len(broken.rows) == fails_at
     assert len(good.rows) == 3 * (5 + 3)
     assert trainer.report.warnings == [
-        'Sink failed (ConnectionError: no route to host): the run goes on without it; '
+        'Listener failed (ConnectionError: no route to host): the run goes on without it; '
         f'{tmp_path} has all rows'
     ]
-    trainer.records.close()
-    assert (broken.closed, good.closed) == (False, True)
 
 
-def test_close__of_a_sink_that_fails_is_a_warning(engine, tmp_path):
-    first, last = Sink('close'), Sink()
-    trainer = toy_run.trainer(tmp_path, engine, sinks=(first, last))
-    trainer.records.close()
-    trainer.records.close()
-    assert last.closed
+def test_write__tells_of_the_rows_of_the_logs_and_the_state_of_all_lanes(engine, tmp_path):
+    states = []
+
+    def reads(event):
+        states.append((event.kind, np.asarray(event.state.step).tolist()))
+
+    listener = Listener()
+    toy_run.trainer(tmp_path, engine, callbacks=(listener, reads)).run()
+    for kind, log in (('log', 'metrics'), ('evaluation', 'eval')):
+        told = [row for event in listener.events if event.kind == kind for row in event.rows]
+        assert told == read_jsonl(tmp_path / f'{log}.jsonl')
+    assert {kind for kind, _ in states} == {'log', 'evaluation', 'end'}
+    for event, (kind, at) in zip(listener.events, states, strict=True):
+        assert (event.kind, [event.step] * 3) == (kind, at)
+        assert event.lanes == engine.lanes
+        assert event.agent is engine.agent
+        assert event.run_dir == tmp_path
+    assert [event.kind for event in listener.events].count('end') == 1
+
+
+@pytest.mark.usefixtures('often')
+def test_end__comes_once_and_without_a_state_where_the_run_was_stopped(engine, tmp_path):
+    listener, stop = Listener(), StopFlag()
+    trainer = toy_run.trainer(tmp_path, engine, stop=stop, callbacks=(listener,))
+    trainer.report = toy_run.StopsAt(stop, 12)
+    with pytest.raises(Stopped):
+        trainer.run()
+    trainer.records.end()
+    trainer.records.end()
+    assert listener.events[-1].kind == 'end'
+    assert [event.step for event in listener.events if event.state is None] == [12]
+
+
+def test_end__a_callback_that_fails_there_is_a_warning(engine, tmp_path):
+    first, last = Listener('end'), Listener()
+    trainer = toy_run.trainer(tmp_path, engine, callbacks=(first, last))
+    trainer.records.end()
+    assert [event.kind for event in last.events] == ['end']
     assert len(trainer.report.warnings) == 1
-    assert 'TimeoutError: gone' in trainer.report.warnings[0]
+    assert 'Listener failed (ConnectionError: no route to host)' in trainer.report.warnings[0]

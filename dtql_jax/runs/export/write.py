@@ -70,7 +70,7 @@ def exported(
 ) -> tuple[Policy, dict[str, bytes], dict[str, Any]]:
     """The policy of a lane with noise as an argument, the files of a format, their description."""
     acting = jax.tree.map(lambda x: x[0], acting_of(run, lane, which))
-    precise, spec = run.agent.precise(run.agent.act), run.agent.spec
+    precise, spec = run.agent.precise(run.agent.behave), run.agent.spec
 
     def act(obs: jax.Array, key: jax.Array) -> jax.Array:
         return precise(acting, obs, key)
