@@ -15,7 +15,7 @@ from dtql_jax.report.landscape import draw_landscape
 from dtql_jax.runs.plan import label
 from dtql_jax.runs.policy import Run, policy_of
 from dtql_jax.training.compilation import own_numbers
-from dtql_jax.types import Params, Spec, Transition, UserError, machine_told, user_path
+from dtql_jax.types import Params, Spec, UserError, machine_told, user_path
 
 TRUST_TAG = 0x74727573  # the root of the draws; no key of training derives from it
 BLOCK = 256  # actions of one call of the program
@@ -34,12 +34,12 @@ class TrustRegion:
     Attributes:
         spec: the sizes of observations and actions.
         loss: the loss of actions `[B, A]` at observations `[B, O]`: `[B]`.
-        data: loads the transitions of the run.
+        data: loads the observations `[N, O]` and actions `[N, A]` of the run.
     """
 
     spec: Spec
     loss: Loss
-    data: Callable[[], Transition]
+    data: Callable[[], tuple[np.ndarray, np.ndarray]]
 
     @machine_told()
     def __call__(self, obs: np.ndarray, action: np.ndarray) -> np.ndarray:
@@ -59,7 +59,7 @@ class TrustRegion:
                 f'region takes [{sizes[0]}] and [{sizes[1]}], or [B, {sizes[0]}] and '
                 f'[B, {sizes[1]}]'
             )
-        loss = self.loss(np.atleast_2d(obs), np.atleast_2d(action))
+        loss = self.loss(*to_agent(self.spec, np.atleast_2d(obs), np.atleast_2d(action)))
         return loss[0] if one else loss
 
     @machine_told()
@@ -85,10 +85,9 @@ class TrustRegion:
         if (obs is None) != (action is None) or (obs is not None and not len(obs)):
             raise UserError('`obs` and `action` belong together: give both, with a row at least')
         if obs is None or action is None:
-            data = self.data()
-            count = len(data.action)
-            rows = np.random.default_rng(0).choice(count, min(count, ROWS), replace=False)
-            obs, action = np.asarray(data.obs)[rows], np.asarray(data.action)[rows]
+            obs, action = self.data()
+            rows = np.random.default_rng(0).choice(len(obs), min(len(obs), ROWS), replace=False)
+            obs, action = obs[rows], action[rows]
         return float(np.quantile(self(obs, action), quantile))
 
 
@@ -176,8 +175,28 @@ def trust_loss(agent: DiffusionClone, params: Params, level: np.ndarray, draws: 
     return loss
 
 
-def _data(run: Run) -> Transition:
-    """The transitions that a run was trained on."""
+def to_agent(spec: Spec, obs: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Observations and actions in the units of the agent, as `Agent.behave` sees them."""
+    if spec.obs_mean:
+        obs = (obs - np.float32(spec.obs_mean)) / np.float32(spec.obs_std)
+    if spec.action_low:
+        low, high = np.float32(spec.action_low), np.float32(spec.action_high)
+        action = spec.max_action * (2 * (action - low) / (high - low) - 1)
+    return obs, action
+
+
+def to_user(spec: Spec, obs: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of `to_agent`."""
+    if spec.obs_mean:
+        obs = obs * np.float32(spec.obs_std) + np.float32(spec.obs_mean)
+    if spec.action_low:
+        low, high = np.float32(spec.action_low), np.float32(spec.action_high)
+        action = low + (action / spec.max_action + 1) * (high - low) / 2
+    return obs, action
+
+
+def _data(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """The observations and actions that a run was trained on, in the units of the user."""
     recorded = run.description['data']
     cure = 'give their observations and actions to `threshold`'
     if recorded['source'] == 'arrays':
@@ -188,7 +207,8 @@ def _data(run: Run) -> Transition:
             f'{run.run_dir} was trained on other data than {run.task.name} has now: restore them, '
             f'or {cure}'
         )
-    return loaded.transitions
+    rows = loaded.transitions
+    return to_user(loaded.spec, np.asarray(rows.obs), np.asarray(rows.action))
 
 
 @machine_told()
@@ -217,20 +237,22 @@ def plot_trust(
     run = Run(run_dir)
     lane = run.lane(seed)
     trust = trust_of(run, lane)
-    size, bound = trust.spec.action_dim, trust.spec.max_action
+    size = trust.spec.action_dim
     if len(dims) != 2 or dims[0] == dims[1] or not all(0 <= dim < size for dim in dims):
         given = ','.join(map(str, dims))
         raise UserError(
             f'`dims`={given}: give two different dimensions of the action, which has {size}, '
             'counted from 0'
         )
-    data = trust.data()
-    obs, action = np.asarray(data.obs), np.asarray(data.action)
+    obs, action = trust.data()
     if not 0 <= state < len(obs):
         raise UserError(f'`state`={state}: the data have {len(obs):,} rows, counted from 0')
-    places = np.linspace(-bound, bound, GRID)
+    bound = trust.spec.max_action
+    low = trust.spec.action_low or [-bound] * size
+    high = trust.spec.action_high or [bound] * size
+    places = [np.linspace(low[dim], high[dim], GRID) for dim in dims]
     plane = np.tile(action[state], (GRID * GRID, 1))
-    plane[:, dims] = np.stack(np.meshgrid(places, places), -1).reshape(-1, 2)
+    plane[:, dims] = np.stack(np.meshgrid(*places), -1).reshape(-1, 2)
     loss = trust(np.tile(obs[state], (len(plane), 1)), plane).reshape(GRID, GRID)
     here = np.tile(obs[state], (ACTIONS, 1))
     points = {

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import io
 
 import h5py
@@ -62,6 +63,20 @@ def test_trust_region__of_many_is_that_of_each(run, monkeypatch):
     assert not np.isclose(trust.trust_of(run, 1)(obs, action), loss).any()
 
 
+def test_trust_region__takes_the_units_of_the_user(run):
+    obs, action = some_rows(10)
+    plain = trust.trust_of(run, 0)
+    spec = dataclasses.replace(
+        plain.spec, obs_mean=(1, 2, 3, 4), obs_std=(1, 2, 1, 0.5), action_low=(0,), action_high=(9,)
+    )
+    own = dataclasses.replace(plain, spec=spec)
+    theirs = trust.to_user(spec, obs, action)
+    np.testing.assert_allclose(theirs[1], 4.5 + 4.5 * action / spec.max_action, rtol=1e-6)
+    for back, x in zip(trust.to_agent(spec, *theirs), (obs, action), strict=True):
+        np.testing.assert_allclose(back, x, atol=1e-5)
+    np.testing.assert_allclose(own(*theirs), plain(obs, action), rtol=1e-3)
+
+
 def test_call__names_shapes_that_do_not_fit(run):
     found = trust.trust_of(run, 0)
     for shapes in [((4,), (2,)), ((3, 4), (2, 1)), ((4,), (1, 1)), ((1, 1, 4), (1, 1, 1))]:
@@ -71,8 +86,7 @@ def test_call__names_shapes_that_do_not_fit(run):
 
 def test_threshold__is_a_quantile_of_the_losses_of_the_data(untouched):
     found = dtql_jax.trust_region(untouched)
-    data = found.data()
-    loss = found(data.obs, data.action)
+    loss = found(*found.data())
     assert found.threshold(0.9) == pytest.approx(np.quantile(loss, 0.9))
     assert (loss > found.threshold()).mean() == pytest.approx(0.05, abs=1 / len(loss))
     with pytest.raises(UserError, match='`quantile`=95: give a share from 0 to 1'):

@@ -6,6 +6,7 @@ from typing import Any
 from dtql_jax.report.loggers import read_jsonl
 from dtql_jax.runs.export.noise import Draw
 from dtql_jax.runs.policy import Run
+from dtql_jax.types import Spec
 
 # What the data's publisher says, by the source of a task.
 LICENCES = {'d4rl': "CC BY 4.0 unless otherwise noted, says D4RL's README"}
@@ -77,10 +78,9 @@ def model_card(
         'task': f'{config["task"]}{environment}',
         'agent': f'`{config["agent"]}`, {config["variant"]} seed {config["seed"]}',
         'policy': f'of update {config["step"]:,}{chosen}',
-        'observation': f'`[{spec.obs_dim}]` of float32, as the environment returns it; where the '
-        'agent scales observations, the exported policy does it',
-        'action': f'`[{spec.action_dim}]` of float32 in ±{spec.max_action:g}, '
-        "the simulator's units",
+        'observation': f'`[{spec.obs_dim}]` of float32, as the data have it'
+        f'{"; the policy normalises it" if spec.obs_mean else ""}',
+        'action': f'`[{spec.action_dim}]` of float32 in {_box(spec)}',
         'data': f'{" + ".join(data["datasets"])} (source: {data["source"]}), '
         f'{data["transitions"]:,} transitions in {data["episodes"]:,} episodes, '
         f'rewards: {data["reward_transform"]}, sha256 {data["fingerprint"]}',
@@ -102,6 +102,14 @@ def model_card(
         f'```python\nimport dtql_jax\n\nrequest = {_request(run)}\ndtql_jax.run(request)\n```',
     ]
     return '\n\n'.join(parts) + '\n'
+
+
+def _box(spec: Spec) -> str:
+    """The range of the actions, in the units of the simulator or of the data."""
+    if not spec.action_low:
+        return f'±{spec.max_action:g}'
+    ranges = zip(spec.action_low, spec.action_high, strict=True)
+    return ', '.join(f'{low:g} to {high:g}' for low, high in ranges)
 
 
 def _table(head: Sequence[str], rows: Any) -> str:

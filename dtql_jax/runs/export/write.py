@@ -87,7 +87,8 @@ def exported(
         'step': run.step(lane, which),
         'observation': [spec.obs_dim],
         'action': [spec.action_dim],
-        'max_action': spec.max_action,
+        'action_low': list(spec.action_low or [-spec.max_action] * spec.action_dim),
+        'action_high': list(spec.action_high or [spec.max_action] * spec.action_dim),
         'noise': [
             {'name': name, 'kind': draw.kind, 'shape': list(draw.shape)}
             for name, draw in zip(names, policy.draws, strict=True)
