@@ -197,6 +197,7 @@ def chart(rows: list[dict[str, Any]]) -> Figure:
     for task, axes in zip(tasks, grid, strict=True):
         for axis, (title, belongs) in zip(axes, panels.items(), strict=True):
             drawn = [row for row in rows if row['task'] == task and belongs(row['cell'])]
+            drawn.sort(key=lambda row: row['cell'] != 'base')  # so that its colour is the same
             for row, colour in zip(drawn, PALETTE, strict=False):
                 mean, error = (
                     np.array([f(v) for v in row['curve']])
