@@ -178,9 +178,9 @@ def trust_loss(agent: DiffusionClone, params: Params, level: np.ndarray, draws: 
 def to_agent(spec: Spec, obs: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Observations and actions in the units of the agent, as `Agent.behave` sees them."""
     if spec.obs_mean:
-        obs = (obs - np.float32(spec.obs_mean)) / np.float32(spec.obs_std)
+        obs = (obs - np.array(spec.obs_mean, np.float32)) / np.array(spec.obs_std, np.float32)
     if spec.action_low:
-        low, high = np.float32(spec.action_low), np.float32(spec.action_high)
+        low, high = np.array(spec.action_low, np.float32), np.array(spec.action_high, np.float32)
         action = spec.max_action * (2 * (action - low) / (high - low) - 1)
     return obs, action
 
@@ -188,9 +188,9 @@ def to_agent(spec: Spec, obs: np.ndarray, action: np.ndarray) -> tuple[np.ndarra
 def to_user(spec: Spec, obs: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The inverse of `to_agent`."""
     if spec.obs_mean:
-        obs = obs * np.float32(spec.obs_std) + np.float32(spec.obs_mean)
+        obs = obs * np.array(spec.obs_std, np.float32) + np.array(spec.obs_mean, np.float32)
     if spec.action_low:
-        low, high = np.float32(spec.action_low), np.float32(spec.action_high)
+        low, high = np.array(spec.action_low, np.float32), np.array(spec.action_high, np.float32)
         action = low + (action / spec.max_action + 1) * (high - low) / 2
     return obs, action
 

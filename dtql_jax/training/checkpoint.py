@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -38,6 +38,7 @@ PATIENCE_SECONDS = 10.0  # for tasks that a failure leaves behind
 ELSEWHERE = re.compile(r'Permission ?denied|PERMISSION_DENIED|Out of memory|MemoryError', re.I)
 
 T = TypeVar('T')
+AsFound = Mapping[str, Callable[[Any], Any]]
 
 
 def seal(tree: Any, meta: dict) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def read_meta(folder: pathlib.Path) -> dict | None:
 
 
 def restore(
-    folder: pathlib.Path, like: Any, say: Callable[[str], None], as_found: Sequence[str] = ()
+    folder: pathlib.Path, like: Any, say: Callable[[str], None], as_found: AsFound | None = None
 ) -> tuple[Any, dict]:
     """The newest undamaged checkpoint: its arrays and its `meta`.
 
@@ -140,8 +141,8 @@ def restore(
         folder: where `save` wrote.
         like: the tree's shapes, dtypes and shardings.
         say: called with a line about each damaged checkpoint.
-        as_found: names of fields of `like` that are restored as the checkpoint has them, in host
-            memory.
+        as_found: fields of `like` that are restored as the checkpoint has them, in host memory. The
+            functions make their trees of what is found, which has dicts in place of named tuples.
 
     Raises:
         UserError: there is no undamaged checkpoint, or one may not or cannot be read here.
@@ -176,13 +177,14 @@ def _serials(folder: pathlib.Path) -> list[int]:
 
 
 def _restore_one(
-    manager: ocp.CheckpointManager, serial: int, like: Any, as_found: Sequence[str] = ()
+    manager: ocp.CheckpointManager, serial: int, like: Any, as_found: AsFound | None = None
 ) -> tuple[Any, dict]:
     if as_found:
         # The files' account of themselves. The digest below covers what is read by it.
         with ocp.StandardCheckpointer() as reader:
             found = reader.metadata(manager.directory / str(serial) / 'state').item_metadata.tree
-        parts = {name: found.get(name, {}) for name in as_found}  # an empty tree is no entry
+        # An empty tree is no entry.
+        parts = {name: made_of(found.get(name, {})) for name, made_of in as_found.items()}
         like = dataclasses.replace(like, **_on_host(parts))
     restored = manager.restore(
         serial,

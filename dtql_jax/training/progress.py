@@ -14,7 +14,7 @@ from dtql_jax.training import checkpoint
 from dtql_jax.training.compilation import own_numbers
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.lanes import where_lane
-from dtql_jax.types import Metrics, Params
+from dtql_jax.types import Metrics, Params, Rare
 
 CHECKPOINTS = 'checkpoints'  # folder in a run folder
 
@@ -90,9 +90,17 @@ def restore_progress(
         UserError: the folder has no undamaged checkpoint.
     """
     like = engine.with_sharding(jax.eval_shape(lambda: fresh_progress(engine, sums=trains)))
-    as_found = () if trains else ('sums',)
+    as_found = None if trains else {'sums': _sums}
     progress, meta = checkpoint.restore(run_dir / CHECKPOINTS, like, say, as_found)
     return progress, Cursor(**meta)
+
+
+def _sums(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Metrics]:
+    """The sums of the metrics by phase, of dicts as a checkpoint tells of them."""
+    return {
+        phase: {k: Rare(**v) if isinstance(v, Mapping) else v for k, v in metrics.items()}
+        for phase, metrics in found.items()
+    }
 
 
 @own_numbers()

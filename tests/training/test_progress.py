@@ -8,8 +8,8 @@ import pytest
 from dtql_jax.data.columns import one_row
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.progress import fresh_progress, keep_best, policies, restore_progress
-from dtql_jax.types import Spec
-from tests.helpers import toy
+from dtql_jax.types import Rare, Spec
+from tests.helpers import toy, toy_run
 
 
 def test_fresh_progress__sums_are_zero_and_nothing_is_best(engine):
@@ -51,16 +51,21 @@ def test_restore_progress__reads_a_run_without_its_data(engine, whole):
     assert cursor.step == 18
 
 
-def test_restore_progress__traces_no_phase_where_training_does_not_go_on(engine, whole):
-    class Untraceable(type(engine.agent)):
+def test_restore_progress__traces_no_phase_where_training_does_not_go_on(tmp_path):
+    """Its metrics are as they were, those of delayed updates too."""
+    agent = toy.Delayed(Spec(3, 2), toy.DelayedConfig(steps=4))
+    engine = Engine(agent, toy.data(), toy.lanes(0, 1))
+    trained = toy_run.trainer(tmp_path / 'run', engine).run()
+
+    class Untraceable(toy.Delayed):
         def phases(self):
             raise AssertionError('not needed')
 
-    agent = Untraceable(engine.agent.spec, engine.agent.config)
-    blank = Engine(agent, one_row(Spec(3, 2), ()), engine.lanes)
-    progress, cursor = restore_progress(blank, whole[0], pytest.fail, trains=False)
-    assert toy.equal(progress, whole[2])
-    assert cursor.step == 18
+    blank = Engine(Untraceable(agent.spec, agent.config), one_row(agent.spec, ()), engine.lanes)
+    progress, cursor = restore_progress(blank, tmp_path / 'run', pytest.fail, trains=False)
+    assert toy.equal(progress, trained)
+    assert isinstance(progress.sums['train']['actor/loss'], Rare)
+    assert cursor.step > 0
 
 
 class Reading(toy.Toy):
