@@ -1,5 +1,6 @@
 """Exported policies, read by programs without this package."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 import dtql_jax
 from dtql_jax.rollout.actor import EVAL_TAG
 from dtql_jax.runs.export import write
+from dtql_jax.runs.export.card import model_card
 from dtql_jax.runs.policy import Run
 from dtql_jax.types import UserError
 from tests.helpers.small_runs import process
@@ -114,6 +116,28 @@ def test_export__stablehlo(trained, wanted, here):
     found = elsewhere(code, folder, OBS, words)
     np.testing.assert_allclose(found[0], actions, atol=1e-5)
     np.testing.assert_allclose(found[1], fixed, atol=1e-5)
+
+
+def test_exported__has_the_units_of_the_user(trained):
+    run = Run(trained[0])
+    agent = run.agent
+    low, high = (2.0,), (10.0,)
+    units = {'obs_mean': (1, 2, 3, 4), 'obs_std': (1, 2, 1, 0.5)}
+    spec = dataclasses.replace(agent.spec, **units, action_low=low, action_high=high)
+    run.agent = type(agent)(spec, agent.config)
+    policy, _, config = write.exported(run, run.lane(SEED), 'last', 'numpy')
+    run.agent = agent
+    plain, _, _ = write.exported(run, run.lane(SEED), 'last', 'numpy')
+    inner = (OBS - np.array(units['obs_mean'])) / np.array(units['obs_std'])
+    still = policy.median()
+    for obs, theirs in zip(OBS, inner.astype(np.float32), strict=True):
+        share = plain.act(theirs, still) / spec.max_action
+        np.testing.assert_allclose(policy.act(obs, still), 6 + 4 * share, rtol=1e-4)
+    assert (config['action_low'], config['action_high']) == ([2.0], [10.0])
+    run.agent = type(agent)(spec, agent.config)
+    card = model_card(run, run.lane(SEED), 'last', 'numpy', config, policy.draws)
+    assert 'of float32 in 2 to 10 |' in card
+    assert 'as the data have it; the policy normalises it |' in card
 
 
 def test_export__mistakes(trained, here, monkeypatch):
