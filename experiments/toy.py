@@ -198,7 +198,8 @@ def draw(jobs: Sequence[Job], out: pathlib.Path) -> None:
             if chosen:
                 found = [load(job, out / 'runs') for job in chosen]
                 rows = [job.set_and_reward for job in chosen]
-                drawn = toy_figures.draw_samples(rows, found, f'{policy} policy, {what}')
+                title = f'{policy.capitalize()} policy, {what}'
+                drawn = toy_figures.draw_samples(rows, found, title)
                 toy_figures.save(drawn, out / f'figure-{figure}-{policy}.png')
 
 
