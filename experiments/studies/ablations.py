@@ -45,7 +45,7 @@ flags.DEFINE_string('out', 'benchmarks/results/ablations.json', 'JSON file to wr
 flags.DEFINE_string('chart', None, 'PNG file to draw the curves in', FLAGS)
 
 BASE = {'gamma': 0.0, 'schedule': 'edm', 'policy': 'gaussian', 'clip_denoised': True}
-WEIGHT = {'pointmaze-medium': 0.5, 'pointmaze-large': 0.5, 'hopper-medium': 5.0}  # the base's
+WEIGHT = {'pointmaze-medium': 0.5, 'pointmaze-large': 0.5}  # the base's
 LAST = 2  # evaluations whose mean is the score of a seed
 ARGMAX = 1e6  # an inverse temperature at which the best candidate is drawn
 EVAL_SEED = 1  # other starts than those of training

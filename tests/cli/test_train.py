@@ -210,7 +210,7 @@ def test_main__help_is_a_page_of_sections(capsys):
         '\nSettings of a task:\n  --goal=TEXT ',
         '\nSettings of dtql (many tasks have defaults of their own):\n  --steps=N ',
         'number of updates in the last phase of training (default: 1,000,000)\n',
-        '(default:\n                       pointmaze-umaze)\n',
+        ' data of your own\n                       (default: pointmaze-umaze)\n',
         '  --[no]lr_decay ',
         'LayerNorm after each hidden layer of Q (default: true)\n',
     ):

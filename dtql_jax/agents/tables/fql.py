@@ -16,6 +16,16 @@ _LOCOMOTION = {'normalise_q': True, 'alpha': 1.0}
 # Ours too. It is small: a laptop trains it in minutes. In so short a run, the default target critic
 # would not carry the goal's reward to the start.
 _POINTMAZE = {'reward': 'iql_antmaze', 'alpha': 1.0, 'hidden': 128, 'tau': 0.05}
+# Ours, for the toy tasks.
+_TOY = {
+    'steps': 2_000,
+    'eval_every': 1_000,
+    'hidden': 128,
+    'lr': 1e-3,
+    'tau': 0.05,
+    'normalise_q': True,
+    'alpha': 1.0,
+}
 
 TABLE: Table = {
     'antmaze-umaze': _ANTMAZE,
@@ -51,6 +61,7 @@ TABLE: Table = {
     'ogbench-long-maze': _LONG,
     'ogbench-hand': {'alpha': 300.0},
     **dict.fromkeys(LOCOMOTION, _LOCOMOTION),
+    'toy': _TOY,
     'pointmaze-umaze': {**_POINTMAZE, 'steps': 4_000, 'eval_every': 2_000},
     'pointmaze-medium': {**_POINTMAZE, 'steps': 20_000, 'eval_every': 10_000},
     'pointmaze-large': {**_POINTMAZE, 'steps': 40_000, 'eval_every': 20_000},

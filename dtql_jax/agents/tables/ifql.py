@@ -9,12 +9,12 @@ from dtql_jax.agents.tables import Table, fql
 _OF_THE_TASK = ('steps', 'reward', 'discount', 'eval_every')
 # Ours, because its authors have no pointmaze, see `tables/fql.py`. Candidates are few: after so few
 # updates the largest Q of 32 is an error of Q (see `tables/idql.py`).
-_POINTMAZE = {'hidden': 128, 'tau': 0.05, 'candidates': 4}
+_SMALL = {'hidden': 128, 'tau': 0.05, 'candidates': 4}
 
 TABLE: Table = {
     task: {
         **{name: row[name] for name in _OF_THE_TASK if name in row},
-        **(_POINTMAZE if task.startswith('pointmaze') else {}),
+        **(_SMALL if task.startswith(('pointmaze', 'toy')) else {}),
     }
     for task, row in fql.TABLE.items()
 }

@@ -73,6 +73,8 @@ _OGBENCH_LONG: Pairs = {
 # short a run, the default targets would not carry the goal's reward to the start. They move at
 # every second update only, so their rate is twice that of other agents' rows.
 _POINTMAZE = {'reward': 'iql_antmaze', 'hidden': 128, 'tau': 0.1}
+# Ours, for the toy tasks.
+_TOY = {'steps': 2_000, 'eval_every': 1_000, 'hidden': 128, 'tau': 0.1}
 
 
 def _rows(pairs: Pairs, **others: Any) -> Table:
@@ -88,6 +90,7 @@ TABLE: Table = {
     **_rows(_HANDS),
     **_rows(_OGBENCH),
     **_rows(_OGBENCH_LONG, discount=0.995),
+    'toy': _TOY,
     'pointmaze-umaze': {**_POINTMAZE, 'steps': 4_000, 'eval_every': 2_000},
     'pointmaze-medium': {**_POINTMAZE, 'steps': 20_000, 'eval_every': 10_000},
     'pointmaze-large': {**_POINTMAZE, 'steps': 40_000, 'eval_every': 20_000},
