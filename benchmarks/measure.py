@@ -229,7 +229,7 @@ def acting_timer(agent: Agent, states: State, batch: int, block_s: float) -> Tim
     On a CPU an `Actor` works through a batch one observation after the other, on an accelerator in
     blocks.
     """
-    actor = Actor(agent.precise(agent.act), num_slots=batch)
+    actor = Actor(agent.precise(agent.behave), num_slots=batch)
     # A copy, since training may go on and donate its buffers.
     params = actor.to_device(jax.tree.map(jnp.copy, jax.vmap(agent.acting)(states)))
     shape = (batch, agent.spec.obs_dim)

@@ -56,7 +56,8 @@ def lock(run_dir: pathlib.Path) -> None:
 
 def measured(seeds: int, asked: flags.FlagValues, run_dir: pathlib.Path) -> dict[str, float]:
     """The seconds of each part at a number of seeds."""
-    progress = fresh_progress(Case(seeds=seeds).engine())
+    engine = Case(seeds=seeds).engine()
+    progress = fresh_progress(engine)
     create_run(run_dir, {'format': FORMAT})
     records = Records(run_dir, read_run(run_dir), (), print)
     path, cursor, lane = run_dir / 'log.jsonl', Cursor(), {'step': 1000, 'critic/loss': 1 / 3}
@@ -68,7 +69,7 @@ def measured(seeds: int, asked: flags.FlagValues, run_dir: pathlib.Path) -> dict
     def save() -> None:
         records.save(progress, cursor)
 
-    with records.open(cursor):
+    with records.open(cursor, engine):
         return {
             'seeds': seeds,
             'state_mb': tree_bytes(progress) / 1e6,

@@ -171,7 +171,7 @@ def outward(params, obs, key):
     (fake_env.Hanging, outward, 'an environment worker hangs: no answer within 10 s; mend it'),
 ])  # fmt: skip
 def test_Player__a_lane_that_costs_its_worker_fails_alone(make_env, act, reason, monkeypatch):
-    monkeypatch.setattr(AGENT, 'act', act)
+    monkeypatch.setattr(AGENT, 'behave', act)
     params = init(2, 2)
     expected, _ = played(Walk, params)
     params[0] = params[0].at[1].set(1000.0)
