@@ -16,7 +16,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -131,7 +130,7 @@ def theirs(seed: int, plan: Plan, folder: str, asked: flags.FlagValues) -> dict[
     given = released_settings(asked.method, plan)
     command = [
         *(sys.executable, str(WORKER), f'--method={asked.method}', f'--checkout={checkout}'),
-        *(f'--data={folder}/data.npz', f'--task={folder}/task.pkl', f'--seed={seed}'),
+        *(f'--data={folder}/data.npz', f'--task={folder}/task.json', f'--seed={seed}'),
         *(f'--batch_size={asked.batch_size}', f'--settings={json.dumps(given)}'),
     ]
     starts = ' '.join(str(start_seed(0, i)) for i in range(plan.eval_episodes))
@@ -171,12 +170,15 @@ def theirs(seed: int, plan: Plan, folder: str, asked: flags.FlagValues) -> dict[
 def compare(env: str, asked: flags.FlagValues, report: measure.Report) -> None:
     """Adds the rows of a task that the report lacks."""
     key = {'method': asked.method, 'env': env}
-    done = {(row['released'], row['seed']) for row in report.rows if key.items() <= row.items()}
+    rows = [row for row in report.rows if key.items() <= row.items()]
     plan = make_plan(make_request(wanted(env, asked)))
     key |= {'batch_size': asked.batch_size, 'eval_episodes': plan.eval_episodes}
     key |= {'settings': released_settings(asked.method, plan)}
-    if (False, 0) not in done:
-        for row in ours(env, asked):
+    if not all(key.items() <= row.items() for row in rows):
+        raise UserError(f'{asked.out} has rows of {env} with other settings: name another file')
+    done = {(row['released'], row['seed']) for row in rows}
+    for row in ours(env, asked):
+        if (False, row['seed']) not in done:
             report.add({**key, 'released': False, **row})
     dataset = load(plan.task, reward=plan.config.reward)
     data = dataset.transitions
@@ -184,7 +186,7 @@ def compare(env: str, asked: flags.FlagValues, report: measure.Report) -> None:
     columns |= {'terminals': 1 - data.mask, 'next_observations': data.next_obs}
     with tempfile.TemporaryDirectory() as folder:
         np.savez(pathlib.Path(folder, 'data.npz'), **columns)
-        pathlib.Path(folder, 'task.pkl').write_bytes(pickle.dumps(dataset.task))
+        pathlib.Path(folder, 'task.json').write_text(json.dumps(dataclasses.asdict(dataset.task)))
         for seed in range(asked.num_seeds):
             if (True, seed) not in done:
                 report.add({**key, 'released': True, **theirs(seed, plan, folder, asked)})

@@ -14,7 +14,6 @@ import functools
 import json
 import os
 import pathlib
-import pickle
 import sys
 import types
 from typing import Any
@@ -58,8 +57,11 @@ def play(asked: argparse.Namespace, agent: Any, *seeds: int) -> list[list[float]
     """
     from dtql_jax.rollout.simulators import Simulators
     from dtql_jax.tasks.env import env_maker
+    from dtql_jax.tasks.task import Task
 
-    make = env_maker(pickle.loads(pathlib.Path(asked.task).read_bytes()))
+    fields = json.loads(pathlib.Path(asked.task).read_text())
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    make = env_maker(Task(**fields))
     rows = []
     with contextlib.closing(Simulators(make, [0])) as one:
         for seed in seeds:
@@ -84,7 +86,7 @@ def main() -> None:
     parser.add_argument('--batch_size', type=int, required=True)
     parser.add_argument('--settings', type=json.loads, default={}, help='of the agent, as JSON')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--task', help="file with the pickled task that 'play' plays")
+    parser.add_argument('--task', help="JSON file with the task that 'play' plays")
     parser.add_argument('--device', default='cpu')
     asked = parser.parse_args()
     # The released code may print; only the answers go to the parent.

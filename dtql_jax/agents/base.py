@@ -186,7 +186,12 @@ class Agent:
 
         gradient, metrics = jax.grad(objective, has_aux=True)(state.params[name])
         if self.config.gradient_norms:
-            metrics = {**metrics, f'{name}/grad_norm': optax.global_norm(gradient)}
+            norm: Any = optax.global_norm(gradient)
+            for value in metrics.values():
+                if isinstance(value, Rare):  # of a loss that only some updates have
+                    norm = Rare(norm * value.count, value.count)
+                    break
+            metrics = {**metrics, f'{name}/grad_norm': norm}
         if max_norm is not None:
             gradient = clip_by_norm(gradient, max_norm)
         direction, opt = self.optimiser(name).update(gradient, state.opt[name], state.params[name])

@@ -71,10 +71,13 @@ def load(
             episodes = _join([_in_box(part, task) for part in parts])
             if not task.has_env:
                 task = dataclasses.replace(task, source='files')
+        seen = {'min': float(episodes.action.min()), 'max': float(episodes.action.max())}
         episodes, units = boxes.to_own_box(episodes, task)
         episodes, rewards = _rewards(episodes, transforms, reward)
         transitions = _transitions(episodes, task, rewards)
         card = make_card(task, episodes, transitions, reward)
+        if units:  # the agent's differ from those of the user
+            card['action_range'] = seen
         if task.normalize_obs:  # after the card, which tells of the data as they are
             units |= _normalize(transitions)
     columns: Sequence[Any] = transitions[:5]

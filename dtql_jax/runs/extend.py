@@ -29,7 +29,7 @@ from dtql_jax.data.columns import one_row
 from dtql_jax.runs.config_file import seal
 from dtql_jax.runs.folder import check_same, write_config
 from dtql_jax.runs.plan import Plan
-from dtql_jax.tasks.task import Task
+from dtql_jax.tasks.task import recorded_fields
 from dtql_jax.training import checkpoint
 from dtql_jax.training.compilation import own_numbers
 from dtql_jax.training.progress import CHECKPOINTS
@@ -49,8 +49,9 @@ def check_resume(plan: Plan, recorded: Mapping[str, Any], run_dir: pathlib.Path)
         run_dir: the run folder.
     """
     now, then = plan.identity(), recorded['identity']
-    # A version without one of the settings of tasks did as it says by default.
-    then = {**then, 'task': {**dataclasses.asdict(Task('')), **then['task']}}
+    # A version without one of the settings did as it says by default.
+    config = {**dataclasses.asdict(plan.agent.config_class()), **then['config']}
+    then = {**then, 'config': config, 'task': recorded_fields(then['task'])}
     kept = {name: then['config'][name] for name in SETTINGS}
     same = {'config': {**now['config'], **kept}, 'eval_episodes': then['eval_episodes']}
     check_same({**now, **same}, then, run_dir)

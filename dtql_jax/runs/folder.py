@@ -20,7 +20,7 @@ from dtql_jax.agents.registry import AGENTS, find_agent, register_agent
 from dtql_jax.rollout.worker import importing_script
 from dtql_jax.runs.config_file import CONFIG, CURE, parse_config, seal
 from dtql_jax.runs.plan import Request, by_name, label, make_request
-from dtql_jax.tasks.task import Task
+from dtql_jax.tasks.task import Task, recorded_fields
 from dtql_jax.training import checkpoint
 from dtql_jax.training.progress import CHECKPOINTS
 from dtql_jax.types import UserError, outside
@@ -163,10 +163,11 @@ def task_of_run(description: Mapping[str, Any]) -> Task:
     """The task of a run, with the settings of its maze, from its `config.json`."""
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
-        for name, value in description['identity']['task'].items()
+        for name, value in recorded_fields(description['identity']['task']).items()
     }
-    path = description['request']['dataset_path']
-    return Task(**(fields if path is None else {**fields, 'datasets': (path,)}))
+    if path := description['request']['dataset_path']:
+        fields |= {'datasets': (path,), 'source': 'given'}
+    return Task(**fields)
 
 
 def check_new(run_dir: pathlib.Path) -> None:

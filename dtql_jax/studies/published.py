@@ -97,7 +97,7 @@ def find(task: Mapping[str, Any], own_data: bool) -> Found:
     if source == 'ogbench':
         numbered = _numbered(name)
         same = tuple(row for row in rows() if row.task == numbered)
-        timing = TIMING_WORDS[task.get('success_timing', 'pre')]
+        timing = TIMING_WORDS[task.get('success_timing') or 'pre']
         words = f'{OGBENCH_WORDS}{timing}{_alias(name, numbered)}'
         return Found(same, (), words if same else '')
     if source == 'minari':

@@ -15,6 +15,7 @@ import numpy as np
 
 from dtql_jax.studies.results import RunRecord
 from dtql_jax.studies.status import JobStatus
+from dtql_jax.tasks.task import recorded_fields
 
 CLONE = 'clone'
 
@@ -148,14 +149,15 @@ def gather(title: str, records: Iterable[RunRecord], statuses: Sequence[JobStatu
 
 def data_of(record: RunRecord) -> dict[str, Any]:
     """What the task of a run is beside its name: data by their names, goal and measure."""
-    task, request = record.config['identity']['task'], record.config['request']
+    request = record.config['request']
+    task = recorded_fields(record.config['identity']['task'])
     own = request['dataset_path'] or ('arrays' if own_data(record) else None)
     return {
         'source': task['source'],
         'data': own or ' + '.join(Path(name).name for name in task['datasets']),
         'goal': task['goal'],
         'success_ends': task['success_ends'],
-        'success_timing': task.get('success_timing'),  # older runs have none
+        'success_timing': task['success_timing'],
         'rescale_actions': task['rescale_actions'],
         'horizon': task['horizon'],
     }

@@ -32,6 +32,7 @@ Worker processes import this module, so it imports no jax.
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class Task:
     actions: str = 'refuse'
     # The box (low, high) of a task without an environment, each a number or one for each number of
     # an action; None: the range in the data.
-    action_box: tuple[Any, Any] | None = None
+    action_box: tuple[Any, Any] | None = dataclasses.field(default=None, hash=False)
     normalize_obs: bool = False  # (obs - mean) / std, both computed from the data
     # The columns of files of your own, for names of `data.arrays`: {'obs': ('x', 'y'), ...}.
     columns: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
@@ -144,8 +145,10 @@ class Task:
     @property
     def has_env(self) -> bool:
         """Whether it can be evaluated: it names an environment, or its data may record one."""
-        records = self.datasets and self.source != 'arrays' and not is_own(self.datasets[0])
-        return self.env_id is not None or bool(records)
+        if self.env_id is not None:
+            return True
+        none = not self.datasets or self.source in ('arrays', 'files')
+        return not none and not is_own(self.datasets[0])
 
     @property
     def base(self) -> str:
@@ -211,3 +214,13 @@ def adjust(task: Task, **settings: Any) -> Task:
     task = dataclasses.replace(task, **settings)
     counts_steps = task.family in CELL and not task.success_ends
     return dataclasses.replace(task, score_range=None) if counts_steps else task
+
+
+def recorded_fields(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a task as the `config.json` of a run has them.
+
+    A version without one of the fields did as the field says by default. OGBench's environments
+    judge success before the action unless they are told otherwise.
+    """
+    timing = {'success_timing': 'pre'} if task['family'] == 'ogbench' else {}
+    return {**dataclasses.asdict(Task('')), **timing, **task}

@@ -152,11 +152,16 @@ def played(base: Run, number: int, how: str, episodes: int) -> dict[str, Any]:
 
 def act(studies: pathlib.Path, report: dict[str, Any], asked: flags.FlagValues) -> Iterator[None]:
     """Adds the ways to act that the report lacks, one after the other."""
-    rows = report.setdefault('acting', [])
+    bases = {}
     for path in find_runs(studies.glob('ablation_alpha*')):
         base = Run(path)
+        bases[base.description['sha256'][:16]] = base
+    # Those of other runs are none of these.
+    rows = [row for row in report.get('acting', []) if row['run'] in bases]
+    report['acting'] = rows
+    for run, base in bases.items():
         for number, how in ways(asked.candidates):
-            key = {'task': base.task.name, 'candidates': number, 'choice': how}
+            key = {'task': base.task.name, 'run': run, 'candidates': number, 'choice': how}
             if not any(key.items() <= row.items() for row in rows):
                 rows.append({**key, **played(base, number, how, asked.eval_episodes)})
                 print(rows[-1], flush=True)

@@ -48,7 +48,7 @@ from dtql_jax.runs.plan import make_plan, make_request
 from dtql_jax.runs.trust import trust_loss
 from dtql_jax.training.compilation import start_jax
 from dtql_jax.training.engine import Engine
-from dtql_jax.types import Lane, Metrics, Phase, Transition
+from dtql_jax.types import Lane, Metrics, Phase, Transition, UserError
 
 ENVS = [
     'hopper-medium',
@@ -275,6 +275,10 @@ def main(asked: flags.FlagValues) -> None:
     start_jax()
     out = pathlib.Path(asked.out)
     rows = json.loads(out.read_text())['results'] if out.exists() else []
+    changes = {name: asked[name].value for name in ('pretrain_steps', 'steps', 'hidden')}
+    for row in (row for row in rows if row['env'] in asked.envs):
+        if not changes.items() <= row['settings'].items() or len(row['seeds']) != asked.seeds:
+            raise UserError(f'{out} has {row["env"]} with other settings: name another file')
     for env in asked.envs:
         if env not in [row['env'] for row in rows]:
             rows.append(study(env, asked))

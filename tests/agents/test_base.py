@@ -151,6 +151,20 @@ def test_descend__tells_the_norm_of_the_gradient_before_it_is_clipped(agent, sta
     assert same((after.params, after.opt), (before.params, before.opt))
 
 
+def test_descend__the_norm_of_a_rare_loss_is_as_rare(agent, state):
+    told = Linear(agent.spec, Config(discount=0.5, gradient_norms=True))
+
+    def delayed(state, due):
+        loss, metrics = told.loss_of_ones(state)
+        _, rare = told.when(due, lambda x: (x, metrics), loss)
+        return loss * due, rare
+
+    for due in (0.0, 1.0):
+        _, metrics = told.descend(state, 'a', 0.1, delayed, jnp.float32(due))
+        assert metrics['a/grad_norm'].count == due
+        np.testing.assert_allclose(metrics['a/grad_norm'].total, due * np.sqrt(8), rtol=1e-5)
+
+
 def test_track__is_a_running_average(agent, state):
     other = state.replace(params=jax.tree.map(lambda x: x + 1, state.params))
     after = jax.jit(lambda s: agent.track(s, 'a', 0.25))(other)

@@ -1,9 +1,9 @@
 """`learning.py` and the worker of the released code, on a checkout that is made up."""
 
+import dataclasses
 import json
 import os
 import pathlib
-import pickle
 import subprocess
 import sys
 
@@ -55,11 +55,11 @@ def ask(tmp_path):
         path.write_text(text)
     data = {'observations': np.zeros((7, 3)), 'actions': np.zeros((7, 1))}
     np.savez(tmp_path / 'data.npz', **data)
-    (tmp_path / 'task.pkl').write_bytes(pickle.dumps(PENDULUM))
+    (tmp_path / 'task.json').write_text(json.dumps(dataclasses.asdict(PENDULUM)))
     command = [
         *(sys.executable, str(ROOT / 'benchmarks/reference_worker.py'), '--method=dtql'),
         *(f'--checkout={tmp_path}/checkout', f'--data={tmp_path}/data.npz', '--batch_size=2'),
-        *(f'--task={tmp_path}/task.pkl', '--settings={"alpha": 2.0}'),
+        *(f'--task={tmp_path}/task.json', '--settings={"alpha": 2.0}'),
     ]
     paths = {'PYTHONPATH': str(ROOT), 'PYTHONDONTWRITEBYTECODE': '1'}
     pipe, environment = subprocess.PIPE, {**os.environ, **paths}

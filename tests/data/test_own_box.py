@@ -82,6 +82,7 @@ def test_to_own_box__a_given_box_refuses_clips_or_is_widened():
     )
     clipped = load(dataclasses.replace(task, actions='clip'), arrays=arrays())
     assert (clipped.spec.action_low, clipped.spec.action_high) == ((-1, 0), (4, 100))
+    assert clipped.card['action_range'] == {'min': -1, 'max': 60}  # as in the data
     assert "1 actions clipped to [-1 0] to [4 100], actions='clip'" in clipped.card['notes']
     own = load(dataclasses.replace(task, actions='rescale'), arrays=arrays())
     assert own.spec.action_high == (5, 60)

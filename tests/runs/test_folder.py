@@ -77,7 +77,8 @@ def test_task_of_run__is_the_task_that_was_recorded(name):
     )
     assert folder.task_of_run(recorded) == asked.task
     recorded['request']['dataset_path'] = 'folder'
-    assert folder.task_of_run(recorded).datasets == ('folder',)
+    given = folder.task_of_run(recorded)
+    assert (given.datasets, given.source) == (('folder',), 'given')
 
 
 def test_request_of_run__comes_back_from_the_run_folder(tmp_path):

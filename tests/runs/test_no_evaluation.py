@@ -72,6 +72,7 @@ def test_run__without_an_environment(alone, capsys):
     # A run of a version without one of these settings did as it says by default.
     recorded = read_run(run_dir)
     assert recorded['identity']['task'].pop('columns') == {}
+    assert recorded['identity']['config'].pop('gradient_norms') is False
     check_resume(make_plan(request_of_run(recorded, {})), recorded, run_dir)
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from dtql_jax.tasks.registry import TASKS
-from dtql_jax.tasks.task import Task, adjust
+from dtql_jax.tasks.task import Task, adjust, recorded_fields
 from dtql_jax.types import UserError
 
 UMAZE = TASKS['pointmaze-umaze']
@@ -72,3 +72,15 @@ def test_Task__a_horizon_that_is_no_number_of_steps(horizon):
     text = r'^own: horizon=.*: give a whole number of steps, or None$'
     with pytest.raises(UserError, match=text):
         Task('own', horizon=horizon)
+
+
+def test_recorded_fields__of_an_older_version():
+    """It had no `success_timing`, and OGBench's environments judged before the action."""
+    fields = dataclasses.asdict(TASKS['cube-single-play-singletask-task1-v0'])
+    older = {k: v for k, v in fields.items() if k not in ('success_timing', 'columns')}
+    assert recorded_fields(older) == {**fields, 'success_timing': 'pre'}
+    assert recorded_fields({'name': 'x', 'family': 'custom'}) == dataclasses.asdict(Task('x'))
+
+
+def test_Task__hashes_with_a_box_of_lists():
+    assert hash(Task('x', action_box=([0, 0], [5, 5]))) == hash(Task('x'))

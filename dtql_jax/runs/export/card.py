@@ -73,7 +73,7 @@ def model_card(
     spec, versions = run.agent.spec, description['versions']
     chosen = ', the best of its evaluations' if which == 'best' else ''
     environment = f' (`{data["environment"]}`)' if data['environment'] else ''
-    commit = description['commit'] or 'unknown'
+    commit = description.get('commit') or 'unknown'  # older runs have none
     rows = {
         'task': f'{config["task"]}{environment}',
         'agent': f'`{config["agent"]}`, {config["variant"]} seed {config["seed"]}',
