@@ -34,6 +34,7 @@ from dtql_jax.report.comparison import difference_of_means
 from dtql_jax.report.plots import FAINT, INK, PALETTE
 from dtql_jax.report.statistics import bootstrap_interval
 from dtql_jax.rollout.player import Conditions, open_player
+from dtql_jax.runs.config_file import seal
 from dtql_jax.runs.policy import Run
 from dtql_jax.studies.results import find_runs
 
@@ -155,7 +156,7 @@ def act(studies: pathlib.Path, report: dict[str, Any], asked: flags.FlagValues) 
     bases = {}
     for path in find_runs(studies.glob('ablation_alpha*')):
         base = Run(path)
-        bases[base.description['sha256'][:16]] = base
+        bases[seal(base.description)[:16]] = base
     # Those of other runs are none of these.
     rows = [row for row in report.get('acting', []) if row['run'] in bases]
     report['acting'] = rows
