@@ -134,6 +134,7 @@ def to_own_box(episodes: Episodes, task: Task) -> tuple[Episodes, dict[str, Any]
         The episodes, and the fields of `Spec` that lead back to the units of the data. With an
         environment there are none, since its units count.
     """
+    _check_of_effect(task, episodes.max_action != UNKNOWN)
     if task.actions != 'rescale' and episodes.max_action != UNKNOWN:
         return episodes, {}
     action = episodes.action
@@ -155,6 +156,24 @@ def to_own_box(episodes: Episodes, task: Task) -> tuple[Episodes, dict[str, Any]
         note = f"actions rescaled from their range {box} to the simulator's ±{bound:g}"
         back = {}
     return episodes._replace(max_action=bound, notes=(*episodes.notes, note)), back
+
+
+def _check_of_effect(task: Task, has_box: bool) -> None:
+    """Raises UserError where a setting of the task's actions would do nothing."""
+    if has_box and task.action_box is not None:
+        raise UserError(
+            f'{task.name}: action_box={task.action_box}: the environment has the box: leave it out'
+        )
+    if not has_box and task.rescale_actions:
+        raise UserError(
+            f"{task.name}: rescale_actions=True stretches actions to the simulator's box, and "
+            'there is no simulator: leave it out'
+        )
+    if not has_box and task.actions == 'clip' and task.action_box is None:
+        raise UserError(
+            f"{task.name}: actions='clip' needs a box to clip to, and there is no environment that "
+            'has one: give `action_box`, or leave it out'
+        )
 
 
 def narrow(action: np.ndarray, bound: float) -> tuple[str, ...]:

@@ -168,3 +168,11 @@ def test_read_arrays__episodes_end_where_their_name_changes():
     assert 'field episode has type float64 and shape (3,); give the number or name' in message(
         BARE, arrays(episode=np.zeros(3))
     )
+
+
+@pytest.mark.parametrize(('task', 'text'), [
+    (dataclasses.replace(BARE, rescale_actions=True), 'there is no simulator: leave it out'),
+    (dataclasses.replace(BARE, actions='clip'), "actions='clip' needs a box to clip to"),
+])  # fmt: skip
+def test_to_own_box__refuses_what_would_do_nothing(task, text):
+    assert text in message(task, arrays())
