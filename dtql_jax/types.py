@@ -241,6 +241,12 @@ class Spec:
         for name in ('obs_mean', 'obs_std', 'action_low', 'action_high'):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # a file has lists
 
+    @property
+    def box(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The lowest and the highest action `[A]`, in the user's units."""
+        bound = (self.max_action,) * self.action_dim
+        return self.action_low or tuple(-x for x in bound), self.action_high or bound
+
 
 @dataclasses.dataclass(frozen=True)
 class Phase:

@@ -210,14 +210,11 @@ def trust_loss(agent: Agent, mu: Any, points: np.ndarray) -> jax.Array:
     assert isinstance(agent, DiffusionClone)
     u = (jnp.arange(LEVELS) + 0.5) / LEVELS
     noise = jax.random.normal(jax.random.key(0), (LEVELS, 2))
-    obs = jnp.zeros((LEVELS, 1))
+    obs = jnp.zeros((CHUNK, 1))
     chunks = np.resize(points, (-(-len(points) // CHUNK), CHUNK, 2)).astype(np.float32)
 
-    def one(mu: Any, point: jax.Array) -> jax.Array:
-        return agent.denoising_loss(mu, obs, jnp.tile(point, (LEVELS, 1)), u, noise)
-
     def lane(mu: Any) -> jax.Array:
-        return jax.lax.map(lambda chunk: jax.vmap(one, (None, 0))(mu, chunk), jnp.array(chunks))
+        return jax.lax.map(lambda x: agent.trust_region(mu, obs, x, u, noise), jnp.array(chunks))
 
     losses = jax.jit(lambda mu: jax.lax.map(lane, mu))(mu)
     return losses.reshape(len(losses), -1)[:, : len(points)]

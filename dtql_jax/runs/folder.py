@@ -195,13 +195,22 @@ def create_run(run_dir: pathlib.Path, description: Mapping[str, Any]) -> None:
         UserError: the folder exists or cannot be made.
     """
     check_new(run_dir)
-    text = _sealed(description)
-    new = run_dir.parent / f'.{run_dir.name}.{os.getpid()}'
+    make_folder(run_dir, {CONFIG: _sealed(description).encode()})
+
+
+def make_folder(folder: pathlib.Path, files: Mapping[str, bytes]) -> None:
+    """Makes a folder with these files, all or none.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    new = folder.parent / f'.{folder.name}.{os.getpid()}'
     try:
-        with outside(f'{run_dir} cannot be made', 'choose another folder with `out`'):
+        with outside(f'{folder} cannot be made', 'choose another folder with `out`'):
             new.mkdir(parents=True)
-            (new / CONFIG).write_text(text)
-            new.rename(run_dir)
+            for name, content in files.items():
+                (new / name).write_bytes(content)
+            new.rename(folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)  # of a full disk
 

@@ -247,9 +247,7 @@ def plot_trust(
     obs, action = trust.data()
     if not 0 <= state < len(obs):
         raise UserError(f'`state`={state}: the data have {len(obs):,} rows, counted from 0')
-    bound = trust.spec.max_action
-    low = trust.spec.action_low or [-bound] * size
-    high = trust.spec.action_high or [bound] * size
+    low, high = trust.spec.box
     places = [np.linspace(low[dim], high[dim], GRID) for dim in dims]
     plane = np.tile(action[state], (GRID * GRID, 1))
     plane[:, dims] = np.stack(np.meshgrid(*places), -1).reshape(-1, 2)

@@ -108,8 +108,7 @@ def _box(spec: Spec) -> str:
     """The range of the actions, in the units of the simulator or of the data."""
     if not spec.action_low:
         return f'±{spec.max_action:g}'
-    ranges = zip(spec.action_low, spec.action_high, strict=True)
-    return ', '.join(f'{low:g} to {high:g}' for low, high in ranges)
+    return ', '.join(f'{low:g} to {high:g}' for low, high in zip(*spec.box, strict=True))
 
 
 def _table(head: Sequence[str], rows: Any) -> str:

@@ -1,10 +1,7 @@
 """Exports a trained policy for programs without this package: `export`."""
 
 import json
-import os
 import pathlib
-import shutil
-from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import jax
@@ -14,9 +11,10 @@ from dtql_jax.runs.export import formats
 from dtql_jax.runs.export.card import model_card
 from dtql_jax.runs.export.graph import Constants, Graph, input_names, make_graph
 from dtql_jax.runs.export.noise import Policy
+from dtql_jax.runs.folder import make_folder
 from dtql_jax.runs.policy import Run, Which, acting_of
 from dtql_jax.training.compilation import own_numbers
-from dtql_jax.types import UserError, lasting_path, machine_told, outside
+from dtql_jax.types import UserError, lasting_path, machine_told
 
 Format = Literal['stablehlo', 'onnx', 'numpy']
 
@@ -61,7 +59,7 @@ def export(
         policy, files, config = exported(run, lane, which, format)
     files['README.md'] = model_card(run, lane, which, format, config, policy.draws).encode()
     files['config.json'] = (json.dumps(config) + '\n').encode()
-    _write(folder, files)
+    make_folder(folder, files)
     return folder
 
 
@@ -87,8 +85,8 @@ def exported(
         'step': run.step(lane, which),
         'observation': [spec.obs_dim],
         'action': [spec.action_dim],
-        'action_low': list(spec.action_low or [-spec.max_action] * spec.action_dim),
-        'action_high': list(spec.action_high or [spec.max_action] * spec.action_dim),
+        'action_low': list(spec.box[0]),
+        'action_high': list(spec.box[1]),
         'noise': [
             {'name': name, 'kind': draw.kind, 'shape': list(draw.shape)}
             for name, draw in zip(names, policy.draws, strict=True)
@@ -109,16 +107,3 @@ def both_graphs(policy: Policy) -> dict[str, Graph]:
         name: make_graph(policy.act, obs, policy.draws, policy.median(), fixed, constants)
         for name, fixed in (('policy', False), ('deterministic', True))
     }
-
-
-def _write(folder: pathlib.Path, files: Mapping[str, bytes]) -> None:
-    """Makes a folder with these files, all or none."""
-    new = folder.parent / f'.{folder.name}.{os.getpid()}'
-    try:
-        with outside(f'{folder} cannot be made', 'choose another folder with `out`'):
-            new.mkdir(parents=True)
-            for name, content in files.items():
-                (new / name).write_bytes(content)
-            new.rename(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)

@@ -15,6 +15,7 @@ import dtql_jax
 from dtql_jax.rollout.actor import EVAL_TAG
 from dtql_jax.runs.export import write
 from dtql_jax.runs.export.card import model_card
+from dtql_jax.runs.folder import make_folder
 from dtql_jax.runs.policy import Run
 from dtql_jax.types import UserError
 from tests.helpers.small_runs import process
@@ -156,7 +157,7 @@ def test_export__mistakes(trained, here, monkeypatch):
     assert not (here / 'new').exists()
     (here / 'file').write_text('')
     with pytest.raises(UserError, match=r'file/new cannot be made: .*choose another folder'):
-        write._write(here / 'file' / 'new', {})
+        make_folder(here / 'file' / 'new', {})
 
 
 def test_export__model_card(cloned, here):
