@@ -3,7 +3,8 @@
   dtql sweep --study=experiments/studies/stability.toml --out=studies/stability
   python experiments/studies/stability.py --study=studies/stability --chart=docs/stability.png
 
-Each measure is a number for each seed. `steps` is the mean change between two consecutive
+Each measure is a number for each seed. Evaluations count from the first that all variants have,
+since DTQL plays none while it pre-trains. `steps` is the mean change between two consecutive
 evaluations, `drop` the largest fall below the best evaluation so far, `end` how far the last one is
 below the best. `policy_norm` and `critic_norm` are the mean norms of the gradients before they are
 clipped, `policy_spread` the deviation of the policy's over the windows of the log as a share of
@@ -62,12 +63,26 @@ def of_metrics(rows: list[dict[str, Any]], policy: str) -> dict[str, float]:
     }
 
 
+def shared_steps(table: dict[str, np.ndarray]) -> dict[str, set[int]]:
+    """Task -> the steps at which every variant was evaluated."""
+    found: dict[tuple[str, str, str], set[int]] = {}
+    names = zip(table['task'], table['run'], table['variant'], strict=True)
+    for name, step in zip(names, table['step'].tolist(), strict=True):
+        found.setdefault(name, set()).add(step)
+    return {
+        task: set.intersection(*(steps for name, steps in found.items() if name[0] == task))
+        for task, *_ in found
+    }
+
+
 def measured(table: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """A row for each task and variant: the measures of each seed, and the evaluations."""
-    rows = []
+    rows, shared = [], shared_steps(table)
     names = zip(table['run'], table['variant'], strict=True)
     for run, variant in dict.fromkeys(names):
         mine = (table['run'] == run) & (table['variant'] == variant)
+        steps = table['step'][mine & (table['seed'] == table['seed'][mine][0])]
+        counted = np.isin(steps, list(shared[table['task'][mine][0]]))
         agent = table['agent'][mine][0]
         log = read_jsonl(pathlib.Path(run, 'metrics.jsonl'))
         seeds = sorted(set(table['seed'][mine].tolist()))
@@ -75,12 +90,12 @@ def measured(table: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         measures = []
         for seed, scores in curves.items():
             told = [row for row in log if (row['variant'], row['seed']) == (variant, seed)]
-            measures.append({**of_scores(scores), **of_metrics(told, POLICY[agent])})
+            measures.append({**of_scores(scores[counted]), **of_metrics(told, POLICY[agent])})
         rows.append({
             'task': table['task'][mine][0],
             'agent': agent,
             'variant': agent if variant == agent else f'{agent}, {variant}',
-            'steps': sorted(set(table['step'][mine].tolist())),
+            'steps': steps.tolist(),
             'scores': [scores.tolist() for scores in curves.values()],
             'measures': {name: [m[name] for m in measures] for name in measures[0]},
         })  # fmt: skip

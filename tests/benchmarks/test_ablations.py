@@ -106,6 +106,15 @@ def test_of_scores__by_hand(monkeypatch):
     assert found['steps'] == pytest.approx((80 + 60 + 40) / 3)
 
 
+def test_shared_steps__are_those_of_every_variant(monkeypatch):
+    script = names_of('experiments/studies/stability.py', monkeypatch)
+    rows = [('maze', 'a', 'x', 500), ('maze', 'a', 'x', 1000), ('maze', 'b', 'y', 1000)]
+    columns = zip(*rows, strict=True)
+    names = ('task', 'run', 'variant', 'step')
+    table = {name: np.array(values) for name, values in zip(names, columns, strict=True)}
+    assert script['shared_steps'](table) == {'maze': {1000}}
+
+
 def test_stability__compares_the_agents(tmp_path, monkeypatch):
     script = names_of('experiments/studies/stability.py', monkeypatch)
     for agent in ('dtql', 'diffusion_ql'):
