@@ -32,7 +32,7 @@ from dtql_jax.agents import base, flow
 from dtql_jax.agents.base import State
 from dtql_jax.agents.settings import setting, with_default
 from dtql_jax.nn import losses
-from dtql_jax.nn.critics import TwinQ
+from dtql_jax.nn.critics import AGGREGATES, TwinQ
 from dtql_jax.nn.layers import ACTIVATIONS, MLP, XavierDense, apply
 from dtql_jax.types import Metrics, Params, Phase, Transition
 
@@ -48,7 +48,7 @@ class Config(flow.Config):
         False, "divide Q in pi's loss by its mean magnitude, so that `alpha` suits any rewards"
     )
     q_aggregate: str = setting(
-        'mean', 'how the target of Q joins the two target critics', choices=('mean', 'min')
+        'mean', 'how the target of Q joins the two target critics', choices=AGGREGATES
     )
     tau: float = setting(0.005, 'update rate of the target critic', most=1)
     critic_layers: int = setting(4, 'number of hidden layers of Q', least=1)
@@ -122,7 +122,7 @@ class FQL(flow.FlowClone):
         """
         action = jnp.clip(self.one_step(state.params['pi'], batch.next_obs, draws.next_z), -1, 1)
         next_q = apply(self.q, state.target['q'], batch.next_obs, action)
-        next_q = next_q.min(0) if self.config.q_aggregate == 'min' else next_q.mean(0)
+        next_q = AGGREGATES[self.config.q_aggregate](next_q)
         target = losses.td_target(batch.reward, batch.mask, next_q, state.hparams['discount'])
         q = apply(self.q, state.params['q'], batch.obs, batch.action)
         loss = 0.5 * losses.twin_td_loss(q, target)

@@ -8,15 +8,22 @@ import jax.numpy as jnp
 
 from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, Linear
 
+# The choices of settings such as `q_aggregate`: one value `[B]` of those of K critics `[K, B]`.
+AGGREGATES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    'min': lambda q: q.min(0),
+    'mean': lambda q: q.mean(0),
+}
+
 
 class TwinQ(nn.Module):
-    """Two critics `Q_k(s, a)` with separate parameters: `[B, O], [B, A] -> [2, B]`."""
+    """Critics `Q_k(s, a)` with separate parameters, two by default: `[B, O], [B, A] -> [K, B]`."""
 
     hidden: Sequence[int]
     activation: Callable[[jax.Array], jax.Array]
     layer_norm: bool = False
     layer: Callable[..., nn.Module] = Linear
     norm_after: bool = False  # see `MLP`
+    count: int = 2
 
     @nn.compact
     def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
@@ -28,8 +35,8 @@ class TwinQ(nn.Module):
             )  # fmt: skip
             return MLP(*layers, name=name)(x)[..., 0]
 
-        # A vmap over the two would be slower on a CPU, where batched products are slow.
-        return jnp.stack([q('q1'), q('q2')])
+        # A vmap over them would be slower on a CPU, where batched products are slow.
+        return jnp.stack([q(f'q{k}') for k in range(1, self.count + 1)])
 
 
 class Value(nn.Module):

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.agents import registry
+from dtql_jax.agents import dtql, registry
 from dtql_jax.agents.base import State
+from dtql_jax.agents.settings import with_default
 from dtql_jax.data.columns import COLUMNS, one_row
 from dtql_jax.types import Spec, Transition
 from tests.helpers import toy
@@ -18,10 +19,33 @@ OBS, ACTION, BATCH = 3, 2, 8
 SMALL = {'hidden': 8, 'candidates': 4}  # where an agent has such settings
 SEEDS = np.array([3, 4, 3], np.uint32)
 DELAY = 8  # a delayed update is due once in so many updates at least
-# The registry's, and one of the tests' own with a delayed update.
-AGENTS = {**{name: found.agent for name, found in registry.AGENTS.items()}, 'delayed': toy.Delayed}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExtendedConfig(dtql.Config):
+    """DTQL with everything beyond the paper."""
+
+    normalise_q: bool = with_default(dtql.Config, 'normalise_q', True)
+    num_critics: int = with_default(dtql.Config, 'num_critics', 3)
+    q_aggregate: str = with_default(dtql.Config, 'q_aggregate', 'mean')
+    v_layer_norm: bool = with_default(dtql.Config, 'v_layer_norm', True)
+    policy_layer_norm: bool = with_default(dtql.Config, 'policy_layer_norm', True)
+
+
+class Extended(dtql.DTQL):
+    """The agent of these settings."""
+
+    config_class = ExtendedConfig
+
+
+# The registry's, and two of the tests' own: one has a delayed update.
+AGENTS = {
+    **{name: found.agent for name, found in registry.AGENTS.items()},
+    'delayed': toy.Delayed,
+    'extended': Extended,
+}
 # Those that take long to compile; each has further tests of its own.
-SLOW = {'bc', 'diffusion_ql', 'dql_kl', 'fql', 'idql', 'ifql', 'srpo'}
+SLOW = {'bc', 'diffusion_ql', 'dql_kl', 'extended', 'fql', 'idql', 'ifql', 'srpo'}
 # Whose updates, or actions, are without chance. Everything else must draw.
 NO_NOISE = {('iql', 'train'), ('srpo', 'critic')}
 NO_CHANCE = {'iql', 'rebrac', 'srpo', 'delayed'}

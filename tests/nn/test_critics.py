@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.nn.critics import Critic, TwinQ, Value
+from dtql_jax.nn.critics import AGGREGATES, Critic, TwinQ, Value
 from dtql_jax.nn.layers import MLP
 from tests.helpers.networks import apply, params_of
 
@@ -25,6 +25,23 @@ def test_TwinQ__has_separate_weights_and_reads_state_before_action():
         single = MLP((8, 8), 1, jax.nn.mish, layer_norm=True)
         alone = apply(single, params[name], jnp.concatenate([obs, action], axis=-1))
         np.testing.assert_allclose(alone[:, 0], q[k], rtol=1e-5)
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_TwinQ__has_any_number_of_critics(count):
+    module = TwinQ((4,), jax.nn.mish, count=count)
+    obs, action = jnp.ones((5, 3)), jnp.ones((5, 2))
+    params = params_of(module, obs, action)
+    assert list(params) == ['q1', 'q2', 'q3'][:count]
+    q = apply(module, params, obs, action)
+    assert q.shape == (count, 5)
+    assert len(np.unique(q[:, 0])) == count
+
+
+def test_AGGREGATES__join_the_critics_of_each_action():
+    q = jnp.array([[1.0, 5.0], [3.0, -1.0], [2.0, 2.0]])
+    joined = {name: join(q).tolist() for name, join in AGGREGATES.items()}
+    assert joined == {'min': [1, -1], 'mean': [2, 2]}
 
 
 def test_Critic__holds_the_networks_that_are_applied_alone():

@@ -15,10 +15,11 @@ import dtql_jax
 from dtql_jax.rollout.actor import EVAL_TAG
 from dtql_jax.runs.export import write
 from dtql_jax.runs.export.card import model_card
+from dtql_jax.runs.export.numpy_policy import Policy
 from dtql_jax.runs.folder import make_folder
 from dtql_jax.runs.policy import Run
 from dtql_jax.types import UserError
-from tests.helpers.small_runs import process
+from tests.helpers.small_runs import FLAGS, make_run, process
 
 pytestmark = pytest.mark.usefixtures('quick_compile', 'here')
 SIZE, COUNT, SEED = 4, 6, 1
@@ -84,6 +85,20 @@ def test_export__numpy(trained, wanted, here):
     assert {path.name for path in folder.iterdir()} == {
         'README.md', 'config.json', 'policy.py', 'weights.safetensors'
     }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_export__numpy_of_dtql_beyond_the_paper(tmp_path_factory, here):
+    beyond = ['normalise_q', 'num_critics=3', 'q_aggregate=mean', 'v_layer_norm']
+    given = [*FLAGS, *(f'--{setting}' for setting in (*beyond, 'policy_layer_norm'))]
+    path = make_run(tmp_path_factory.getbasetemp(), 'beyond', *given)[0]
+    actions, words = expected(path)
+    run = Run(path)
+    policy, _, _ = write.exported(run, run.lane(SEED), 'best', 'numpy')
+    noise = jax.vmap(policy.draw)(jax.random.wrap_key_data(words))
+    alone = Policy(dtql_jax.export(path, 'policy', 'numpy', seed=SEED, which='best'))
+    found = [alone.act(obs, z) for obs, *z in zip(OBS, *map(np.asarray, noise), strict=True)]
+    np.testing.assert_allclose(found, actions, atol=1e-5)
 
 
 @installed('onnx', 'onnxruntime')
