@@ -19,7 +19,7 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -37,6 +37,7 @@ from dtql_jax.rollout.player import Conditions, open_player
 from dtql_jax.runs.config_file import seal
 from dtql_jax.runs.policy import Run
 from dtql_jax.studies.results import find_runs
+from dtql_jax.types import UserError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string('studies', 'studies', 'folder of the studies', FLAGS)
@@ -45,8 +46,14 @@ define_whole('eval_episodes', 10, 'episodes of each seed in each way to act', FL
 flags.DEFINE_string('out', 'benchmarks/results/ablations.json', 'JSON file to write', FLAGS)
 flags.DEFINE_string('chart', None, 'PNG file to draw the curves in', FLAGS)
 
-BASE = {'gamma': 0.0, 'schedule': 'edm', 'policy': 'gaussian', 'clip_denoised': True}
-WEIGHT = {'pointmaze-medium': 0.5, 'pointmaze-large': 0.5}  # the base's
+WEIGHT = 0.5  # the base's
+BASE = {
+    'gamma': 0.0, 'schedule': 'edm', 'policy': 'gaussian', 'clip_denoised': True,
+    'normalise_q': False, 'num_critics': 2, 'q_aggregate': 'min', 'v_layer_norm': False,
+    'policy_layer_norm': False, 'normalize_obs': False,
+}  # fmt: skip
+OF_TASK = {'antmaze-large-navigate-singletask-task1-v0': {'gamma': 1.0}}  # in place of those
+WEIGHED = ('schedule', 'normalise_q')  # settings whose cells have several weights
 LAST = 2  # evaluations whose mean is the score of a seed
 ARGMAX = 1e6  # an inverse temperature at which the best candidate is drawn
 EVAL_SEED = 1  # other starts than those of training
@@ -65,25 +72,33 @@ PARTS = ('gamma', 'policy', 'clip_denoised', 'pretrain_steps')
 
 def name_of(task: str, agent: str, values: dict[str, Any]) -> str:
     """How the lane with these settings differs from the base: 'base', 'schedule=vp alpha=0.1'."""
-    differs = [f'{n}={v}' for n, usual in BASE.items() if (v := values.get(n, usual)) != usual]
-    if not values.get('pretrain_steps', True):
+    usual = BASE | OF_TASK.get(task, {})
+    # A run of an earlier version has no value where the setting is new.
+    given = {name: values[name] for name in usual if values.get(name) is not None}
+    differs = [f'{name}={value}' for name, value in given.items() if value != usual[name]]
+    if values.get('pretrain_steps') == 0:
         differs.append('pretrain_steps=0')
     if agent != 'dtql':
         differs = [agent]  # whose other settings are those of the base
-    weighed = agent != 'dtql' or 'schedule' in ' '.join(differs)  # with several weights
-    if weighed or values['alpha'] != WEIGHT[task]:
+    weighed = agent != 'dtql' or any(text.startswith(WEIGHED) for text in differs)
+    if weighed or values['alpha'] != WEIGHT:
         differs.append(f'alpha={values["alpha"]:g}')
     return ' '.join(differs) or 'base'
+
+
+def names(table: dict[str, np.ndarray]) -> Iterator[tuple[str, str]]:
+    """The task, and the name of the cell, of each row."""
+    settings = [name for name in table if name.startswith('set/')]
+    for row, task in enumerate(table['task']):
+        values = {name.removeprefix('set/'): table[name][row] for name in settings}
+        yield task, name_of(task, table['agent'][row], values)
 
 
 def scores(table: dict[str, np.ndarray]) -> dict[tuple[str, str], dict[int, dict[int, float]]]:
     """(task, name of the cell) -> step -> seed -> score, of lanes that did not fail."""
     found: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
-    settings = [name for name in table if name.startswith('set/')]
-    for row, step in enumerate(table['step']):
-        values = {name.removeprefix('set/'): table[name][row] for name in settings}
-        task = table['task'][row]
-        cell = found.setdefault((task, name_of(task, table['agent'][row], values)), {})
+    for row, (key, step) in enumerate(zip(names(table), table['step'], strict=True)):
+        cell = found.setdefault(key, {})
         if not np.isnan(table['score'][row]):
             cell.setdefault(int(step), {})[int(table['seed'][row])] = float(table['score'][row])
     return found
@@ -114,6 +129,8 @@ def cells(table: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
     """A row for each cell: the scores of its seeds, summarised, and its curve."""
     found = scores(table)
     for (task, name), curve in found.items():
+        if (task, 'base') not in found:
+            raise UserError(f'{task}: there is no run of the base: run its study first')
         steps = sorted(curve)
         yield {
             'task': task,
@@ -142,8 +159,7 @@ def played(base: Run, number: int, how: str, episodes: int) -> dict[str, Any]:
     acting = jax.vmap(agent.acting)(base.progress.state)
     if how == 'best':
         acting['inverse_temperature'] = jnp.full_like(acting['inverse_temperature'], ARGMAX)
-    weight = WEIGHT[base.task.name]
-    lanes = [i for i, lane in enumerate(base.lanes) if lane.hparams['alpha'] == weight]
+    lanes = [i for i, lane in enumerate(base.lanes) if lane.hparams['alpha'] == WEIGHT]
     began = time.monotonic()
     with open_player(base.task, agent, base.lanes, Conditions(episodes, None, EVAL_SEED)) as player:
         rows = player(acting, lanes)
@@ -172,14 +188,17 @@ def act(studies: pathlib.Path, report: dict[str, Any], asked: flags.FlagValues) 
 # What is shown.
 
 
-def table_of(rows: list[dict[str, Any]], name: Callable[[dict[str, Any]], str]) -> str:
-    """Rows as Markdown, a table for each task."""
+def table_of(
+    rows: list[dict[str, Any]], name: Callable[[dict[str, Any]], str], others: Sequence[str] = ()
+) -> str:
+    """Rows as Markdown, a table for each task; `others` are further columns of numbers."""
+    head = ['', 'mean ± standard error', 'interval', 'minus base', 'p', '', *others]
     lines = []
     for task in dict.fromkeys(row['task'] for row in rows):
         lines += [
             f'\n**{task}**\n',
-            '| | mean ± standard error | interval | minus base | p | |',
-            '|---|---|---|---|---|---|',
+            f'| {" | ".join(head)} |'.replace('  ', ' '),
+            '|---' * len(head) + '|',
         ]
         for row in (row for row in rows if row['task'] == task):
             low, high = row['interval']
@@ -188,6 +207,7 @@ def table_of(rows: list[dict[str, Any]], name: Callable[[dict[str, Any]], str]) 
                 f'| {name(row)} | {row["mean"]:.1f} ± {row["standard_error"]:.1f} '
                 f'| {low:.0f} to {high:.0f} | {row["difference"]:+.1f} ({a:.0f} to {b:.0f}) '
                 f'| {row["p"]:.2f} | {row["verdict"]} |'
+                + ''.join(f' {row.get(other, np.nan):.3g} |' for other in others)
             )
     return '\n'.join(lines)
 

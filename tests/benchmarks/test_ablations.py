@@ -1,4 +1,4 @@
-"""`ablations.py` and `stability.py` on results that nobody trained."""
+"""`ablations.py`, `beyond.py` and `stability.py` on results that nobody trained."""
 
 import dataclasses
 import json
@@ -10,6 +10,7 @@ import dtql_jax
 from dtql_jax.runs.plan import make_plan, make_request
 from dtql_jax.studies.plan import make_jobs, typed
 from dtql_jax.studies.study import read_study
+from dtql_jax.types import UserError
 from tests.helpers.result_files import evaluation, metric, write_config
 from tests.helpers.run_files import write
 from tests.helpers.scripts import ROOT, names_of
@@ -33,7 +34,8 @@ def write_run(run_dir, lanes, agent='dtql', **settings):
                 found = score * step / 200
                 evals.append(evaluation(step, label, seed, [10 * found]))
                 norms = {f'{name}/grad_norm': found for name in ('pi', 'actor', 'critic')}
-                metrics.append(metric(step, label, seed, 1.0, **{'critic/q': -found, **norms}))
+                told = {'critic/q': -found, 'pi/q': -2 * found, 'pi/trust_loss': 0.25, **norms}
+                metrics.append(metric(step, label, seed, 1.0, **told))
     write(run_dir, 'metrics.jsonl', metrics)
     write(run_dir, 'eval.jsonl', evals)
 
@@ -68,6 +70,56 @@ def test_cells__are_named_by_what_differs_from_the_base(table, monkeypatch):
     assert script['chart'](list(rows.values())).axes[0].lines
 
 
+def test_cells__without_a_base_say_so(tmp_path, monkeypatch):
+    script = names_of('experiments/studies/ablations.py', monkeypatch)
+    lanes = {'alpha=0.5': ({'alpha': 0.5}, BASE), 'alpha=3': ({'alpha': 3.0}, BETTER)}
+    write_run(tmp_path / 'a', lanes, schedule='vp')
+    write_run(tmp_path / 'b', lanes, schedule='ve')
+    with pytest.raises(UserError, match='no run of the base: run its study first'):
+        list(script['cells'](dtql_jax.load_results(tmp_path)))
+
+
+def test_beyond__tells_the_settings_apart_from_a_base_that_does_not_have_them(
+    tmp_path, monkeypatch, capsys
+):
+    script = names_of('experiments/studies/beyond.py', monkeypatch)
+    lanes = {'alpha=0.5': ({'alpha': 0.5}, BASE), 'alpha=3': ({'alpha': 3.0}, BASE)}
+    write_run(tmp_path / 'ablation_alpha' / 'jobs' / 'a', lanes)  # of an earlier version
+    norm = {'alpha=0.01': ({'alpha': 0.01}, BETTER), 'alpha=0.5': ({'alpha': 0.5}, BASE)}
+    write_run(tmp_path / 'beyond_normalise_q' / 'jobs' / 'b', norm, normalise_q=True)
+    critics = {'num_critics': 5, 'alpha': 0.5, 'normalise_q': False}
+    write_run(tmp_path / 'beyond_critics' / 'jobs' / 'c', {'dtql': ({}, BASE)}, **critics)
+    out, asked = tmp_path / 'beyond.json', script['FLAGS']
+    asked(['beyond', f'--studies={tmp_path}', f'--out={out}'])
+    script['main'](asked)
+    rows = {row['cell']: row for row in json.loads(out.read_text())['cells']}
+    assert set(rows) == {
+        'base', 'alpha=3', 'normalise_q=True alpha=0.01', 'normalise_q=True alpha=0.5',
+        'num_critics=5',
+    }  # fmt: skip
+    assert rows['normalise_q=True alpha=0.01']['verdict'] == 'higher'
+    assert rows['num_critics=5']['pi/q'] == -104  # twice 52, the mean of the last scores
+    assert '| num_critics=5 | 39.0 ± 0.5 |' in (table := capsys.readouterr().out)
+    assert '| inconclusive | -104 | 0.25 |' in table
+    with pytest.raises(UserError, match=r'^`studies`: .* is not in nowhere'):
+        script['read'](['nowhere'])
+
+
+@pytest.mark.parametrize(
+    ('values', 'name'),
+    [
+        ({'gamma': 1.0, 'normalize_obs': False}, 'base'),
+        ({'gamma': 1.0, 'normalize_obs': True}, 'normalize_obs=True'),
+        ({'gamma': 1.0, 'num_critics': None}, 'base'),
+        ({'gamma': 0.02, 'normalise_q': True}, 'gamma=0.02 normalise_q=True alpha=0.5'),
+    ],
+)
+def test_name_of__antmaze_has_a_base_of_its_own(values, name, monkeypatch):
+    script = names_of('experiments/studies/ablations.py', monkeypatch)
+    task = 'antmaze-large-navigate-singletask-task1-v0'
+    assert script['name_of'](task, 'dtql', {'alpha': 0.5, **values}) == name
+
+
 def test_ways__choose_of_one_in_one_way(monkeypatch):
     script = names_of('experiments/studies/ablations.py', monkeypatch)
     assert list(script['ways'](['1', '8'])) == [(8, 'drawn'), (8, 'best'), (1, 'drawn')]
@@ -79,10 +131,19 @@ def jobs_of(name):
     return [job.request for job in make_jobs(typed(study))[0]]
 
 
-@pytest.mark.parametrize('name', ['schedule', 'likelihood', 'clip', 'pretraining', 'policy'])
+ABLATIONS = ('schedule', 'likelihood', 'clip', 'pretraining', 'policy')
+BEYOND = (
+    'normalise_q', 'critics', 'aggregate', 'v_layer_norm', 'policy_layer_norm', 'normalize_obs',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'name', [f'ablation_{name}' for name in ABLATIONS] + [f'beyond_{name}' for name in BEYOND]
+)
 def test_studies__share_the_base(name):
     """What is not ablated is equal to the settings of the base."""
     ablated = {'alpha', 'gamma', 'schedule', 'clip_denoised', 'policy', 'pretrain_steps', 'steps'}
+    ablated |= {'normalise_q', 'num_critics', 'q_aggregate', 'v_layer_norm', 'policy_layer_norm'}
 
     def shared(request):
         plan = make_plan(make_request(request))
@@ -90,8 +151,14 @@ def test_studies__share_the_base(name):
         return {n: v for n, v in config.items() if n not in ablated}, plan.eval_episodes
 
     base = {request['env']: shared(request) for request in jobs_of('ablation_alpha')}
-    for request in jobs_of(f'ablation_{name}'):
+    for request in jobs_of(name):
         assert shared(request) == base[request['env']]
+
+
+def test_studies__of_antmaze_have_the_weights_of_its_base():
+    (request,) = jobs_of('beyond_antmaze')
+    config = make_plan(make_request(request)).config
+    assert (config.alpha, config.gamma) == (0.5, 1.0)
 
 
 def test_studies__of_stability_log_the_norms_of_gradients():
