@@ -11,7 +11,7 @@ last two evaluations, because a single one may be far off. The base's last netwo
 other ways: by the choice among other numbers of candidates, drawn or the best. A cell is told from
 the base where both the bootstrap interval of the difference of means excludes 0 and a permutation
 test has p at most 0.05; else it is called inconclusive. The result file keeps the ways to act that
-it has: started again, the script plays only the others.
+it has: started again, the script plays only the others. It keeps the tasks that have no runs here.
 """
 
 import dataclasses
@@ -46,13 +46,16 @@ define_whole('eval_episodes', 10, 'episodes of each seed in each way to act', FL
 flags.DEFINE_string('out', 'benchmarks/results/ablations.json', 'JSON file to write', FLAGS)
 flags.DEFINE_string('chart', None, 'PNG file to draw the curves in', FLAGS)
 
-WEIGHT = 0.5  # the base's
 BASE = {
-    'gamma': 0.0, 'schedule': 'edm', 'policy': 'gaussian', 'clip_denoised': True,
+    'alpha': 0.5, 'gamma': 0.0, 'schedule': 'edm', 'policy': 'gaussian', 'clip_denoised': True,
     'normalise_q': False, 'num_critics': 2, 'q_aggregate': 'min', 'v_layer_norm': False,
     'policy_layer_norm': False, 'normalize_obs': False,
 }  # fmt: skip
-OF_TASK = {'antmaze-large-navigate-singletask-task1-v0': {'gamma': 1.0}}  # in place of those
+OF_TASK = {  # in place of those
+    'pointmaze-large': {'alpha': 0.15},
+    'halfcheetah-medium': {'alpha': 30.0},
+    'antmaze-large-navigate-singletask-task1-v0': {'gamma': 1.0},
+}
 WEIGHED = ('schedule', 'normalise_q')  # settings whose cells have several weights
 LAST = 2  # evaluations whose mean is the score of a seed
 ARGMAX = 1e6  # an inverse temperature at which the best candidate is drawn
@@ -75,14 +78,15 @@ def name_of(task: str, agent: str, values: dict[str, Any]) -> str:
     usual = BASE | OF_TASK.get(task, {})
     # A run of an earlier version has no value where the setting is new.
     given = {name: values[name] for name in usual if values.get(name) is not None}
+    alpha = given.pop('alpha')
     differs = [f'{name}={value}' for name, value in given.items() if value != usual[name]]
     if values.get('pretrain_steps') == 0:
         differs.append('pretrain_steps=0')
     if agent != 'dtql':
         differs = [agent]  # whose other settings are those of the base
     weighed = agent != 'dtql' or any(text.startswith(WEIGHED) for text in differs)
-    if weighed or values['alpha'] != WEIGHT:
-        differs.append(f'alpha={values["alpha"]:g}')
+    if weighed or alpha != usual['alpha']:
+        differs.append(f'alpha={alpha:g}')
     return ' '.join(differs) or 'base'
 
 
@@ -159,7 +163,8 @@ def played(base: Run, number: int, how: str, episodes: int) -> dict[str, Any]:
     acting = jax.vmap(agent.acting)(base.progress.state)
     if how == 'best':
         acting['inverse_temperature'] = jnp.full_like(acting['inverse_temperature'], ARGMAX)
-    lanes = [i for i, lane in enumerate(base.lanes) if lane.hparams['alpha'] == WEIGHT]
+    weight = (BASE | OF_TASK.get(base.task.name, {}))['alpha']
+    lanes = [i for i, lane in enumerate(base.lanes) if lane.hparams['alpha'] == weight]
     began = time.monotonic()
     with open_player(base.task, agent, base.lanes, Conditions(episodes, None, EVAL_SEED)) as player:
         rows = player(acting, lanes)
@@ -173,8 +178,10 @@ def act(studies: pathlib.Path, report: dict[str, Any], asked: flags.FlagValues) 
     for path in find_runs(studies.glob('ablation_alpha*')):
         base = Run(path)
         bases[seal(base.description)[:16]] = base
-    # Those of other runs are none of these.
-    rows = [row for row in report.get('acting', []) if row['run'] in bases]
+    # Those of other runs of these tasks are none of these.
+    tasks = {base.task.name for base in bases.values()}
+    rows = report.get('acting', [])
+    rows = [row for row in rows if row['run'] in bases or row['task'] not in tasks]
     report['acting'] = rows
     for run, base in bases.items():
         for number, how in ways(asked.candidates):
@@ -247,7 +254,10 @@ def main(asked: flags.FlagValues) -> None:
     studies, out = pathlib.Path(asked.studies), pathlib.Path(asked.out)
     report = json.loads(out.read_text()) if out.exists() else {}
     found = sorted(studies.glob('ablation_*'))
-    report['cells'] = list(cells(dtql_jax.load_results(found)))
+    rows = list(cells(dtql_jax.load_results(found)))
+    tasks = {row['task'] for row in rows}
+    others = [row for row in report.get('cells', []) if row['task'] not in tasks]
+    report['cells'] = others + rows
     report |= {'jax': jax.__version__, 'date': time.strftime('%Y-%m-%d')}
 
     def save() -> None:
