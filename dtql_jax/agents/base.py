@@ -85,6 +85,8 @@ class Agent:
             for all of them.
         columns: the names of further columns that batches hold in `Transition.extra`, see
             `dtql_jax.data.columns`.
+        task_settings: settings of the task that the method asks for, such as `normalize_obs`. A run
+            may set them otherwise.
     """
 
     spec: Spec
@@ -95,6 +97,7 @@ class Agent:
     clone: ClassVar[Mapping[str, float] | None] = None
     inherited: ClassVar[tuple[str, ...] | None] = None
     columns: ClassVar[tuple[str, ...]] = ()
+    task_settings: ClassVar[Mapping[str, Any]] = {}
 
     def networks(self) -> dict[str, tuple[nn.Module, tuple[jax.Array, ...]]]:
         """The module and example inputs of each network, by name."""

@@ -30,77 +30,45 @@ Left out: pixels and their encoders, and acting with noise.
 import dataclasses
 from typing import ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dtql_jax.agents import base
+from dtql_jax.agents import base, td3
 from dtql_jax.agents.base import State
 from dtql_jax.agents.settings import setting, with_default
 from dtql_jax.nn import losses
-from dtql_jax.nn.critics import TwinQ
-from dtql_jax.nn.layers import ACTIVATIONS, MLP, SmallDense, XavierDense, apply
-from dtql_jax.types import Metrics, Params, Phase, Transition
+from dtql_jax.nn.layers import SmallDense, XavierDense, apply
+from dtql_jax.types import Metrics, Transition
 
 NEXT_ACTION = 'next_row_action'  # the column of a~
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(base.Config):
+class Config(td3.Config):
     """The settings of ReBRAC."""
 
     eval_every: int = with_default(base.Config, 'eval_every', 100_000)
-    lr: float = setting(3e-4, 'learning rate of both networks')
+    hidden: int = with_default(td3.Config, 'hidden', 512)
+    critic_layers: int = with_default(td3.Config, 'critic_layers', 4)
+    critic_activation: str = with_default(td3.Config, 'critic_activation', 'gelu')
+    critic_layer_norm: bool = with_default(td3.Config, 'critic_layer_norm', True)
+    policy_layers: int = with_default(td3.Config, 'policy_layers', 4)
+    policy_activation: str = with_default(td3.Config, 'policy_activation', 'gelu')
     alpha_actor: float = setting(0.01, "weight of the distance to the data in pi's loss")
     alpha_critic: float = setting(0.01, 'weight of the distance to the data in the target of Q')
-    policy_every: int = setting(2, 'number of updates per update of pi and the targets', least=1)
-    noise: float = setting(0.2, 'deviation of the noise on the actions in the target of Q')
-    noise_clip: float = setting(0.5, 'bound of that noise')
-    tau: float = setting(0.005, 'update rate of the targets', most=1)
-    hidden: int = setting(512, 'width of the hidden layers of both networks', least=1)
-    critic_layers: int = setting(4, 'number of hidden layers of Q', least=1)
-    critic_activation: str = setting('gelu', 'activation of Q', choices=ACTIVATIONS)
-    critic_layer_norm: bool = setting(True, 'LayerNorm after each hidden layer of Q')
-    policy_layers: int = setting(4, 'number of hidden layers of pi', least=1)
-    policy_activation: str = setting('gelu', 'activation of pi', choices=ACTIVATIONS)
-    policy_layer_norm: bool = setting(False, 'LayerNorm after each hidden layer of pi')
 
 
-class ReBRAC(base.Agent):
+class ReBRAC(td3.TD3):
     """The agent. `train` is one update of the released code."""
 
     config: Config
     config_class: ClassVar[type[base.Config]] = Config
-    targets: ClassVar[tuple[str, ...]] = ('q', 'pi')
     columns: ClassVar[tuple[str, ...]] = (NEXT_ACTION,)
 
-    @property
-    def q(self) -> TwinQ:
-        c = self.config
-        hidden, activation = (c.hidden,) * c.critic_layers, ACTIVATIONS[c.critic_activation]
-        return TwinQ(hidden, activation, c.critic_layer_norm, XavierDense, norm_after=True)
-
-    @property
-    def pi(self) -> MLP:
-        c = self.config
-        return MLP(
-            (c.hidden,) * c.policy_layers,
-            self.spec.action_dim,
-            ACTIVATIONS[c.policy_activation],
-            c.policy_layer_norm,
-            XavierDense,
-            norm_after=True,
-            last=SmallDense,
-        )
-
-    def networks(self) -> dict[str, tuple]:
-        obs, action = self.examples
-        return {'q': (self.q, (obs, action)), 'pi': (self.pi, (obs,))}
-
-    def phases(self) -> tuple[Phase, ...]:
-        c = self.config
-        return (Phase('train', lambda s, b: self.train(s, b, draw(s, b)), c.steps, c.batch_size),)
-
-    # One update.
+    layer: ClassVar[type[nn.Module]] = XavierDense
+    last_layer: ClassVar[type[nn.Module]] = SmallDense
+    norm_after: ClassVar[bool] = True
 
     def train(self, state: State, batch: Transition, noise: jax.Array) -> tuple[State, Metrics]:
         """One step of Q and pi together; `noise` `[B, A]` is standard normal."""
@@ -115,10 +83,6 @@ class ReBRAC(base.Agent):
         tau = jnp.where(self.due(state), state.hparams['tau'], 0.0)
         followed = self.track(self.track(state, 'q', tau), 'pi', tau)
         return after.replace(target=followed.target, step=state.step + 1), metrics
-
-    def due(self, state: State) -> jax.Array:
-        """Whether the update `state.step` is one of those at which pi learns."""
-        return (state.step + 1) % self.config.policy_every == 0
 
     def q_loss(
         self, state: State, batch: Transition, noise: jax.Array
@@ -155,30 +119,3 @@ class ReBRAC(base.Agent):
             return loss, {f'pi/{k}': v for k, v in metrics.items()}
 
         return self.when(self.due(state), learn, jnp.zeros(()))
-
-    # Actions, in units of the box.
-
-    def mode(self, params: Params, obs: jax.Array) -> jax.Array:
-        """pi(s): `[..., O] -> [..., A]`."""
-        return jnp.tanh(apply(self.pi, params, obs))
-
-    def noisy(
-        self, params: Params, obs: jax.Array, noise: jax.Array, settings: dict[str, jax.Array]
-    ) -> jax.Array:
-        """pi(s) with clipped noise, clipped to the box."""
-        bound = settings['noise_clip']
-        noise = jnp.clip(settings['noise'] * noise, -bound, bound)
-        return jnp.clip(self.mode(params, obs) + noise, -1, 1)
-
-    def acting(self, state: State) -> Params:
-        return {'pi': state.params['pi']}
-
-    def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
-        """pi(s). `key` is not used."""
-        del key
-        return self.spec.max_action * self.mode(acting['pi'], obs)
-
-
-def draw(state: State, batch: Transition) -> jax.Array:
-    """Draws the noise `[B, A]` of the update `state.step` from the run's key and the step."""
-    return jax.random.normal(jax.random.fold_in(state.key, state.step), batch.action.shape)

@@ -35,7 +35,9 @@ from dtql_jax.agents.tables import (
     iql,
     rebrac,
     srpo,
+    td3_bc,
 )
+from dtql_jax.agents.td3_bc import TD3BC
 from dtql_jax.types import UserError, user_path, why
 
 Table = Mapping[str, Mapping[str, Any]]
@@ -58,6 +60,7 @@ AGENTS: dict[str, Registered] = {
     'iql': Registered(IQL, iql.TABLE),
     'fql': Registered(FQL, fql.TABLE),
     'ifql': Registered(IFQL, ifql.TABLE),
+    'td3_bc': Registered(TD3BC, td3_bc.TABLE),
     'rebrac': Registered(ReBRAC, rebrac.TABLE),
     'bc': Registered(BC, bc.TABLE),
 }

@@ -202,7 +202,7 @@ def make_plan(request: Request) -> Plan:
     found, note = registry.resolve(request.env, request.source, request.dataset_path)
     changes = dict(request.settings)
     of_task = {name: changes.pop(name) for name in TASK_SETTINGS if name in changes}
-    of_task = settings.parse_all(TaskSettings, of_task)
+    of_task = settings.parse_all(TaskSettings, {**agent.task_settings, **of_task})
     if of_task:
         found = task.adjust(found, **of_task)
     config = task_config(request.agent, found.rows, changes, OF_ANY_RUN)
