@@ -86,6 +86,8 @@ def numbers_table(agent: str) -> str:
             size += f', {result["variant"]}' if result['variant'] else ''
             rates = ', '.join(f'{phase} {x:.1f}' for phase, x in result['updates_per_s'].items())
             rows.append(f'| updates/s at observation/action {size} | {rates} | {source} |')
+    if len(rows) == 2:
+        return 'Not measured yet.'
     return '\n'.join([*rows, '', 'All on two cores of an AMD EPYC, without a GPU.'])
 
 

@@ -299,7 +299,7 @@ def test_hooks__tables_have_every_setting_and_task():
             assert f'| `{setting}` |' in text
         for task in found.table:
             assert f'| `{task}` |' in text
-        assert 'benchmarks/results/' in text
+        assert 'benchmarks/results/' in text or 'Not measured yet.' in text
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from typing import Any
 FILE = Path(__file__).with_name('published.csv')
 METHODS = {
     'dtql': 'DTQL', 'diffusion_ql': 'Diffusion-QL', 'idql': 'IDQL', 'srpo': 'SRPO', 'iql': 'IQL',
-    'fql': 'FQL', 'rebrac': 'ReBRAC', 'bc': 'BC',
+    'fql': 'FQL', 'td3_bc': 'TD3+BC', 'rebrac': 'ReBRAC', 'bc': 'BC',
 }  # fmt: skip
 # The number of the task that OGBench takes where its name has none, by the begin of the name.
 OGBENCH_DEFAULT = {

@@ -22,6 +22,7 @@ SLOW = {
     'bc',
     'iql',
     'rebrac',
+    'td3_bc',
 } | contract.SLOW  # here, where each phase is compiled three times
 PHASES = [
     pytest.param(name, i, marks=[pytest.mark.slow] if name in SLOW else [], id=f'{name}-{p.name}')

@@ -204,7 +204,7 @@ def test_TABLE__of_iql_and_idql(agent, task):
         assert (config.steps, config.batch_size, config.candidates) == (3_000_000, 512, 64)
 
 
-@pytest.mark.parametrize('agent', ['iql', 'idql', 'fql', 'ifql', 'rebrac'])
+@pytest.mark.parametrize('agent', ['iql', 'idql', 'fql', 'ifql', 'td3_bc', 'rebrac'])
 @pytest.mark.parametrize('maze', ['umaze', 'medium', 'large'])
 def test_TABLE__the_target_critic_of_a_pointmaze_moves_often_enough(agent, maze):
     """Each of its `1 / tau` updates carry the goal's reward about one step back."""

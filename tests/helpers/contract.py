@@ -48,7 +48,7 @@ AGENTS = {
 SLOW = {'bc', 'diffusion_ql', 'dql_kl', 'extended', 'fql', 'idql', 'ifql', 'srpo'}
 # Whose updates, or actions, are without chance. Everything else must draw.
 NO_NOISE = {('iql', 'train'), ('srpo', 'critic')}
-NO_CHANCE = {'iql', 'rebrac', 'srpo', 'delayed'}
+NO_CHANCE = {'iql', 'rebrac', 'srpo', 'td3_bc', 'delayed'}
 
 
 def marked():
