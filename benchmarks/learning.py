@@ -109,7 +109,7 @@ def released_settings(method: str, plan: Plan) -> dict[str, Any]:
 def ours(env: str, asked: flags.FlagValues) -> list[dict[str, Any]]:
     """A row for each seed of our run, which is trained or continued."""
     out = pathlib.Path(asked.runs, f'{env}-{asked.method}-{asked.steps}')
-    run({} if out.exists() else wanted(env, asked), out=out, resume=out.exists())
+    run(wanted(env, asked), out=out, resume=out.exists())
     logs = {name: read_jsonl(out / f'{name}.jsonl') for name in ('eval', 'metrics')}
     rows = []
     for seed in range(asked.num_seeds):
@@ -174,8 +174,12 @@ def compare(env: str, asked: flags.FlagValues, report: measure.Report) -> None:
     plan = make_plan(make_request(wanted(env, asked)))
     key |= {'batch_size': asked.batch_size, 'eval_episodes': plan.eval_episodes}
     key |= {'settings': released_settings(asked.method, plan)}
-    if not all(key.items() <= row.items() for row in rows):
-        raise UserError(f'{asked.out} has rows of {env} with other settings: name another file')
+    before = asked.pretrain_steps if asked.method == 'dtql' else 0
+    steps = [before + at for at in range(asked.eval_every, asked.steps + 1, asked.eval_every)]
+    if not all({**key, 'steps': steps}.items() <= row.items() for row in rows):
+        raise UserError(
+            f'{asked.out} has rows of {env} with other settings or updates: name another file'
+        )
     done = {(row['released'], row['seed']) for row in rows}
     for row in ours(env, asked):
         if (False, row['seed']) not in done:

@@ -59,7 +59,7 @@ def measured(seeds: int, asked: flags.FlagValues, run_dir: pathlib.Path) -> dict
     engine = Case(seeds=seeds).engine()
     progress = fresh_progress(engine)
     create_run(run_dir, {'format': FORMAT})
-    records = Records(run_dir, read_run(run_dir), (), print)
+    records = Records(run_dir, read_run(run_dir), engine, (), print)
     path, cursor, lane = run_dir / 'log.jsonl', Cursor(), {'step': 1000, 'critic/loss': 1 / 3}
     with JsonlLog(path) as log:
         for _ in range(asked.log_rows):
@@ -69,7 +69,7 @@ def measured(seeds: int, asked: flags.FlagValues, run_dir: pathlib.Path) -> dict
     def save() -> None:
         records.save(progress, cursor)
 
-    with records.open(cursor, engine):
+    with records.open(cursor):
         return {
             'seeds': seeds,
             'state_mb': tree_bytes(progress) / 1e6,

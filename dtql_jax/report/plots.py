@@ -74,13 +74,18 @@ def plot_runs(
         behaviour: the score of the data's policy, drawn as a horizontal line.
 
     Raises:
-        UserError: a folder has no evaluations, or the chart cannot be written.
+        UserError: a folder is no run or has no evaluation, or the chart cannot be written.
     """
     lines: dict[str, Seeds] = {}
     for label, run_dir in zip(_labels(run_dirs), run_dirs, strict=True):
         rows = _rows(Path(run_dir), 'eval.jsonl')
+        if rows is None:
+            raise UserError(f'{run_dir} has no eval.jsonl: name a run folder')
         if not rows:
-            raise UserError(f'{run_dir} has no evaluations in eval.jsonl: name a run folder')
+            raise UserError(
+                f'{run_dir} was not evaluated (`eval_episodes`=0), or not yet: leave it out; when '
+                'it ends, its losses are in its curves.png'
+            )
         variants = _lines(rows, _score_key(rows))
         for variant, seeds in variants.items():
             lines[label if len(variants) == 1 else f'{label}, {variant}'] = seeds

@@ -118,7 +118,8 @@ def run(
             if goes_on and (changed := changes(recorded, description)):
                 console.warn(changed)
         sinks = make_sinks(plan.request.log_to, run_dir, plan.identity(), console.warn)
-        records = Records(run_dir, recorded, [*sinks, *callbacks], console.warn, check)
+        told = [*sinks, *callbacks]
+        records = Records(run_dir, recorded, work.engine, told, console.warn, check)
         stack.callback(records.end)
         result = _train(work, records, resume, console)
         return report(result, plan, work.dataset, console)
@@ -260,6 +261,7 @@ def _description(work: _Work) -> dict[str, Any]:
         'agent_file': agent_file(plan.agent),
         'agent_class': plan.agent.__qualname__,
         'spec': dataclasses.asdict(dataset.spec),
+        'updates_before': sum(phase.steps for phase in engine.agent.phases()[:-1]),
         'data': dataset.card,
         'versions': versions(),
         'commit': commit(),

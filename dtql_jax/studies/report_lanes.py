@@ -37,6 +37,7 @@ class LaneResult:
         success: the share of successes of its last evaluation; NaN where not known.
         failed: why its last evaluation failed; '' where it did not.
         diverged_at: the update at which it was given up; None where it was not.
+        end: the update at which its run ends; None where that is not known.
     """
 
     run: int
@@ -51,11 +52,18 @@ class LaneResult:
     success: float
     failed: str
     diverged_at: int | None
+    end: int | None
+
+    @property
+    def halfway(self) -> bool:
+        """Whether its newest evaluation is known to be before the end of its run."""
+        return self.end is not None and len(self.steps) > 0 and self.steps[-1] < self.end
 
     @property
     def last(self) -> float:
-        """The last score; NaN where it diverged, was not evaluated, or the evaluation failed."""
-        return math.nan if self.diverged_at is not None or not len(self.scores) else self.scores[-1]
+        """The score at the end; NaN where it diverged, is not there, or the evaluation failed."""
+        ended = self.diverged_at is None and len(self.scores) > 0 and not self.halfway
+        return self.scores[-1] if ended else math.nan
 
     @property
     def best(self) -> float:
@@ -223,6 +231,7 @@ def _lanes(number: int, record: RunRecord) -> list[LaneResult]:
                 success=last.get('eval/success', math.nan),
                 failed=last.get('eval/failed', ''),
                 diverged_at=record.diverged.get(i),
+                end=record.end,
             )
         )
     return lanes

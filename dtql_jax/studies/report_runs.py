@@ -227,6 +227,8 @@ def _trouble(lane: LaneResult, record: RunRecord) -> str:
     if not len(lane.steps):
         asked = record.config['identity']['eval_episodes']
         return 'not evaluated yet' if asked else 'no evaluation: `eval_episodes` is 0'
+    if lane.halfway:
+        return f'not at its end: evaluated at update {lane.steps[-1]:,} of {lane.end:,}'
     return 'the last evaluation has no score' if math.isnan(lane.last) else ''
 
 

@@ -35,7 +35,7 @@ def scores(results: Results) -> Section:
         'evaluations. From five seeds on a cell is the interquartile mean (IQM) with its 95 % '
         'bootstrap interval over seeds, below five it is the score of each seed. '
         f'{UNKNOWN} stands for what is not known. Seeds as "8 of 10" had a last score; the others '
-        'diverged, failed, or are not evaluated yet.'
+        'diverged, failed, or are not at their end yet.'
     )
     notes = [Note(
         'The best score is the highest of many noisy evaluations and so biased upwards: compare '

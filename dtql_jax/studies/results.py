@@ -55,6 +55,12 @@ class RunRecord:
     diverged: dict[int, int]
     elapsed_s: dict[int, float]
 
+    @property
+    def end(self) -> int | None:
+        """The update at which the run ends; None where an earlier version wrote its config."""
+        before = self.config.get('updates_before')  # those before the last phase
+        return None if before is None else before + self.config['identity']['config']['steps']
+
     def settings(self, lane: int) -> dict[str, Any]:
         """The agent's settings in a lane, which is given by its index."""
         return {**self.config['identity']['config'], **self.lanes[lane].hparams}

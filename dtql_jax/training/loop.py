@@ -102,7 +102,7 @@ class Trainer:
         self.start = time.monotonic() - self.cursor.elapsed_s
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self._playing and self._playing.leave())
-            stack.enter_context(self.records.open(self.cursor, self.engine))
+            stack.enter_context(self.records.open(self.cursor))
             if not resume:
                 self.save(progress)
             for phase in self.phases:

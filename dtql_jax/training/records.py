@@ -43,6 +43,7 @@ class Records:
     Args:
         run_dir: the run folder.
         config: the content of its `config.json`, which each checkpoint repeats.
+        engine: the agent and its lanes.
         callbacks: are told of rows and of the end. One that fails is given up.
         warn: called with a line about what was given up or is damaged.
         check: called before each save; raises UserError where the folder is no longer ours.
@@ -52,6 +53,7 @@ class Records:
         self,
         run_dir: pathlib.Path,
         config: Mapping[str, Any],
+        engine: Engine,
         callbacks: Sequence[Callback],
         warn: Callable[[str], None],
         check: Callable[[], None] = lambda: None,
@@ -64,20 +66,19 @@ class Records:
         self._logs: dict[str, JsonlLog] = {}
         self._verified = False  # whether a save of this process was read back
         self._cursor = Cursor()
-        self._run: dict[str, Any] = {}  # what an event says of the run
+        self._run = {'lanes': engine.lanes, 'agent': engine.agent}  # what an event says of the run
 
     @contextlib.contextmanager
-    def open(self, cursor: Cursor, engine: Engine) -> Iterator[None]:
+    def open(self, cursor: Cursor) -> Iterator[None]:
         """Opens the logs where a checkpoint left them, inside the block.
 
         Args:
             cursor: the point that the run has reached, now and later.
-            engine: the agent and its lanes.
 
         Raises:
             UserError: a log is not what it was when the checkpoint was saved.
         """
-        self._cursor, self._run = cursor, {'lanes': engine.lanes, 'agent': engine.agent}
+        self._cursor = cursor
         with contextlib.ExitStack() as stack:
             for name in LOGS:
                 log = JsonlLog(

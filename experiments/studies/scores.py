@@ -1,10 +1,13 @@
 """Writes the scores of studies' runs to one JSON file: each seed's, at each evaluation.
 
+The file also has the machine and the date of its writing: write it where and when the runs end.
+
 python experiments/studies/scores.py --studies=studies/rivals --out=benchmarks/results/rivals.json
 """
 
 import json
 import pathlib
+import runpy
 import sys
 
 import numpy as np
@@ -12,6 +15,8 @@ from absl import flags
 
 import dtql_jax
 from dtql_jax.cli.flags import run_command
+
+MEASURE = pathlib.Path(__file__).parents[2] / 'benchmarks' / 'measure.py'
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_list('studies', [], 'folders of studies or of runs', FLAGS)
@@ -42,7 +47,9 @@ def scores(studies: list[str]) -> list[dict]:
 
 
 def main(asked: flags.FlagValues) -> None:
-    text = json.dumps({'results': scores(asked.studies)}, indent=2)
+    found = scores(asked.studies)
+    machine = runpy.run_path(str(MEASURE))['machine']()  # this one, today
+    text = json.dumps({**machine, 'results': found}, indent=2)
     pathlib.Path(asked.out).write_text(text + '\n')
 
 

@@ -6,14 +6,17 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 
+from dtql_jax.cli.flags import parse
 from dtql_jax.rollout.simulators import Simulators
 from dtql_jax.runs.plan import make_plan, make_request
 from dtql_jax.tasks.env import env_maker
 from dtql_jax.tasks.task import Task
+from dtql_jax.types import UserError
 from tests.helpers.scripts import ROOT, names_of, run_script
 
 CHECKOUT = os.environ.get('REFERENCE_DTQL')  # of the released DTQL
@@ -123,6 +126,40 @@ def test_released_settings__are_those_of_ours(monkeypatch):
     assert found['expectile'] == 0.9  # of our table
     plan = make_plan(make_request({'env': 'hopper-medium', 'agent': 'diffusion_ql'}))
     assert script['released_settings']('dql', plan)['grad_norm'] == 9
+
+
+@pytest.mark.parametrize(
+    'other', ['steps=40', 'pretrain_steps=20', 'eval_every=5', 'batch_size=9', 'eval_episodes=3']
+)
+@pytest.mark.parametrize('method', ['dtql', 'dql'])
+def test_compare__rows_of_another_budget_are_refused(monkeypatch, method, other):
+    script = names_of('benchmarks/learning.py', monkeypatch)
+    compare, env = script['compare'], 'pointmaze-umaze'
+
+    class Begun(Exception):
+        """The rows fit, and the runs would begin."""
+
+    def begin(*_):
+        raise Begun
+
+    monkeypatch.setitem(compare.__globals__, 'ours', begin)
+
+    def asked(*more):
+        given = [f'--method={method}', '--steps=20', '--pretrain_steps=10', '--eval_every=10']
+        return parse(script['FLAGS'], ['learning.py', *given, *more])
+
+    plan = make_plan(make_request(script['wanted'](env, asked())))
+    done = {
+        'method': method, 'env': env, 'batch_size': 128, 'eval_episodes': plan.eval_episodes,
+        'settings': script['released_settings'](method, plan), 'released': True, 'seed': 0,
+        'steps': [20, 30] if method == 'dtql' else [10, 20],
+    }  # fmt: skip
+    report = types.SimpleNamespace(rows=[done])
+    if (method, other) != ('dql', 'pretrain_steps=20'):  # it has no such phase
+        with pytest.raises(UserError, match=f'has rows of {env} with other settings or updates'):
+            compare(env, asked(f'--{other}'), report)
+    with pytest.raises(Begun):
+        compare(env, asked(), report)
 
 
 @pytest.mark.slow

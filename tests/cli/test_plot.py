@@ -10,7 +10,7 @@ def test_main__mistakes(capsys):
     error = refused(capsys, plot.main, '--behaviour=high')
     assert error == '--behaviour=high: not a number'
     error = refused(capsys, plot.main, '--runs=nowhere')
-    assert error.startswith('nowhere has no evaluations')
+    assert error.startswith('nowhere has no eval.jsonl: name a run folder')
     assert refused(capsys, plot.main, '--runs="a') == '--runs="a: not a list: A,B or "A,",B'
 
 

@@ -13,7 +13,7 @@ from dtql_jax.runs.plan import make_plan, make_request
 EVERY = 1000  # updates between two evaluations
 
 
-def write_run(run_dir, scores, diverged=None, fingerprint='f' * 64, **asked):
+def write_run(run_dir, scores, diverged=None, fingerprint='f' * 64, end=None, **asked):
     """Writes a run folder, and returns it.
 
     Args:
@@ -22,6 +22,7 @@ def write_run(run_dir, scores, diverged=None, fingerprint='f' * 64, **asked):
             episodes, or a text where it failed.
         diverged: the update at which a lane, by its index, was given up.
         fingerprint: of the data.
+        end: the update at which the run ends; None as in runs of earlier versions, which tell none.
         asked: the request.
     """
     request = make_request({'clone_seeds': 0, **asked})
@@ -36,6 +37,8 @@ def write_run(run_dir, scores, diverged=None, fingerprint='f' * 64, **asked):
         },
         'versions': versions(), 'devices': ['cuda:0', 'cuda:1'], 'compiler': {},
     }))  # fmt: skip
+    if end is not None:
+        content['updates_before'] = end - plan.config.steps
     run_dir.mkdir(parents=True)
     (run_dir / CONFIG).write_text(json.dumps({**content, 'sha256': seal(content)}))
     with JsonlLog(run_dir / 'eval.jsonl') as log:

@@ -54,7 +54,7 @@ def trainer(folder, engine, evaluate=score_by_params, stop=None, overlap=False, 
     folder.mkdir(exist_ok=True)
     stop = stop or StopFlag()
     report = Report()
-    records = Records(folder, {}, callbacks, report.warn)
+    records = Records(folder, {}, engine, callbacks, report.warn)
     return Trainer(engine, records, evaluate, report, stop, overlap)
 
 

@@ -42,8 +42,15 @@ def test_plot_curves__leaves_out_failed_evaluations(tmp_path):
 def test_plot_curves__names_what_is_no_run(tmp_path):
     with pytest.raises(UserError, match=r'no eval\.jsonl and no metrics\.jsonl'):
         plots.plot_curves(tmp_path)
-    with pytest.raises(UserError, match='no evaluations'):
+    with pytest.raises(UserError, match=r'has no eval\.jsonl: name a run folder'):
         plots.plot_runs([tmp_path], tmp_path / 'out.png')
+
+
+def test_plot_runs__says_that_a_run_was_not_evaluated(tmp_path):
+    run = write_run(tmp_path / 'run')
+    (run / 'eval.jsonl').write_text('')
+    with pytest.raises(UserError, match=r'was not evaluated .*: leave it out'):
+        plots.plot_runs([run], tmp_path / 'out.png')
 
 
 def test_over_seeds__leaves_out_what_is_not_finite():

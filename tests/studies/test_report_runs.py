@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 
+import numpy as np
 import pytest
 
 from dtql_jax.cli import train
@@ -117,6 +118,16 @@ def test_problems__names_every_seed_and_job(tmp_path):
         ('b', 'failed', '1,200 of 5,000', 'no data', 'node1'),
         ('c', 'waiting', '–', '–', '–'),
     ]
+
+
+def test_problems__a_run_that_has_not_ended_has_no_last_score(tmp_path):
+    scores = [[[10], [20]], [[30], [40], [50]]]  # at updates 1000, 2000 and 3000
+    write_run(tmp_path / 'a', scores, end=3000, env=HOPPER, num_seeds=2)
+    results = gather('s', read_runs(tmp_path))
+    (row,) = tables(problems(results))['lanes'].rows
+    assert row[2:4] == ('0', 'not at its end: evaluated at update 2,000 of 3,000')
+    (half, whole) = results.lanes
+    assert (np.isnan(half.last), half.best, whole.last) == (True, 20, 50)
 
 
 def test_problems__says_where_no_evaluation_was_asked_for(tmp_path):
