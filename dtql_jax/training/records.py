@@ -66,7 +66,8 @@ class Records:
         self._logs: dict[str, JsonlLog] = {}
         self._verified = False  # whether a save of this process was read back
         self._cursor = Cursor()
-        self._run = {'lanes': engine.lanes, 'agent': engine.agent}  # what an event says of the run
+        self._lanes = engine.lanes
+        self._agent = engine.agent
 
     @contextlib.contextmanager
     def open(self, cursor: Cursor) -> Iterator[None]:
@@ -101,7 +102,7 @@ class Records:
         seconds = {f'time/{name}': value for name, value in times.items()}
         whole = []
         for i, row in rows.items():
-            lane = self._run['lanes'][i]
+            lane = self._lanes[i]
             lane_row = {'step': step, 'variant': lane.variant, 'seed': lane.seed, **row, **seconds}
             self._logs[log].write(lane_row)
             whole.append(lane_row)
@@ -132,7 +133,7 @@ class Records:
 
     def _tell(self, kind: str, step: int, rows: Sequence[Row], state: State | None) -> None:
         """Calls the callbacks, and gives up those that fail: they are others' code."""
-        event = Event(kind, step, self.run_dir, rows, **self._run, state=state)
+        event = Event(kind, step, self.run_dir, rows, self._lanes, self._agent, state)
         for callback in list(self.callbacks):
             try:
                 callback(event)
