@@ -1,10 +1,12 @@
 """The scripts that measure one thing each run at tiny sizes."""
 
 import json
+import types
 
 import pytest
 
 from tests.helpers.compiling import quick_environment
+from tests.helpers.report_runs import write_run
 from tests.helpers.scripts import ROOT, names_of, run_script
 
 RESULTS = ROOT / 'benchmarks' / 'results'
@@ -31,6 +33,16 @@ def test_saves__measures_every_part(tmp_path):
     assert before.keys() <= report.keys()
     assert report['results'][0].keys() == before['results'][0].keys()
     assert report['results'][0]['save_s'] > report['results'][0]['lock_s'] > 0
+
+
+def test_scores__tells_each_seed_and_the_machine(tmp_path, monkeypatch):
+    write_run(tmp_path / 'a', [[[10], [20]], [[30], [40]]], env='hopper-medium-v2', num_seeds=2)
+    out = tmp_path / 'scores.json'
+    script = names_of('experiments/studies/scores.py', monkeypatch)
+    script['main'](types.SimpleNamespace(studies=[str(tmp_path)], out=str(out)))
+    report = json.loads(out.read_text())
+    assert report['results'][0]['scores'] == {'1000': [10, 30], '2000': [20, 40]}
+    assert all(report[name] for name in ('processor', 'date', 'jax'))
 
 
 @pytest.mark.slow
