@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 
-METHODS = ('dtql', 'dql_kl', 'dql', 'srpo', 'fql', 'rebrac')
+METHODS = ('dtql', 'dql_kl', 'dql', 'srpo', 'td3_bc', 'fql', 'rebrac')
 
 
 def main() -> None:
@@ -46,10 +46,12 @@ def record(method: str, checkout: pathlib.Path) -> dict[str, np.ndarray]:
         from tools.record_golden import flow_q
 
         return flow_q.record(method)
-    from tools.record_golden import diffusion_q, srpo
+    from tools.record_golden import diffusion_q, srpo, td3_bc
 
     torch.set_num_threads(1)
-    return srpo.record() if method == 'srpo' else diffusion_q.record(method)
+    if method in ('srpo', 'td3_bc'):
+        return {'srpo': srpo, 'td3_bc': td3_bc}[method].record()
+    return diffusion_q.record(method)
 
 
 def difference(new: dict[str, np.ndarray], old: dict[str, np.ndarray]) -> str:
