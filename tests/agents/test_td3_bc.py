@@ -1,4 +1,7 @@
-"""TD3+BC against NumPy: two updates in the middle of a run, and acting."""
+"""TD3+BC against NumPy: two updates in the middle of a run, and acting.
+
+`test_td3_bc_parity` has the released code's updates, without its losses.
+"""
 
 import jax
 import numpy as np
