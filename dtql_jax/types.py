@@ -225,8 +225,11 @@ class Transition(NamedTuple):
 class Spec:
     """The sizes of observations and actions, and the action box `[-max_action, max_action]^A`.
 
-    The other fields lead from the user's units to the agent's, see `Agent.behave`. They are empty
+    The fields of both units lead from the user's to the agent's, see `Agent.behave`. They are empty
     where the two are the same.
+
+    With `horizon_length` above 1 an action of the agent is a chunk: so many actions of the
+    simulator, one after the other in one array, which are played in a row.
     """
 
     obs_dim: int
@@ -236,6 +239,7 @@ class Spec:
     obs_std: tuple[float, ...] = ()  # [O], what it is divided by then
     action_low: tuple[float, ...] = ()  # [A], the action that the agent calls -max_action
     action_high: tuple[float, ...] = ()  # [A], the one that it calls max_action
+    horizon_length: int = 1  # see `dtql_jax.data.chunks`
 
     def __post_init__(self) -> None:
         for name in ('obs_mean', 'obs_std', 'action_low', 'action_high'):

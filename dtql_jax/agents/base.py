@@ -64,6 +64,9 @@ class Config(Settings):
     gradient_norms: bool = setting(
         False, 'log the norm of the gradient of each network, before it is clipped'
     )
+    horizon_length: int = setting(
+        1, 'number of actions that are chosen at once and played in a row', least=1
+    )
 
 
 Loss = Callable[..., tuple[jax.Array, Metrics]]

@@ -53,19 +53,23 @@ class Trained(Behaviour):
 
 
 class _TrainedController:
-    """Acts with a random key for each episode, folded with the step."""
+    """Acts with a random key for each episode, folded with the step; plays chunks to their end."""
 
     def __init__(self, behaviour: Trained, paths: list[tuple[str, ...]]):
         start_jax()
         self._actor = Actor(behaviour.agent.precise(behaviour.agent.behave), 1)
         self._acting = self._actor.to_device(behaviour.acting)
+        self._horizon_length = behaviour.agent.spec.horizon_length
         self._paths = paths
 
     def begin(self, obs: Any, rng: np.random.Generator) -> None:
         self._key, self._step = int(rng.integers(2**32)), 0
+        self._planned: list[np.ndarray] = []
 
     def act(self, obs: Any) -> np.ndarray:
-        flat = flatten(obs, self._paths)[None]
-        action = self._actor(self._acting, [0], [self._key], [0], [self._step], flat)[0]
+        if not self._planned:
+            flat = flatten(obs, self._paths)[None]
+            chunk = self._actor(self._acting, [0], [self._key], [0], [self._step], flat)[0]
+            self._planned = list(chunk.reshape(self._horizon_length, -1))
         self._step += 1
-        return action
+        return self._planned.pop(0)

@@ -7,6 +7,7 @@ it:
 - Its start depends on the evaluation seed and the episode's number, so all training seeds and all
   evaluations meet the same starts.
 - Its action keys depend on the training seed, the episode's number and the step.
+- A chunk of actions is played to its end without a look at the observations between.
 - `Actor` computes each state by the same operations, however many slots there are.
 
 So the number of slots and of worker processes changes the speed and no result.
@@ -31,11 +32,15 @@ from dtql_jax.types import Params, Stopped
 
 @dataclasses.dataclass(frozen=True)
 class LanePolicies:
-    """The policies of all lanes: what acts, their parameters `[S, ...]`, and their S seeds."""
+    """The policies of all lanes: what acts, their parameters `[S, ...]`, and their S seeds.
+
+    The actor chooses `horizon_length` actions at once, which are played in a row.
+    """
 
     actor: Actor
     params: Params
     seeds: Sequence[int]
+    horizon_length: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +107,7 @@ def evaluate(
     while slots.running or waiting:
         if should_stop():
             raise Stopped
-        for ended in slots.step(policies.actor, params):
+        for ended in slots.step(policies, params):
             results[:, ended.lane, ended.number] = (ended.total, ended.success, ended.length)
         slots.fill(waiting)
     results[:, list(slots.failed)] = np.nan
@@ -118,12 +123,13 @@ def start_seed(eval_seed: int, episode: int) -> int:
 
 @dataclasses.dataclass
 class _Running:
-    """An episode under way: whose it is, its last observation, and its sums so far."""
+    """An episode under way: whose it is, its last observation, its next actions, its sums so far."""
 
     lane: int
     seed: int
     number: int
     obs: np.ndarray = dataclasses.field(init=False)
+    planned: list[np.ndarray] = dataclasses.field(default_factory=list)
     length: int = 0
     total: float = 0.0
     success: float = np.nan
@@ -165,25 +171,26 @@ class _Slots:
         self.running |= new
         self._give_up()
 
-    def step(self, actor: Actor, params: Params) -> list[_Running]:
+    def step(self, policies: LanePolicies, params: Params) -> list[_Running]:
         """Takes one step in all running episodes; returns those that it ended."""
         _check('observation', [episode.obs for episode in self.running.values()], self.running)
         self._give_up()
-        if not (now := self.running.copy()):
-            return []
-        with self._timed('act'):
-            obs = np.stack([episode.obs for episode in now.values()])
-            indices = [(e.lane, e.seed, e.number, e.length) for e in now.values()]
-            lane, seed, number, length = zip(*indices, strict=True)
-            actions = actor(params, lane, seed, number, length, obs)
-        _check('action', actions, now)
-        self._give_up()
-        going = [slot in self.running for slot in now]
-        return self._simulate(actions[going]) if any(going) else []
+        if asking := {slot: e for slot, e in self.running.items() if not e.planned}:
+            with self._timed('act'):
+                obs = np.stack([episode.obs for episode in asking.values()])
+                indices = [(e.lane, e.seed, e.number, e.length) for e in asking.values()]
+                lane, seed, number, length = zip(*indices, strict=True)
+                chunks = policies.actor(params, lane, seed, number, length, obs)
+            _check('action', chunks, asking)
+            self._give_up()
+            for episode, chunk in zip(asking.values(), chunks, strict=True):
+                episode.planned = list(chunk.reshape(policies.horizon_length, -1))
+        return self._simulate() if self.running else []
 
-    def _simulate(self, actions: np.ndarray) -> list[_Running]:
+    def _simulate(self) -> list[_Running]:
         """Steps the simulators of all running episodes; returns those that it ended."""
         now = self.running.copy()
+        actions = np.stack([episode.planned.pop(0) for episode in now.values()])
         with self._timed('env'):
             steps = self._pool.step(list(now), actions)
         for episode, failure in zip(now.values(), steps.failure, strict=True):

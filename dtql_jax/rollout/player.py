@@ -66,6 +66,7 @@ class Player:
         self.pool = pool
         self.conditions = conditions
         self.actor = Actor(agent.precise(agent.behave), pool.num_envs)
+        self.horizon_length = agent.spec.horizon_length
 
     def __call__(self, acting: Params, lanes: Sequence[int]) -> dict[int, Row]:
         """Plays episodes and returns their means.
@@ -104,7 +105,9 @@ class Player:
 
     def _play(self, acting: Params, lanes: Sequence[int]) -> dict[int, Row]:
         rollouts = evaluate(
-            LanePolicies(self.actor, acting, [lane.seed for lane in self.lanes]),
+            LanePolicies(
+                self.actor, acting, [lane.seed for lane in self.lanes], self.horizon_length
+            ),
             self.pool,
             episodes=self.conditions.episodes,
             eval_seed=self.conditions.eval_seed,

@@ -21,7 +21,7 @@ def record_video(
     """Films one episode of `policy(obs [O]) -> action [A]`.
 
     Args:
-        policy: acts, NumPy to NumPy.
+        policy: acts, NumPy to NumPy. It may return a chunk `[h, A]`, which is played in a row.
         env: an environment with `render_mode='rgb_array'`.
         path: the film to write; its suffix, .gif or .mp4, is the format.
         seed: draws the start of the episode.
@@ -51,15 +51,16 @@ def record_video(
     with outside(*broken):
         obs, _ = env.reset(seed=seed)
     total, done = 0.0, False
+    planned: list[np.ndarray] = []
     while not done:
         # The error of a missing OpenGL depends on the library that looked for it.
         with outside('the simulator cannot draw here', NO_OPENGL):
             frame = env.render()
         with outside(*unwritten):
             writer.append_data(frame)
-        action = policy(np.asarray(obs, np.float32))
+        planned = planned or list(np.atleast_2d(policy(np.asarray(obs, np.float32))))
         with outside(*broken):
-            obs, reward, terminated, truncated, _ = env.step(action)
+            obs, reward, terminated, truncated, _ = env.step(planned.pop(0))
             total, done = total + float(reward), terminated or truncated
     with outside(*unwritten):
         writer.close()

@@ -54,10 +54,14 @@ def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
     begin = {}
     if (origin := plan.origin) is not None:
         begin = {'start': f'the networks of {origin["run"]} at update {origin["step"]:,}'}
+    chunks = {}
+    if (h := engine.agent.spec.horizon_length) > 1:
+        chunks = {'chunks': f'{len(engine.data.reward):,} windows of {h} steps, played in a row'}
     rows = {
         'lanes': '; '.join(f'{name} seeds {" ".join(s)}' for name, s in seeds.items()),
         'devices': devices,
         **begin,
+        **chunks,
         'budget': f'{budget} (updates x batch)',
         'evaluation': f'every {config.eval_every:,} updates, {plan.eval_episodes} episodes a lane'
         if plan.eval_episodes
@@ -137,7 +141,7 @@ def estimate_seconds(plan: Plan, engine: Engine) -> tuple[float, float]:
     acting = jax.eval_shape(agent.acting, state)
     obs = jax.ShapeDtypeStruct((agent.spec.obs_dim,), jnp.float32)
     steps = len(evaluation_steps(agent)) * plan.eval_episodes * (plan.task.horizon or 1000)
-    act = steps * flops(agent.act, acting, obs, state.key)
+    act = steps / agent.spec.horizon_length * flops(agent.act, acting, obs, state.key)
     rate = matmul_rate() * USUAL_EFFICIENCY
     return len(plan.lanes) * train / rate / len(engine.devices), len(plan.lanes) * act / rate
 

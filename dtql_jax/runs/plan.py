@@ -275,10 +275,10 @@ def lane_settings(
                 f'variant {variant!r}: {name} is the same for all lanes of a run; start a run of '
                 f'its own for it. These can differ: {", ".join(config.floats())}'
             )
-        if name == 'discount' and 'return_to_go' in agent.columns:
+        if name == 'discount' and ('return_to_go' in agent.columns or config.horizon_length > 1):
             raise UserError(
-                f'variant {variant!r}: discount decides the returns to go in the data, which all '
-                'lanes share; start a run of its own for it'
+                f'variant {variant!r}: discount decides the returns in the data, which all lanes '
+                'share; start a run of its own for it'
             )
     try:
         parsed = settings.parse_all(type(config), values)

@@ -119,7 +119,9 @@ def load_policy(
 
     Returns:
         A function of numpy arrays: one observation `[O]` to an action `[A]` inside the box, or
-        `[B, O]` to `[B, A]`. It raises UserError for observations of another shape.
+        `[B, O]` to `[B, A]`. With `horizon_length` h above 1 it returns the h actions to play
+        before it is asked again, `[h, A]` or `[B, h, A]`. It raises UserError for observations of
+        another shape.
 
     Raises:
         UserError: there is no such run, seed, variant or evaluation, or the machine fails.
@@ -147,10 +149,11 @@ def policy_of(
     actor = Actor(run.agent.precise(run.agent.behave), batch)
     acting = actor.to_device(acting_of(run, lane, which))
     seed, size = run.lanes[lane].seed, run.agent.spec.obs_dim
-    calls = 0
+    horizon_length = run.agent.spec.horizon_length
+    step = 0
 
     def policy(obs: np.ndarray) -> np.ndarray:
-        nonlocal calls
+        nonlocal step
         obs = np.asarray(obs, np.float32)
         if obs.ndim not in (1, 2) or obs.shape[-1] != size:
             raise UserError(
@@ -162,8 +165,10 @@ def policy_of(
                 f'{len(many)} observations at once: load_policy(..., batch={len(many)})'
             )
         count = len(many)
-        action = actor(acting, [0] * count, [seed] * count, range(count), [calls] * count, many)
-        calls += 1
+        action = actor(acting, [0] * count, [seed] * count, range(count), [step] * count, many)
+        step += horizon_length
+        if horizon_length > 1:
+            action = action.reshape(count, horizon_length, -1)
         return action if obs.ndim == 2 else action[0]
 
     return policy

@@ -10,6 +10,7 @@ from typing import Any
 from dtql_jax.agents.registry import agent_file
 from dtql_jax.collect.write import collect_missing
 from dtql_jax.data.card import format_card
+from dtql_jax.data.chunks import chunked
 from dtql_jax.data.columns import add_columns
 from dtql_jax.data.load import Dataset, load, with_dataset
 from dtql_jax.report.console import Console
@@ -206,7 +207,9 @@ def _load(
     if recorded:
         ours, theirs = dataset.card['fingerprint'], recorded['data']['fingerprint']
         check_same({'data': ours}, {'data': theirs}, run_dir)
-    return task, add_columns(dataset, plan.agent.columns, plan.config.discount)
+    config = plan.config
+    dataset = add_columns(dataset, plan.agent.columns, config.discount)
+    return task, chunked(dataset, config.horizon_length, config.discount)
 
 
 def _train(work: _Work, records: Records, resume: bool, console: Console) -> Result:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dtql_jax.agents.clone import DiffusionClone
+from dtql_jax.data.chunks import chunked
 from dtql_jax.data.load import load
 from dtql_jax.report.landscape import draw_landscape
 from dtql_jax.runs.plan import label
@@ -201,12 +202,14 @@ def _data(run: Run) -> tuple[np.ndarray, np.ndarray]:
     cure = 'give their observations and actions to `threshold`'
     if recorded['source'] == 'arrays':
         raise UserError(f'{run.run_dir} was trained on arrays: {cure}')
-    loaded = load(run.task, reward=run.agent.config.reward)
+    config = run.agent.config
+    loaded = load(run.task, reward=config.reward)
     if loaded.card['fingerprint'] != recorded['fingerprint']:
         raise UserError(
             f'{run.run_dir} was trained on other data than {run.task.name} has now: restore them, '
             f'or {cure}'
         )
+    loaded = chunked(loaded, config.horizon_length, config.discount)
     rows = loaded.transitions
     return to_user(loaded.spec, np.asarray(rows.obs), np.asarray(rows.action))
 
@@ -255,7 +258,7 @@ def plot_trust(
     here = np.tile(obs[state], (ACTIONS, 1))
     points = {
         'data at the nearest states': action[nearest(obs, state, NEIGHBOURS)][:, dims],
-        'policy': policy_of(run, lane, 'last', ACTIONS)(here)[:, dims],
+        'policy': policy_of(run, lane, 'last', ACTIONS)(here).reshape(ACTIONS, size)[:, dims],
     }
     name = f'{run.lanes[lane].variant} seed {run.lanes[lane].seed} on {run.task.name}'
     title = f'trust region of {name}, state {state:,}'

@@ -20,6 +20,7 @@ import jax
 
 from dtql_jax.agents.registry import agent_file
 from dtql_jax.collect.write import collect_missing
+from dtql_jax.data.chunks import chunked
 from dtql_jax.data.columns import add_columns, one_row
 from dtql_jax.data.load import Dataset, load, with_dataset
 from dtql_jax.data.memory import available
@@ -185,11 +186,12 @@ def _all_needs(plans: Mapping[str, Plan], side_by_side: int | None) -> dict[str,
 
 def _data_key(plan: Plan) -> str:
     """Names the data of a job: jobs with one key load the same arrays."""
-    columns = plan.agent.columns
-    discount = plan.config.discount if columns else None
+    columns, horizon_length = plan.agent.columns, plan.config.horizon_length
+    discount = plan.config.discount if columns or horizon_length > 1 else None
     key = [dataclasses.asdict(plan.task), plan.request.dataset_path, plan.config.reward]
+    key += [columns, horizon_length, discount]
     # Where nothing is evaluated, no simulator is looked at.
-    return json.dumps([*key, columns, discount, plan.eval_episodes > 0], default=str)
+    return json.dumps([*key, plan.eval_episodes > 0], default=str)
 
 
 def _load(plan: Plan) -> Dataset:
@@ -200,7 +202,9 @@ def _load(plan: Plan) -> Dataset:
     if plan.eval_episodes:
         check = functools.partial(check_env, task, dataset.spec)
         Patience(plan.request.eval_timeout).call(check, f'{task.name}: a simulator')
-    return add_columns(dataset, plan.agent.columns, plan.config.discount)
+    config = plan.config
+    dataset = add_columns(dataset, plan.agent.columns, config.discount)
+    return chunked(dataset, config.horizon_length, config.discount)
 
 
 def _needs(plan: Plan, dataset: Dataset, side_by_side: int) -> Needs:

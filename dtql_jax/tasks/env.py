@@ -88,7 +88,7 @@ def check_env(task: Task, spec: Spec, whose: str = 'the data') -> None:
     with contextlib.closing(make_env(task)) as env:
         sizes = {
             'observation': (env.observation_space.shape, spec.obs_dim),
-            'action': (env.action_space.shape, spec.action_dim),
+            'action': (env.action_space.shape, spec.action_dim // spec.horizon_length),
         }
         bound = action_bound(env.action_space, task.name)
     for what, (shape, size) in sizes.items():

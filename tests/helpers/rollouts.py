@@ -34,6 +34,11 @@ def agent_act(params, obs, key):
     return candidates[jax.random.categorical(draw, candidates.sum(-1))]
 
 
+def chunk_act(params, obs, key):
+    """Three actions at once, each drawn as `agent_act` draws it."""
+    return jnp.concatenate([agent_act(params, obs, k) for k in jax.random.split(key, 3)])
+
+
 @functools.cache
 def compiled_actor(act, slots, quickly):
     return Actor(act, slots)
@@ -44,8 +49,10 @@ def actor_of(act, slots):
     return compiled_actor(act, slots, jax.config.read('jax_disable_most_optimizations'))
 
 
-def run(make_env=Walk, slots=3, workers=0, params=None, act=agent_act, **options):
+def run(
+    make_env=Walk, slots=3, workers=0, params=None, act=agent_act, horizon_length=1, **options
+):
     sizes = (2, 2) if make_env is not make_pendulum else (4, 1)
-    policies = LanePolicies(actor_of(act, slots), params or init(*sizes), SEEDS)
+    policies = LanePolicies(actor_of(act, slots), params or init(*sizes), SEEDS, horizon_length)
     with EnvPool(make_env, slots, workers) as pool:
         return evaluate(policies, pool, **({'episodes': 4} | options))

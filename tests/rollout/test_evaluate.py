@@ -17,6 +17,7 @@ from tests.helpers.rollouts import (
     SEEDS,
     actor_of,
     agent_act,
+    chunk_act,
     init,
     make_pendulum,
     run,
@@ -58,6 +59,31 @@ def test_evaluate__is_what_one_gets_by_hand():
     assert rollouts.returns[lane, episode] == pytest.approx(total, rel=1e-4)
     assert rollouts.length[lane, episode] == length
     assert rollouts.success[lane, episode] == succeeded
+
+
+def test_evaluate__a_chunk_is_played_without_a_look_between():
+    """As above: three actions to a key, that of the step at which they were chosen."""
+    lane, episode = 2, 1
+    params = [leaf[lane] for leaf in init(2, 2)]
+    env = Walk()
+    obs, _ = env.reset(seed=start_seed(0, episode))
+    total, length, planned, done = 0.0, 0, [], False
+    while not done:
+        if length % 3 == 0:
+            key = jax.random.key(EVAL_TAG)
+            for part in (SEEDS[lane], episode, length):
+                key = jax.random.fold_in(key, part)
+            planned = np.asarray(chunk_act(params, obs.astype(np.float32), key)).reshape(3, 2)
+        obs, reward, terminated, truncated, _ = env.step(planned[length % 3])
+        total, length = total + reward, length + 1
+        done = terminated or truncated
+    rollouts = run(act=chunk_act, horizon_length=3)
+    assert rollouts.returns[lane, episode] == pytest.approx(total, rel=1e-4)
+    assert rollouts.length[lane, episode] == length
+    assert (rollouts.length % 3 > 0).any()  # an end within a chunk
+    np.testing.assert_array_equal(rollouts.length, run().length)  # steps, not chunks
+    for slots, workers in [(1, 0), (8, 0), (3, 2)]:
+        assert_same(rollouts, run(act=chunk_act, horizon_length=3, slots=slots, workers=workers))
 
 
 def test_evaluate__lanes_do_not_depend_on_each_other():

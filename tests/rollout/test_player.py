@@ -14,7 +14,7 @@ from dtql_jax.rollout.env_pool import EnvPool
 from dtql_jax.rollout.patience import Patience
 from dtql_jax.rollout.player import Conditions, Player, open_player
 from dtql_jax.tasks.task import Task
-from dtql_jax.types import Lane, Stopped, UserError
+from dtql_jax.types import Lane, Spec, Stopped, UserError
 from tests.helpers import fake_env
 from tests.helpers.fake_env import Walk
 from tests.helpers.rollouts import SEEDS, agent_act, init, run
@@ -22,7 +22,7 @@ from tests.helpers.rollouts import SEEDS, agent_act, init, run
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 LANES = [Lane('toy', seed) for seed in SEEDS]
-AGENT = types.SimpleNamespace(precise=lambda act: act, behave=agent_act)
+AGENT = types.SimpleNamespace(precise=lambda act: act, behave=agent_act, spec=Spec(2, 2))
 SCORED = Task('walk', (), score_range=(-20.0, 30.0))
 MAZE = Task('walk', (), score_range=(0.0, 1.0), scored='success')
 

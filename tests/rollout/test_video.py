@@ -18,6 +18,20 @@ def test_record_video__films_an_episode(tmp_path):
         assert film.info['duration'] == 50
 
 
+def test_record_video__plays_a_chunk_in_a_row(tmp_path):
+    asked = []
+
+    def policy(obs):
+        asked.append(obs)
+        return np.full((4, 2), 0.1)
+
+    film = functools.partial(record_video, env=Walk(), seed=1)
+    total = film(policy, path=tmp_path / 'film.gif')
+    with Image.open(tmp_path / 'film.gif') as frames:
+        assert len(asked) == -(-frames.n_frames // 4)
+    assert total == film(lambda obs: np.full(2, 0.1), path=tmp_path / 'single.gif')
+
+
 def test_record_video__without_an_encoder_is_the_users_to_mend(tmp_path):
     with pytest.raises(UserError, match='gif'):
         record_video(lambda obs: np.zeros(2), Walk(), tmp_path / 'film.unknown')

@@ -258,7 +258,8 @@ def test_make_plan__lanes_share_the_returns_in_their_data(monkeypatch):
     monkeypatch.setattr(registry, 'AGENTS', dict(AGENTS))
     registry.register_agent('mine', Mine)
     message = refusal(agent='mine', variants={'x': {'discount': 0.5}})
-    assert message.startswith("variant 'x': discount decides the returns to go in the data")
+    assert message.startswith("variant 'x': discount decides the returns in the data, which")
+    assert refusal(variants={'x': {'discount': 0.5}}, horizon_length=2) == message
     assert plan(env=ENV, agent='dtql', variants={'x': {'discount': 0.5}})
 
 

@@ -80,7 +80,7 @@ def model_card(
         'policy': f'of update {config["step"]:,}{chosen}',
         'observation': f'`[{spec.obs_dim}]` of float32, as the data have it'
         f'{"; the policy normalises it" if spec.obs_mean else ""}',
-        'action': f'`[{spec.action_dim}]` of float32 in {_box(spec)}',
+        'action': f'`[{spec.action_dim}]` of float32 in {_box(spec)}{_in_a_row(spec)}',
         'data': f'{" + ".join(data["datasets"])} (source: {data["source"]}), '
         f'{data["transitions"]:,} transitions in {data["episodes"]:,} episodes, '
         f'rewards: {data["reward_transform"]}, sha256 {data["fingerprint"]}',
@@ -109,6 +109,14 @@ def _box(spec: Spec) -> str:
     if not spec.action_low:
         return f'±{spec.max_action:g}'
     return ', '.join(f'{low:g} to {high:g}' for low, high in zip(*spec.box, strict=True))
+
+
+def _in_a_row(spec: Spec) -> str:
+    """What a chunk of actions is; '' for one action."""
+    h = spec.horizon_length
+    if h == 1:
+        return ''
+    return f': {h} actions of {spec.action_dim // h} numbers, to play before the next observation'
 
 
 def _table(head: Sequence[str], rows: Any) -> str:

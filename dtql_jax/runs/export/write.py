@@ -87,6 +87,7 @@ def exported(
         'action': [spec.action_dim],
         'action_low': list(spec.box[0]),
         'action_high': list(spec.box[1]),
+        'horizon_length': spec.horizon_length,
         'noise': [
             {'name': name, 'kind': draw.kind, 'shape': list(draw.shape)}
             for name, draw in zip(names, policy.draws, strict=True)
