@@ -209,8 +209,9 @@ class Rare(NamedTuple):
 class Transition(NamedTuple):
     """Transitions as float32 arrays: the whole dataset `[N, ...]` or one batch `[B, ...]`.
 
-    `mask` is 0 only where the return ends; a time-out keeps 1. A bootstrapped value is therefore
-    `reward + discount * mask * V(next_obs)`. `extra` holds the columns of `Agent.columns`.
+    `mask` is 0 only where the return ends; a time-out keeps 1, and `data.chunks` puts its powers of
+    the discount there. A bootstrapped value is therefore `reward + discount * mask * V(next_obs)`.
+    `extra` holds the columns of `Agent.columns`.
     """
 
     obs: jax.Array  # [N, O]

@@ -49,9 +49,7 @@ def actor_of(act, slots):
     return compiled_actor(act, slots, jax.config.read('jax_disable_most_optimizations'))
 
 
-def run(
-    make_env=Walk, slots=3, workers=0, params=None, act=agent_act, horizon_length=1, **options
-):
+def run(make_env=Walk, slots=3, workers=0, params=None, act=agent_act, horizon_length=1, **options):
     sizes = (2, 2) if make_env is not make_pendulum else (4, 1)
     policies = LanePolicies(actor_of(act, slots), params or init(*sizes), SEEDS, horizon_length)
     with EnvPool(make_env, slots, workers) as pool:
