@@ -123,7 +123,7 @@ def start_seed(eval_seed: int, episode: int) -> int:
 
 @dataclasses.dataclass
 class _Running:
-    """An episode under way: whose it is, its last observation, its next actions, its sums so far."""
+    """An episode under way: whose it is, its last observation, its next actions, its sums."""
 
     lane: int
     seed: int

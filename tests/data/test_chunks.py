@@ -1,7 +1,5 @@
 """Windows of rows, worked by hand, and by their definition."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -12,12 +10,14 @@ from dtql_jax.types import Spec, Transition, UserError
 from tests.helpers.minari_sets import OWN, episode, write
 
 
-def dataset(reward, mask, length, spec=Spec(2, 2)):
+def dataset(reward, mask, length, **units):
     """Episodes of these lengths: row t observes t, acts (t, -t), and observes t + 1 then."""
     row = np.arange(len(reward), dtype=np.float32)[:, None]
     obs, action = np.repeat(row, 2, axis=1), np.concatenate([row, -row], axis=1)
     columns = (np.asarray(x, np.float32) for x in (reward, mask))
-    return Dataset(Transition(obs, action, *columns, obs + 1), spec, {}, OWN, np.array(length))
+    return Dataset(
+        Transition(obs, action, *columns, obs + 1), Spec(2, 2, **units), {}, OWN, np.array(length)
+    )
 
 
 def by_rows(data, h, discount):
@@ -90,16 +90,11 @@ def test_chunked__of_one_row_is_the_dataset():
 
 
 def test_chunked__the_spec_is_that_of_the_agent():
-    spec = Spec(2, 2, 1.0, action_low=(-1, 0), action_high=(3, 5))
-    found = chunked(dataset([1] * 3, [1] * 3, [3], spec), 2, 0.5).spec
-    assert found == dataclasses.replace(
-        spec,
-        action_dim=4,
-        action_low=(-1, 0, -1, 0),
-        action_high=(3, 5, 3, 5),
-        horizon_length=2,
-    )
-    assert found.box == ((-1, 0, -1, 0), (3, 5, 3, 5))
+    data = dataset([1] * 3, [1] * 3, [3], action_low=(-1, 0), action_high=(3, 5))
+    box = ((-1, 0, -1, 0), (3, 5, 3, 5))
+    found = chunked(data, 2, 0.5).spec
+    assert found == Spec(2, 4, action_low=box[0], action_high=box[1], horizon_length=2)
+    assert found.box == box
 
 
 @pytest.mark.usefixtures('root')

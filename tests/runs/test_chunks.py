@@ -42,17 +42,18 @@ def test_run__sees_windows_and_counts_steps(chunked, run):
     # Each episode of the data ends by a termination, so every row begins a window.
     assert f'{rows:,} windows of 3 steps' in chunked[1]
     assert (run.agent.spec.action_dim, run.agent.spec.horizon_length) == (H, H)
-    for row in read_jsonl(run.run_dir / 'eval.jsonl'):
-        assert row['episode/length'] == row['episode/return']  # a step earns 1
+    for row in read_jsonl(run.run_dir / 'eval.jsonl'):  # each step but the last earns 1
+        assert row['eval/length'] == row['eval/return'] + 1
 
 
 @pytest.mark.parametrize('agent', [CLONING, pytest.param(FLAGS, marks=pytest.mark.slow)])
-def test_run__resumes_bit_for_bit(agent, capsys):
+def test_run__resumes_bit_for_bit(agent, tmp_path_factory, capsys):
+    name = 'chunks' if agent is CLONING else 'chunks-of-dtql'
+    whole, _ = make_run(tmp_path_factory.getbasetemp(), name, *agent, *CHUNKS)
     given = [f'--env={ENV}', *agent, *CHUNKS, *SHORT]
-    assert train.main(['dtql train', *given, '--out=whole']) == 0
     assert train.main(['dtql train', *given, '--out=stopped', '--steps=3']) == 0
     assert train.main(['dtql train', '--out=stopped', '--resume', '--steps=5']) == 0
-    ours, theirs = Run('stopped'), Run('whole')
+    ours, theirs = Run('stopped'), Run(whole)
     assert ours.cursor.step == theirs.cursor.step == 5
     assert toy.equal(ours.progress.state, theirs.progress.state)
 
@@ -112,5 +113,5 @@ def test_main__mistakes(flags, message, capsys, compiled):
 
 
 def test_init_from__another_number_of_actions_is_refused(run, capsys):
-    given = [f'--env={ENV}', *CLONING, f'--init_from={run.run_dir}']
+    given = [f'--env={ENV}', *CLONING, '--num_seeds=1', f'--init_from={run.run_dir}']
     assert 'actions of size 3, this run of size 1' in refused(capsys, train.main, *given)
