@@ -189,9 +189,9 @@ def _data_key(plan: Plan) -> str:
     columns, horizon_length = plan.agent.columns, plan.config.horizon_length
     discount = plan.config.discount if columns or horizon_length > 1 else None
     key = [dataclasses.asdict(plan.task), plan.request.dataset_path, plan.config.reward]
-    key += [columns, horizon_length, discount]
     # Where nothing is evaluated, no simulator is looked at.
-    return json.dumps([*key, plan.eval_episodes > 0], default=str)
+    evaluated = plan.eval_episodes > 0
+    return json.dumps([*key, columns, horizon_length, discount, evaluated], default=str)
 
 
 def _load(plan: Plan) -> Dataset:
