@@ -226,9 +226,9 @@ class Transition(NamedTuple):
 class Spec:
     """The sizes of observations and actions, and the action box `[-max_action, max_action]^A`.
 
-    `obs_mean` to `action_high` lead from the user's units to the agent's, see `Agent.behave`; empty
     `obs_mean` to `action_high` lead from the user's units to the agent's, see `Agent.behave`. They
     are empty where the two are the same.
+
     With `horizon_length` above 1 an action of the agent is a chunk: so many actions of the
     simulator, one after the other in one array, which are played in a row.
     """
