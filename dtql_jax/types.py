@@ -268,6 +268,7 @@ class Phase:
         enter: `enter(state) -> state` is applied before the first update, for instance to start a
             network from the weights of another. A run that resumes at this update applies it again,
             so applying it twice must give the same as applying it once.
+        online: whether each update follows a step in the environment, and learns from it too.
     """
 
     name: str
@@ -276,6 +277,7 @@ class Phase:
     batch_size: int
     evaluate: bool = True
     enter: Callable[[Any], Any] | None = None
+    online: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -49,6 +50,9 @@ class Config(Settings):
     """The settings of every agent."""
 
     steps: int = setting(1_000_000, 'number of updates in the last phase of training', least=1)
+    online_steps: int = setting(
+        0, 'number of steps in the environment after the last phase, each with an update'
+    )
     batch_size: int = setting(256, 'number of transitions per update', least=1)
     eval_every: int = setting(50_000, 'number of updates between evaluations', least=1)
     reward: str = setting('none', 'name of the transform that is applied to the rewards')
@@ -90,6 +94,8 @@ class Agent:
             `dtql_jax.data.columns`.
         task_settings: settings of the task that the method asks for, such as `normalize_obs`. A run
             may set them otherwise.
+        offline_only: why the agent cannot go on in the environment, such as networks that its last
+            phase leaves as they are; None where it can.
     """
 
     spec: Spec
@@ -101,6 +107,7 @@ class Agent:
     inherited: ClassVar[tuple[str, ...] | None] = None
     columns: ClassVar[tuple[str, ...]] = ()
     task_settings: ClassVar[Mapping[str, Any]] = {}
+    offline_only: ClassVar[str | None] = None
 
     def networks(self) -> dict[str, tuple[nn.Module, tuple[jax.Array, ...]]]:
         """The module and example inputs of each network, by name."""
@@ -112,8 +119,16 @@ class Agent:
         return jnp.zeros((1, self.spec.obs_dim)), jnp.zeros((1, self.spec.action_dim))
 
     def phases(self) -> tuple[Phase, ...]:
-        """The phases of training, in order."""
+        """The phases of training on the data, in order."""
         raise NotImplementedError
+
+    def all_phases(self) -> tuple[Phase, ...]:
+        """`phases` and, with `online_steps`, the updates of the last one in the environment."""
+        phases, steps = self.phases(), self.config.online_steps
+        if not steps:
+            return phases
+        last = dataclasses.replace(phases[-1], name='online', steps=steps, enter=None, online=True)
+        return (*phases, last)
 
     def acting(self, state: State) -> Params:
         """The part of `state` that `act` uses."""
@@ -123,19 +138,29 @@ class Agent:
         """The action `[A]`, inside the box, for one observation `[O]`."""
         raise NotImplementedError
 
+    def explore(self, state: State, obs: jax.Array, key: jax.Array) -> jax.Array:
+        """The action `[A]` with which a run goes on in the environment; `act`'s by default."""
+        return self.act(self.acting(state), obs, key)
+
     def behave(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
         """`act` for an observation `[O]` and an action `[A]` in the units of the user.
 
         Whatever acts outside of training acts by it. `spec` has the numbers.
         """
-        spec = self.spec
-        if spec.obs_mean:
-            obs = (obs - jnp.float32(spec.obs_mean)) / jnp.float32(spec.obs_std)
-        action = self.act(acting, obs, key)
-        if spec.action_low:
-            low, high = jnp.float32(spec.action_low), jnp.float32(spec.action_high)
-            action = jnp.clip(low + (action / spec.max_action + 1) * (high - low) / 2, low, high)
-        return action
+        return self.outward(self.act(acting, self.inward(obs), key))
+
+    def inward(self, obs: Any) -> Any:
+        """Observations `[..., O]`, of jax or NumPy, from the units of the user to the agent's."""
+        mean, std = (np.asarray(x, np.float32) for x in (self.spec.obs_mean, self.spec.obs_std))
+        return (obs - mean) / std if mean.size else obs
+
+    def outward(self, action: Any) -> Any:
+        """Actions `[..., A]`, of jax or NumPy, from the units of the agent to the user's."""
+        box = self.spec.action_low, self.spec.action_high
+        low, high = (np.asarray(side, np.float32) for side in box)
+        if not low.size:
+            return action
+        return (low + (action / self.spec.max_action + 1) * (high - low) / 2).clip(low, high)
 
     def optimiser(self, name: str) -> optax.GradientTransformation:
         """The optimiser of the network `name`, without its learning rate. Adam by default."""

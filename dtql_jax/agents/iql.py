@@ -14,8 +14,8 @@ The paper leaves these points open. They follow the released code
   Jacobian; one log deviation serves all states and is clamped to [-5, 2];
 - the weights are at most 100, the layers start orthogonal with gain sqrt(2), and only the policy's
   learning rate has a cosine decay.
-Left out: the policy's dropout on Adroit and Kitchen, acting with noise, and the clipping of the
-data's actions to 1 - 1e-5, which hardly matters for a Gaussian without tanh.
+Left out: the policy's dropout on Adroit and Kitchen, and the clipping of the data's actions to
+1 - 1e-5, which hardly matters for a Gaussian without tanh.
 """
 
 import dataclasses
@@ -112,3 +112,9 @@ class IQL(iql_critic.IQLCritic):
         del key
         mean, _ = apply(self.pi, acting['pi'], obs)
         return self.spec.max_action * mean
+
+    def explore(self, state: State, obs: jax.Array, key: jax.Array) -> jax.Array:
+        """A sample of the policy, clipped to the box."""
+        mean, log_std = apply(self.pi, state.params['pi'], obs)
+        noise = jax.random.normal(key, mean.shape)
+        return self.spec.max_action * jnp.clip(mean + jnp.exp(log_std) * noise, -1, 1)

@@ -24,7 +24,7 @@ of these points and has batches of 1024 and a learning rate of 1e-3 for locomoti
 defaults of both weights are 0 here and 1 there; ours are those of the released command for
 humanoidmaze. The released code has boxes of ±1 only. Here the networks, the noise and the penalties
 have actions in units of the box.
-Left out: pixels and their encoders, and acting with noise.
+Left out: pixels and their encoders.
 """
 
 import dataclasses

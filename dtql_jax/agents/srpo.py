@@ -94,6 +94,7 @@ class SRPO(iql_critic.IQLCritic):
     config: Config
     config_class: ClassVar[type[base.Config]] = Config
     clone: ClassVar[dict[str, float]] = {'beta': 0.0}
+    offline_only: ClassVar[str | None] = 'its last phase trains pi alone, by a frozen mu and critic'
 
     sde: ClassVar[VPSDE] = VPSDE()
 

@@ -99,6 +99,11 @@ class TD3(base.Agent):
         del key
         return self.spec.max_action * self.mode(acting['pi'], obs)
 
+    def explore(self, state: State, obs: jax.Array, key: jax.Array) -> jax.Array:
+        """pi(s) with the noise of the target of Q."""
+        noise = jax.random.normal(key, (self.spec.action_dim,))
+        return self.spec.max_action * self.noisy(state.params['pi'], obs, noise, state.hparams)
+
 
 def draw(state: State, batch: Transition) -> jax.Array:
     """Draws the noise `[B, A]` of the update `state.step` from the run's key and the step."""

@@ -78,13 +78,16 @@ COLUMNS: dict[str, Callable[[Dataset, float], np.ndarray]] = {
     'next_row_action': next_row_action,
     'return_to_go': return_to_go,
 }
+# Those that the next action completes, for rows that a run adds in the environment. The value tells
+# whether the first action of the next episode counts too.
+ONLINE = {'next_action': False, 'next_row_action': True}
 
 
 def one_row(spec: Spec, names: Sequence[str]) -> Transition:
     """A transition `[1, ...]` of zeros with the columns `names`: the shapes that an agent sees."""
     sizes = [(1, spec.obs_dim), (1, spec.action_dim), (1,), (1,), (1, spec.obs_dim)]
     arrays: list[Any] = [np.zeros(size, np.float32) for size in sizes]
-    blank = Dataset(Transition(*arrays), spec, {}, Task('blank'), np.ones(1, int))
+    blank = Dataset(Transition(*arrays), spec, {}, Task('blank'), np.ones(1, int), lambda r: r)
     return add_columns(blank, names, 1.0).transitions
 
 

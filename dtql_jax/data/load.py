@@ -15,7 +15,7 @@ from dtql_jax.data.arrays import read_arrays
 from dtql_jax.data.card import make_card
 from dtql_jax.data.download import local_file
 from dtql_jax.data.episodes import ROWS, Episodes
-from dtql_jax.data.rewards import Transform, parse_reward, transform_rewards
+from dtql_jax.data.rewards import Map, Transform, parse_reward, transform_rewards
 from dtql_jax.data.rounding import Rounding
 from dtql_jax.tasks.minari_sets import is_folder, minari_folder
 from dtql_jax.tasks.own_files import SUFFIXES, files_in, is_own
@@ -31,13 +31,17 @@ Collect = Callable[[Task, str], bool]
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Transitions as read-only float32 numpy arrays `[N, ...]`, and what describes them."""
+    """Transitions as read-only float32 numpy arrays `[N, ...]`, and what describes them.
+
+    `reward` makes the rewards of the simulator those that agents see.
+    """
 
     transitions: Transition
     spec: Spec
     card: dict[str, Any]
     task: Task  # as loaded
     length: np.ndarray  # [E] int, rows of each episode, in order
+    reward: Map
 
 
 def load(
@@ -73,7 +77,7 @@ def load(
                 task = dataclasses.replace(task, source='files')
         seen = {'min': float(episodes.action.min()), 'max': float(episodes.action.max())}
         episodes, units = boxes.to_own_box(episodes, task)
-        episodes, rewards = _rewards(episodes, transforms, reward)
+        episodes, rewards, new_reward = _rewards(episodes, transforms, reward)
         transitions = _transitions(episodes, task, rewards)
         card = make_card(task, episodes, transitions, reward)
         if units:  # the agent's differ from those of the user
@@ -84,7 +88,7 @@ def load(
     for array in columns:  # jax's CPU device may alias them
         array.flags.writeable = False
     spec = Spec(episodes.obs.shape[1], episodes.action.shape[1], episodes.max_action, **units)
-    return Dataset(transitions, spec, card, task, episodes.length)
+    return Dataset(transitions, spec, card, task, episodes.length, new_reward)
 
 
 def with_dataset(task: Task, path: str | Path) -> Task:
@@ -168,15 +172,15 @@ def _normalize(transitions: Transition) -> dict[str, Any]:
 
 def _rewards(
     episodes: Episodes, transforms: list[Transform], name: str
-) -> tuple[Episodes, np.ndarray]:
-    """The episodes, with a note where rewards collapse, and the transformed rewards `[N]`."""
+) -> tuple[Episodes, np.ndarray, Map]:
+    """The episodes with a note where rewards collapse, their new rewards `[N]`, and the map."""
     validate.check_rewards(episodes, flat.float32(episodes.reward), 'none')
     starts = np.cumsum(episodes.length) - episodes.length
-    exact = transform_rewards(transforms, episodes.reward, starts)
+    exact, new_reward = transform_rewards(transforms, episodes.reward, starts)
     rewards, rounding = flat.float32(exact), Rounding()
     validate.check_rewards(episodes, rewards, name)
     rounding.add('rewards', exact)
-    return episodes._replace(notes=(*episodes.notes, *rounding.notes())), rewards
+    return episodes._replace(notes=(*episodes.notes, *rounding.notes())), rewards, new_reward
 
 
 def _transitions(episodes: Episodes, task: Task, rewards: np.ndarray) -> Transition:

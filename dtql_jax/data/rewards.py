@@ -17,6 +17,7 @@ of them sees the rewards, and the returns, that the one before it left.
 """
 
 import difflib
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -25,44 +26,53 @@ import numpy as np
 
 from dtql_jax.types import UserError
 
-# A function of rewards [N] and the undiscounted returns of their episodes [E], both float64.
-Transform = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Map = Callable[[np.ndarray], np.ndarray]  # of rewards, float64
+# Makes a map of the data's rewards [N] and of the undiscounted returns of their episodes [E], both
+# float64. The map is then applied to the same rewards, and to those of new transitions.
+Transform = Callable[[np.ndarray, np.ndarray], Map]
 
 CALL = re.compile(r'([a-z_]+)(?:\(([^()]*)\))?')
 
 
-def _normalize(reward: np.ndarray, returns: np.ndarray) -> np.ndarray:
+def _normalize(reward: np.ndarray, returns: np.ndarray) -> Map:
     """`(r - mean) / std`."""
     deviation = reward.std(ddof=1) if reward.size > 1 else 0.0
     if not deviation:
         raise UserError("reward 'normalize': all rewards are equal; use another transform")
-    return (reward - reward.mean()) / deviation
+    mean = reward.mean()
+    return lambda reward: (reward - mean) / deviation
 
 
-def _iql_locomotion(reward: np.ndarray, returns: np.ndarray) -> np.ndarray:
+def _iql_locomotion(reward: np.ndarray, returns: np.ndarray) -> Map:
     """`1000 r / (max R - min R)`."""
     span = returns.max() - returns.min()
     if not span:
         raise UserError("reward 'iql_locomotion': all returns are equal; use another transform")
-    return reward * (1000 / span)
+    factor = 1000 / span
+    return lambda reward: reward * factor
+
+
+def _fixed(function: Map) -> Transform:
+    """A transform that is the same for all data."""
+    return lambda reward, returns: function
 
 
 REWARDS: dict[str, Transform] = {
-    'none': lambda reward, returns: reward,
-    'no': lambda reward, returns: reward,
+    'none': _fixed(lambda reward: reward),
+    'no': _fixed(lambda reward: reward),
     'normalize': _normalize,
-    'iql_antmaze': lambda reward, returns: reward - 1,
-    'cql_antmaze': lambda reward, returns: 4 * (reward - 0.5),
-    'antmaze': lambda reward, returns: 2 * (reward - 0.25),
+    'iql_antmaze': _fixed(lambda reward: reward - 1),
+    'cql_antmaze': _fixed(lambda reward: 4 * (reward - 0.5)),
+    'antmaze': _fixed(lambda reward: 2 * (reward - 0.25)),
     'iql_locomotion': _iql_locomotion,
 }
 # name -> the names of its parameters, and the transform that it makes of their values
 MADE: dict[str, tuple[tuple[str, ...], Callable[..., Transform]]] = {
-    'scale': (('c',), lambda c: lambda reward, returns: c * reward),
-    'shift': (('c',), lambda c: lambda reward, returns: reward + c),
+    'scale': (('c',), lambda c: _fixed(lambda reward: c * reward)),
+    'shift': (('c',), lambda c: _fixed(lambda reward: reward + c)),
     'clip': (
         ('low', 'high'),
-        lambda low, high: lambda reward, returns: np.clip(reward, low, high),
+        lambda low, high: _fixed(lambda reward: np.clip(reward, low, high)),
     ),
 }
 USES = (*REWARDS, *(f'{name}({",".join(names)})' for name, (names, _) in MADE.items()))
@@ -106,8 +116,13 @@ def _parse_one(text: str) -> Transform:
 
 def transform_rewards(
     transforms: list[Transform], reward: np.ndarray, starts: np.ndarray
-) -> np.ndarray:
-    """The rewards `[N]` after all `transforms`; `starts` `[E]` are the first rows of episodes."""
+) -> tuple[np.ndarray, Map]:
+    """The rewards `[N]` after all `transforms`, and the map that new rewards go through.
+
+    `starts` `[E]` are the first rows of episodes.
+    """
+    maps = []
     for transform in transforms:
-        reward = transform(reward, np.add.reduceat(reward, starts))
-    return reward
+        maps.append(transform(reward, np.add.reduceat(reward, starts)))
+        reward = maps[-1](reward)
+    return reward, lambda new: functools.reduce(lambda value, one: one(value), maps, new)

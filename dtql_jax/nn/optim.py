@@ -44,7 +44,9 @@ def clip_by_norm(gradient: Params, max_norm: jax.Array) -> Params:
 def cosine_decay(step: jax.Array, total: int) -> jax.Array:
     """`(1 + cos(pi step / total)) / 2`: the factor on a learning rate after `step` updates.
 
-    It is 1 for a negative `step` and 0 for a `step` above `total`. Between, it is that of torch's
-    `CosineAnnealingLR(T_max=total, eta_min=0)` after `step` calls of `scheduler.step()`.
+    Up to `total` it is that of torch's `CosineAnnealingLR(T_max=total, eta_min=0)` after `step`
+    calls of `scheduler.step()`, and 1 for a negative `step`. The update `total` is the first of
+    those in the environment: from there on it is 1 again.
     """
-    return 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(step / total, 0.0, 1.0)))
+    factor = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(step / total, 0.0, 1.0)))
+    return jnp.where(step < total, factor, 1.0)

@@ -18,7 +18,7 @@ from dtql_jax.rollout.env_pool import NO_SUCCESS, EnvPool, choose_workers
 from dtql_jax.rollout.evaluate import LanePolicies, Rollouts, evaluate
 from dtql_jax.rollout.patience import USUAL, Patience
 from dtql_jax.rollout.worker import WorkerLost
-from dtql_jax.tasks.env import EnvMaker, env_maker
+from dtql_jax.tasks.env import env_maker
 from dtql_jax.tasks.task import Task
 from dtql_jax.types import Lane, Params, Stopped, UserError, outside, why
 
@@ -165,18 +165,23 @@ def open_player(
         Stopped: on request.
         UserError: the simulator cannot be made or played, or does not report what is scored.
     """
-    make = env_maker(task)
     slots = min(conditions.eval_envs or SIMULATORS, conditions.episodes * len(lanes))
+    with open_pool(task, slots, conditions) as pool:
+        yield Player(task, agent, lanes, pool, conditions)
+
+
+def open_pool(task: Task, slots: int, conditions: Conditions) -> EnvPool:
+    """Simulators of a task, in worker processes where that is faster and they can make them.
+
+    Raises:
+        Stopped: on request.
+        UserError: the simulator cannot be made or played, or does not report what is scored.
+    """
+    make = env_maker(task)
     choose = functools.partial(
         choose_workers, make, slots, success=task.scored == 'success', warn=conditions.warn
     )
     workers = conditions.patience.call(choose, f'{task.name}: a simulator')
-    with _open_pool(make, slots, workers, conditions) as pool:
-        yield Player(task, agent, lanes, pool, conditions)
-
-
-def _open_pool(make: EnvMaker, slots: int, workers: int, conditions: Conditions) -> EnvPool:
-    """The simulators, in this process where worker processes cannot make them."""
     try:
         return EnvPool(make, slots, workers, conditions.patience)
     except Stopped:

@@ -26,7 +26,7 @@ USUAL_EFFICIENCY = 0.5
 def evaluation_steps(agent: Agent) -> list[int]:
     """The updates after which a run evaluates, counted over all phases."""
     steps, begin = [], 0
-    for phase in agent.phases():
+    for phase in agent.all_phases():
         if phase.evaluate and phase.steps:
             every = agent.config.eval_every
             steps += [*range(begin + every, begin + phase.steps, every), begin + phase.steps]
@@ -41,7 +41,7 @@ def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
     seeds: dict[str, list[str]] = {}
     for lane in plan.lanes:
         seeds.setdefault(lane.variant, []).append(str(lane.seed))
-    phases = [p for p in engine.agent.phases() if p.steps]
+    phases = [p for p in engine.agent.all_phases() if p.steps]
     budget = ', '.join(f'{p.name} {p.steps:,} x {p.batch_size}' for p in phases)
     devices = f'{len(engine.devices)} x {engine.devices[0].device_kind}'
     if unused := len(jax.local_devices()) - len(engine.devices):
@@ -67,7 +67,8 @@ def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
         if plan.eval_episodes
         else 'none' + ('' if plan.task.has_env else ': the task has no environment'),
         'memory': f'{tree_bytes(engine.data) / 2**20:,.0f} MiB data, '
-        f'{2 * state / 2**20:,.0f} MiB states',
+        f'{2 * state / 2**20:,.0f} MiB states'
+        + (f', {new_bytes(engine) / 2**20:,.0f} MiB new rows' if config.online_steps else ''),
         'time': f'roughly {duration(train_s)} of training, up to {duration(act_s)} of acting',
         'folder': str(run_dir),
     }
@@ -77,11 +78,12 @@ def describe(plan: Plan, engine: Engine, run_dir: pathlib.Path) -> str:
 def check_memory(engine: Engine) -> None:
     """Raises UserError where the states of the lanes surely do not fit into memory.
 
-    Each device holds them twice, as the updates begin from a copy, and a batch at least.
+    Each device holds them twice, as the updates begin from a copy, and room for the rows that its
+    lanes add in the environment, and a batch at least.
     """
     devices, row = len(engine.devices), tree_bytes(engine.data) / len(engine.data.reward)
     batch = max(phase.batch_size for phase in engine.agent.phases()) * row
-    size = 2 * tree_bytes(engine.shapes) / devices + batch
+    size = (2 * tree_bytes(engine.shapes) + new_bytes(engine)) / devices + batch
     device = engine.devices[0]
     if device.platform == 'cpu':
         free, size = available(), size * devices
@@ -91,8 +93,15 @@ def check_memory(engine: Engine) -> None:
     if free is not None and size > free:
         raise UserError(
             f'the run needs {size / 1e9:,.1f} GB of memory and more, {max(0, free) / 1e9:,.1f} GB '
-            'are free: ask for fewer seeds (`num_seeds`), a smaller network or a smaller batch'
+            'are free: ask for fewer seeds (`num_seeds`), a smaller network, a smaller batch'
+            + (' or fewer `online_steps`' if engine.agent.config.online_steps else '')
         )
+
+
+def new_bytes(engine: Engine) -> int:
+    """The bytes of the rows that all lanes add in the environment."""
+    row = tree_bytes(engine.data) // len(engine.data.reward)
+    return len(engine.lanes) * engine.agent.config.online_steps * row
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
@@ -133,7 +142,7 @@ def estimate_seconds(plan: Plan, engine: Engine) -> tuple[float, float]:
     state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
     row = jax.tree.map(lambda x: x[0], engine.data)
     train = 0.0
-    for phase in agent.phases():
+    for phase in agent.all_phases():
         batch = jax.tree.map(
             lambda x, b=phase.batch_size: jax.ShapeDtypeStruct((b, *x.shape), x.dtype), row
         )
@@ -141,6 +150,7 @@ def estimate_seconds(plan: Plan, engine: Engine) -> tuple[float, float]:
     acting = jax.eval_shape(agent.acting, state)
     obs = jax.ShapeDtypeStruct((agent.spec.obs_dim,), jnp.float32)
     steps = len(evaluation_steps(agent)) * plan.eval_episodes * (plan.task.horizon or 1000)
+    steps += agent.config.online_steps
     act = steps / agent.spec.horizon_length * flops(agent.act, acting, obs, state.key)
     rate = matmul_rate() * USUAL_EFFICIENCY
     return len(plan.lanes) * train / rate / len(engine.devices), len(plan.lanes) * act / rate

@@ -14,7 +14,7 @@ from dtql_jax.agents import settings
 from dtql_jax.agents.base import Agent, Config
 from dtql_jax.agents.registry import find_agent, task_config
 from dtql_jax.agents.settings import Settings, setting
-from dtql_jax.runs.task_settings import TaskSettings, episodes_of
+from dtql_jax.runs.task_settings import TaskSettings, check_online, episodes_of
 from dtql_jax.tasks import registry, task
 from dtql_jax.types import Lane, UserError, user_path
 
@@ -206,6 +206,7 @@ def make_plan(request: Request) -> Plan:
     if of_task:
         found = task.adjust(found, **of_task)
     config = task_config(request.agent, found.rows, changes, OF_ANY_RUN)
+    check_online(found, agent, config, request.dataset_path)
     variants = {
         name: lane_settings(name, agent, config, values)
         for name, values in request.variants.items()

@@ -78,7 +78,8 @@ def report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> Re
     table = score_table(plan.lanes, result.evals, behaviour(dataset.card), result.diverged)
     if plan.task.caveat:
         table += f'\nnote: {plan.task.caveat}'
-    console.say(f'\n{plan.task.name}, {plan.config.steps:,} updates\n\n{table}\n')
+    online = f', then {n:,} in the environment' if (n := plan.config.online_steps) else ''
+    console.say(f'\n{plan.task.name}, {plan.config.steps:,} updates{online}\n\n{table}\n')
     if result.failed:
         diverged = len(result.diverged) == len(result.lanes)
         console.warn(

@@ -11,13 +11,14 @@ from dtql_jax.agents.registry import agent_file
 from dtql_jax.collect.write import collect_missing
 from dtql_jax.data.card import format_card
 from dtql_jax.data.chunks import chunked
-from dtql_jax.data.columns import add_columns
+from dtql_jax.data.columns import ONLINE, add_columns
 from dtql_jax.data.load import Dataset, load, with_dataset
 from dtql_jax.report.console import Console
 from dtql_jax.report.loggers import read_jsonl
 from dtql_jax.report.sinks import Callback, check_callbacks, check_sinks, make_sinks
+from dtql_jax.rollout.explorer import Explorer
 from dtql_jax.rollout.patience import Patience
-from dtql_jax.rollout.player import Conditions, open_player
+from dtql_jax.rollout.player import Conditions, open_player, open_pool
 from dtql_jax.runs.config_file import FORMAT
 from dtql_jax.runs.extend import check_resume, extend
 from dtql_jax.runs.folder import (
@@ -41,6 +42,7 @@ from dtql_jax.tasks.task import Task
 from dtql_jax.training.compilation import compiler_settings, start_jax
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.loop import Trainer
+from dtql_jax.training.online import Online
 from dtql_jax.training.records import Records, begun
 from dtql_jax.training.stop import StopFlag
 from dtql_jax.types import Stopped, Transition, UserError, lasting_path, machine_told
@@ -174,7 +176,7 @@ def _prepare(plan: Plan, loaded: tuple[Task, Dataset], begins: bool) -> _Work:
             cannot start from the networks of another one.
     """
     task, dataset = loaded
-    if plan.eval_episodes:
+    if plan.eval_episodes or plan.config.online_steps:
         check = functools.partial(check_env, task, dataset.spec)
         Patience(plan.request.eval_timeout).call(check, f'{task.name}: a simulator')
     engine = Engine(plan.agent(dataset.spec, plan.config), dataset.transitions, plan.lanes)
@@ -228,16 +230,22 @@ def _train(work: _Work, records: Records, resume: bool, console: Console) -> Res
     with contextlib.ExitStack() as stack:
         stack.enter_context(_interrupted(stop, records.run_dir))
         stack.enter_context(stop.listening())
-        player = None
+        player = online = None
+        conditions = Conditions(
+            plan.eval_episodes,
+            asked.eval_envs,
+            patience=Patience(asked.eval_timeout, should_stop=stop),
+            warn=console.warn,
+        )
         if plan.eval_episodes:
-            conditions = Conditions(
-                plan.eval_episodes,
-                asked.eval_envs,
-                patience=Patience(asked.eval_timeout, should_stop=stop),
-                warn=console.warn,
-            )
             player = stack.enter_context(open_player(work.task, agent, plan.lanes, conditions))
-        trainer = Trainer(engine, records, player, console, stop, overlap)
+        if plan.config.online_steps:
+            pool = stack.enter_context(open_pool(work.task, len(plan.lanes), conditions))
+            across = {name: ONLINE[name] for name in agent.columns}
+            reward = work.dataset.reward
+            explorer = Explorer(agent, plan.lanes, pool, reward, across, console.warn)
+            online = Online(engine, explorer)
+        trainer = Trainer(engine, records, player, console, stop, overlap, online)
         trainer.run(resume, work.networks)
     evals = read_jsonl(records.run_dir / 'eval.jsonl')
     diverged = {int(lane): step for lane, step in trainer.cursor.diverged.items()}

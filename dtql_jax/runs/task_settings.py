@@ -2,7 +2,9 @@
 
 import dataclasses
 
+from dtql_jax.agents.base import Agent, Config
 from dtql_jax.agents.settings import Settings, setting
+from dtql_jax.data.columns import ONLINE
 from dtql_jax.tasks import task
 from dtql_jax.types import UserError
 
@@ -50,3 +52,34 @@ def episodes_of(found: task.Task, asked: int | None, dataset_path: str | None) -
             'or name one: register_task(Task(..., env_id=...))'
         )
     return 0
+
+
+def check_online(
+    found: task.Task, agent: type[Agent], config: Config, dataset_path: str | None
+) -> None:
+    """Raises UserError where a run is to go on in the environment and cannot.
+
+    Args:
+        found: the task.
+        agent: the class of the agent.
+        config: its settings.
+        dataset_path: the data in place of the task's, which may record an environment.
+    """
+    if not config.online_steps:
+        return
+    asked = f'`online_steps`={config.online_steps}'
+    if dataset_path is not None:
+        found = dataclasses.replace(found, datasets=(dataset_path,))
+    if not found.has_env:
+        raise UserError(
+            f'{asked}: {found.name} has no environment to go on in: leave it out, or name one: '
+            'register_task(Task(..., env_id=...))'
+        )
+    reason = agent.offline_only
+    if unknown := [name for name in agent.columns if name not in ONLINE]:
+        reason = f'its column {unknown[0]!r} is not known of a new row'
+    if reason is not None:
+        raise UserError(
+            f'{asked}: {agent.__name__} cannot go on in the environment, as {reason}: leave it '
+            'out, or name another `agent`'
+        )

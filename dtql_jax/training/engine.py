@@ -31,9 +31,14 @@ from dtql_jax.types import Lane, Metrics, Phase, Transition
 INDEX_TAG = 0xFFFFFFFF
 
 
+def index_key(key: jax.Array, step: jax.Array) -> jax.Array:
+    """The key of the batch of an update, from the key of the run."""
+    return jax.random.fold_in(jax.random.fold_in(key, INDEX_TAG), step)
+
+
 def sample(state: State, data: Transition, batch_size: int) -> Transition:
     """A batch drawn with replacement, uniformly over the whole dataset, from the step's key."""
-    key = jax.random.fold_in(jax.random.fold_in(state.key, INDEX_TAG), state.step)
+    key = index_key(state.key, state.step)
     index = jax.random.randint(key, (batch_size,), 0, data.reward.shape[0])
     return jax.tree.map(lambda x: x[index], data)
 
@@ -73,11 +78,11 @@ class Engine:
         self.lanes = tuple(lanes)
         available = list(devices or jax.local_devices())
         self.devices = available[: usable_devices(len(lanes), len(available))]
-        self._mesh = jax.make_mesh(
+        self.mesh = jax.make_mesh(
             (len(self.devices),), ('lane',), (AxisType.Auto,), devices=self.devices
         )
-        self._by_lane = NamedSharding(self._mesh, PartitionSpec('lane'))
-        self._everywhere = NamedSharding(self._mesh, PartitionSpec())
+        self._by_lane = NamedSharding(self.mesh, PartitionSpec('lane'))
+        self._everywhere = NamedSharding(self.mesh, PartitionSpec())
         self.data = jax.device_put(data, self._everywhere)
         on_cpu = self.devices[0].platform == 'cpu'
         # A single lane must not become a batch of one on any device.
@@ -148,7 +153,7 @@ class Engine:
             updates = functools.partial(self._updates, phase)
             run = jax.shard_map(
                 run_one_by_one(updates) if self.one_by_one else run_by_vmap(updates),
-                mesh=self._mesh,
+                mesh=self.mesh,
                 in_specs=(*[PartitionSpec('lane')] * 2, *[PartitionSpec()] * 2),
                 out_specs=PartitionSpec('lane'),
                 # There is no communication to check, and the check refuses a branch of `cond` or a

@@ -1,6 +1,6 @@
 """The run: dispatches, rows, evaluations and checkpoints in an order that a resume repeats exactly.
 
-The loop knows of an agent only its phases, `acting` and `act`. All that changes a number depends on
+The loop knows of an agent only its phases and `acting`. All that changes a number depends on
 the step: where a window of averaged metrics ends, when an evaluation is due. The clock decides only
 how many updates a dispatch holds and when a checkpoint is due, and neither changes a number.
 
@@ -21,24 +21,26 @@ import numpy as np
 from dtql_jax.report.console import Console
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.evaluation import Evaluate, Evaluation, scores_of
+from dtql_jax.training.online import Online
 from dtql_jax.training.progress import (
     Cursor,
     Progress,
+    at_rest,
     fresh_progress,
     keep_best,
+    means,
     policies,
     restore_progress,
 )
 from dtql_jax.training.records import Records, begun
 from dtql_jax.training.stop import StopFlag
-from dtql_jax.types import Metrics, Phase, Rare, Stopped, UserError
+from dtql_jax.types import Phase, Stopped, UserError
 
 DISPATCH_SECONDS = 2.0
 # A device runs its programs in order, so an action of an evaluation waits for the dispatch before
 # it. While episodes are played, dispatches are as short as this.
 SLICE_SECONDS = 0.01
 SAVE_SECONDS = 120.0
-
 LOG_WINDOW = 1000  # updates per row of metrics, at most
 
 
@@ -52,6 +54,7 @@ class Trainer:
         report: the console that shows events as they happen.
         stop: the flag that ends the run early.
         overlap: whether training goes on while episodes are played.
+        online: advances the phase in the environment, if there is one.
     """
 
     def __init__(
@@ -62,9 +65,11 @@ class Trainer:
         report: Console,
         stop: StopFlag,
         overlap: bool = False,
+        online: Online | None = None,
     ):
         self.engine = engine
-        self.phases = engine.agent.phases()
+        self.online: Any = online  # one, where a phase asks for it
+        self.phases = engine.agent.all_phases()
         self.total = sum(phase.steps for phase in self.phases)
         self.records = records
         self.evaluate = evaluate
@@ -108,7 +113,7 @@ class Trainer:
             for phase in self.phases:
                 if self.span(phase).stop > self.cursor.step:
                     seconds = time.monotonic()
-                    self.engine.compile(phase)
+                    (self.online if phase.online else self.engine).compile(phase)
                     self.report.compiled(phase, time.monotonic() - seconds)
             if self.cursor.playing and self.evaluate:
                 self.play(progress)
@@ -129,8 +134,6 @@ class Trainer:
         """Which lanes have not diverged, `[S]`."""
         return np.array([str(i) not in self.cursor.diverged for i in range(len(self.engine.lanes))])
 
-    # The loop.
-
     def run_phase(self, phase: Phase, progress: Progress) -> Progress:
         """The remaining updates of a phase, with the rows, evaluations and saves between them."""
         span = self.span(phase)
@@ -138,6 +141,9 @@ class Trainer:
         if self.cursor.step == span.start < span.stop:
             state = self.engine.enter(phase, progress.state, self.alive)
             progress = progress.replace(state=state)
+        if phase.online and self.cursor.step < span.stop and self.alive.any():
+            with self._saving(progress):
+                progress = self.online.begin(progress, self.cursor, self.alive)
         if self.cursor.step == span.stop and any(self.cursor.counts):
             progress = self.write_rows(phase, progress)  # the end has come nearer, see `extend`
         while True:
@@ -159,16 +165,23 @@ class Trainer:
         seconds = SLICE_SECONDS if self._playing else DISPATCH_SECONDS
         self._size = max(1, min(int(self.rate * seconds), 8 * self._size))
         n, alive, began = min(self._size, most), self.alive, time.monotonic()
-        state, sums, done = self.engine.advance(
-            phase, progress.state, progress.sums[phase.name], n, alive
-        )
+        if phase.online:
+            progress, done, n = self.online.advance(progress, n, alive)
+        else:
+            state, sums, done = self.engine.advance(
+                phase, progress.state, progress.sums[phase.name], n, alive
+            )
+            progress = progress.replace(state=state, sums={**progress.sums, phase.name: sums})
         for lane in np.flatnonzero(alive & (done < n)):
             self.cursor.diverged[str(lane)] = self.cursor.step + int(done[lane])
             self.report.diverged(self.engine.lanes[lane], self.cursor.step + int(done[lane]))
         self.cursor.counts = [c + int(d) for c, d in zip(self.cursor.counts, done, strict=True)]
         self.cursor.step += n
         self.rate = n / (time.monotonic() - began)
-        return progress.replace(state=state, sums={**progress.sums, phase.name: sums})
+        if phase.online and self.online.failure:
+            with self._saving(progress):
+                raise self.online.failure
+        return progress
 
     def window_end(self, phase: Phase, span: range) -> int:
         """The step of the next rows: where a log window ends or an evaluation is due."""
@@ -203,11 +216,12 @@ class Trainer:
         sums = jax.device_get(progress.sums[phase.name])
         began = self.window_begin(phase, self.span(phase))
         rows: dict[int, dict[str, Any]] = {}
+        explored = self.online.explore.means() if phase.online else [{}] * len(self.cursor.counts)
         for i, count in enumerate(self.cursor.counts):
             at = self.cursor.diverged.get(str(i))
             if count or (at is not None and at >= began):
                 rows[i] = {'phase': phase.name, **({} if at is None else {'diverged_at': at})}
-                rows[i] |= _means(sums, i, count)
+                rows[i] |= {**means(sums, i, count), **explored[i]}
         times = {'updates_per_s': self.rate, 'elapsed_s': time.monotonic() - self.start}
         self.records.write('metrics', self.cursor.step, rows, times, progress.state)
         self.cursor.counts = [0] * len(self.engine.lanes)
@@ -280,19 +294,6 @@ class Trainer:
     def save(self, progress: Progress) -> None:
         """Writes a checkpoint of the point that the run has reached."""
         self.cursor.elapsed_s = time.monotonic() - self.start
-        self.records.save(progress, self.cursor)
+        rows = self.cursor.step - self.online.begins if self.online else 0
+        self.records.save(at_rest(progress, rows), self.cursor)
         self._saved = time.monotonic()
-
-
-def _means(sums: Metrics, lane: int, count: int) -> dict[str, float]:
-    """A lane's metrics averaged over the updates that made them, of `count` updates in all.
-
-    A `Rare` metric that none of the updates made is left out.
-    """
-    row = {}
-    for name, total in sums.items():
-        rare = isinstance(total, Rare)
-        value, made = (total.total, float(total.count[lane])) if rare else (total, count)
-        if made:
-            row[name] = float(value[lane]) / made
-    return row

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from flax import struct
 
 from dtql_jax.agents.base import Agent, State
+from dtql_jax.training import buffer as buffers
 from dtql_jax.training import checkpoint
 from dtql_jax.training.compilation import own_numbers
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.lanes import where_lane
-from dtql_jax.types import Metrics, Params, Rare
+from dtql_jax.types import Metrics, Params, Rare, Transition
 
 CHECKPOINTS = 'checkpoints'  # folder in a run folder
 
@@ -28,6 +29,9 @@ class Progress(struct.PyTreeNode):
     best_score: jax.Array
     best_step: jax.Array
     snapshot: Params  # what `act` reads at the last evaluation that began
+    # What each lane adds to the data in the environment; {} without. A checkpoint has the rows that
+    # there are, a run that trains has room for all.
+    buffer: Any = struct.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -43,6 +47,7 @@ class Cursor:
     digests: dict[str, str] = dataclasses.field(default_factory=dict)  # SHA-256 of each log so far
     config: dict[str, Any] = dataclasses.field(default_factory=dict)  # what `config.json` says
     elapsed_s: float = 0.0
+    exploring: dict[str, Any] = dataclasses.field(default_factory=dict)  # see `rollout.explorer`
 
 
 @own_numbers()
@@ -55,23 +60,31 @@ def fresh_progress(
         engine: the run's agent and lanes.
         networks: the `params` and the `target` of all lanes `[S, ...]` of the networks that are not
             to be drawn anew. Optimisers, keys and the step are new in any case.
-        sums: whether to have the sums of the metrics, which takes a trace of every phase.
+        sums: whether to have what only training needs: room for new rows, and the sums of the
+            metrics, which take a trace of every phase.
     """
     state = engine.init()
     for field, trees in (networks or {}).items():
         copied = jax.tree.map(jnp.array, dict(trees))  # an array of NumPy cannot be donated
         state = state.replace(**{field: {**getattr(state, field), **copied}})
-    lanes = len(engine.lanes)
+    lanes, phases = len(engine.lanes), engine.agent.all_phases() if sums else ()
+    room = engine.agent.config.online_steps if sums else 0
     return engine.shard(
         Progress(
             state=state,
-            sums={p.name: engine.zeros(p) for p in engine.agent.phases()} if sums else {},
+            sums={phase.name: engine.zeros(phase) for phase in phases},
             best=policies(engine.agent, state),
             best_score=jnp.full(lanes, -jnp.inf),
             best_step=jnp.zeros(lanes, jnp.int32),
             snapshot=policies(engine.agent, state),
+            buffer=buffers.empty(engine.data, lanes, room) if room else {},
         )
     )
+
+
+def at_rest(progress: Progress, rows: int) -> Progress:
+    """The arrays of a run as its checkpoint has them, with `rows` new rows of each lane."""
+    return progress.replace(buffer=buffers.filled(progress.buffer, rows) if rows > 0 else {})
 
 
 def restore_progress(
@@ -90,9 +103,18 @@ def restore_progress(
         UserError: the folder has no undamaged checkpoint.
     """
     like = engine.with_sharding(jax.eval_shape(lambda: fresh_progress(engine, sums=trains)))
-    as_found = None if trains else {'sums': _sums}
+    as_found = {'buffer': _buffer, **({} if trains else {'sums': _sums})}
     progress, meta = checkpoint.restore(run_dir / CHECKPOINTS, like, say, as_found)
+    if trains and (room := engine.agent.config.online_steps):
+        found = progress.buffer or buffers.empty(engine.data, len(engine.lanes), 0)
+        rows = jax.tree.map(jnp.array, buffers.refilled(found, room))  # which can be donated
+        progress = progress.replace(buffer=engine.shard(rows))
     return progress, Cursor(**meta)
+
+
+def _buffer(found: Mapping[str, Any]) -> Transition | dict[str, Any]:
+    """The rows of a dict as a checkpoint tells of them."""
+    return Transition(**found) if found else {}
 
 
 def _sums(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Metrics]:
@@ -120,3 +142,17 @@ def keep_best(
     """The policies, scores and steps of each lane's best evaluation so far; ties keep the first."""
     after, before = (snapshot, score, step), (best, best_score, best_step)
     return where_lane(score > best_score, after, before)
+
+
+def means(sums: Metrics, lane: int, count: int) -> dict[str, float]:
+    """A lane's metrics averaged over the updates that made them, of `count` updates in all.
+
+    A `Rare` metric that none of the updates made is left out.
+    """
+    row = {}
+    for name, total in sums.items():
+        rare = isinstance(total, Rare)
+        value, made = (total.total, float(total.count[lane])) if rare else (total, count)
+        if made:
+            row[name] = float(value[lane]) / made
+    return row

@@ -30,7 +30,7 @@ def dataset(reward, mask, length):
     action = np.repeat(np.arange(rows, dtype=np.float32)[:, None], 2, axis=1)
     columns = (np.asarray(x, np.float32) for x in (reward, mask))
     transitions = Transition(obs, action, *columns, obs)
-    return Dataset(transitions, Spec(3, 2), {}, OWN, np.array(length))
+    return Dataset(transitions, Spec(3, 2), {}, OWN, np.array(length), lambda r: r)
 
 
 def by_rows(data, discount):

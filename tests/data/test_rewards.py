@@ -25,15 +25,25 @@ STARTS = np.array([0, 3])  # returns 6 and 1
     ],
 )
 def test_parse_reward__applies_names_from_left_to_right(text, expected):
-    found = transform_rewards(parse_reward(text), REWARD, STARTS)
+    found, _ = transform_rewards(parse_reward(text), REWARD, STARTS)
     np.testing.assert_allclose(found, expected, rtol=1e-15)
 
 
 @pytest.mark.parametrize('name', REWARDS)
 def test_parse_reward__a_single_name_has_the_bits_of_its_formula(name):
     returns = np.add.reduceat(REWARD, STARTS)
-    found = transform_rewards(parse_reward(name), REWARD, STARTS)
-    np.testing.assert_array_equal(found, REWARDS[name](REWARD, returns), strict=True)
+    found, _ = transform_rewards(parse_reward(name), REWARD, STARTS)
+    expected = REWARDS[name](REWARD, returns)(REWARD)
+    np.testing.assert_array_equal(found, expected, strict=True)
+
+
+@pytest.mark.parametrize('text', [*REWARDS, 'shift(-1) normalize scale(3)', 'clip(0,2) shift(1)'])
+def test_transform_rewards__new_rewards_become_what_those_of_the_data_did(text):
+    """A transform has the constants of the data, whatever new rewards there are."""
+    found, new = transform_rewards(parse_reward(text), REWARD, STARTS)
+    for i in range(len(REWARD)):
+        assert new(REWARD[i : i + 1]) == found[i]
+    np.testing.assert_array_equal(new(REWARD[[3, 2]]), found[[3, 2]], strict=True)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def check_collectives(engine):
 
 def plant_collective(engine):
     """The search above does find a collective."""
-    mesh = engine._mesh
+    mesh = engine.mesh
     lane, nowhere = jax.P('lane'), jax.P()
     total = jax.shard_map(
         lambda x: jax.lax.psum(x, 'lane'), mesh=mesh, in_specs=lane, out_specs=nowhere

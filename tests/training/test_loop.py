@@ -14,7 +14,7 @@ from dtql_jax.agents import dtql
 from dtql_jax.report.console import Console
 from dtql_jax.training import loop
 from dtql_jax.training.engine import Engine
-from dtql_jax.training.progress import fresh_progress, restore_progress
+from dtql_jax.training.progress import fresh_progress, means, restore_progress
 from dtql_jax.types import Phase, Rare, Spec
 from tests.helpers import toy, toy_run, transfers
 
@@ -300,6 +300,6 @@ def test_run__a_delayed_update_resumes_at_any_step(delayed, delayed_run, tmp_pat
 def test_means__rare_metrics_have_a_count_of_their_own(total, count, expected):
     sums = {'a/loss': np.float32([8.0, 8.0]), 'a/rare': Rare(np.float32(total), np.float32(count))}
     for lane, mean in enumerate(expected):
-        row = loop._means(sums, lane, 4)
+        row = means(sums, lane, 4)
         assert row == {'a/loss': 2.0} | ({} if mean is None else {'a/rare': mean})
         assert all(type(value) is float for value in row.values())
