@@ -7,6 +7,7 @@
   dtql train --env=hopper-medium --agent=my_module:MyAgent
   dtql train --out=runs/x --resume                  # continue a run that was stopped
   dtql train --out=runs/x --resume --steps=200000   # train on for longer
+  dtql train --out=runs/x --resume --online_steps=50000   # go on in the environment
   dtql train --env=walker2d-medium --init_from=runs/x   # start from the networks of a run
   dtql train --env=hopper-medium --dry_run          # print the plan and stop
   dtql train --agent=idql --help                    # the settings of another agent
@@ -15,8 +16,8 @@
 
 A run writes a folder: config.json, metrics.jsonl, eval.jsonl, curves.png, table.txt, checkpoints/.
 Ctrl-C and SIGTERM save a checkpoint. --resume continues from it, bit for bit, and takes from the
-run whatever is not given again. Only --steps, --eval_every and --eval_episodes may differ from the
-run's, and --steps not where a learning rate decays over it.
+run whatever is not given again. Only --steps, --online_steps, --eval_every and --eval_episodes may
+differ from the run's, and --steps not where a learning rate decays over it.
 
 Exit codes: 0 done; 1 no seed has a score, as each diverged or could not be evaluated; 2 a mistake
 in a flag or an error of the machine (disk, memory, permission), which one line explains; 130 and

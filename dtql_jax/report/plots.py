@@ -35,7 +35,7 @@ def plot_curves(run_dir: str | Path, behaviour: float | None = None) -> Path:
     """Draws `curves.png` in a run's folder and returns its path.
 
     The evaluation scores are on the left, and up to four metrics on the right. The pre-training
-    phase is shaded.
+    phase is shaded, and a line marks where the run goes on in the environment.
 
     Args:
         run_dir: the folder with `eval.jsonl` and `metrics.jsonl`; one of them may be missing.
@@ -165,12 +165,15 @@ def _draw_behaviour(axis: Axes, behaviour: float | None) -> None:
 
 
 def _finish(axes: Sequence[Axes], metrics: Sequence[dict[str, Any]] = ()) -> None:
-    """Sets the common style and x range, and shades the pre-training phase."""
+    """Sets the common style and x range, shades the pre-training phase, and marks the switch."""
     pretrained = max((row['step'] for row in metrics if _is_pretraining(row)), default=0)
+    switch = _switch(metrics)
     end = max(axis.dataLim.x1 for axis in axes)
     for axis in axes:
         if pretrained:
             axis.axvspan(0, pretrained, color=SHADE, lw=0, zorder=0)
+        if switch:
+            axis.axvline(switch, color='#999999', lw=1.2, zorder=1)
         if math.isfinite(end) and end > 0:
             axis.set_xlim(0, end * 1.02)
         axis.spines[['top', 'right']].set_visible(False)
@@ -182,7 +185,9 @@ def _finish(axes: Sequence[Axes], metrics: Sequence[dict[str, Any]] = ()) -> Non
         axis.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
         axis.xaxis.label.set_color(INK)
         axis.yaxis.label.set_color(INK)
-    axes[0].set_xlabel('updates (shaded: pre-training)' if pretrained else 'updates')
+    marks = ['shaded: pre-training'] if pretrained else []
+    marks += ['from the line on: in the environment'] if switch else []
+    axes[0].set_xlabel(f'updates ({"; ".join(marks)})' if marks else 'updates')
 
 
 def _from_zero(axis: Axes) -> None:
@@ -224,6 +229,12 @@ def _variant(row: dict[str, Any]) -> str:
 
 def _is_pretraining(row: dict[str, Any]) -> bool:
     return str(row.get('phase', '')).startswith('pre')
+
+
+def _switch(metrics: Sequence[dict[str, Any]]) -> int:
+    """The update after which a run goes on in the environment; 0 where it does not."""
+    offline = [row['step'] for row in metrics if row.get('phase') != 'online']
+    return max(offline, default=0) if len(offline) < len(metrics) else 0
 
 
 def _is_number(value: Any) -> bool:

@@ -3,7 +3,8 @@
 What it has trained already must be what a run would have trained that was asked for it from the
 start. So a change is allowed where it changes none of the agent's programs, as jax lowers them: an
 agent whose learning rate decays over `steps` has another program for other `steps`. This needs no
-word of an agent and holds for any.
+word of an agent and holds for any. A run that has come to its end may so be asked to go on in the
+environment: `online_steps` changes no program. Once it is there, its `steps` stay.
 
 Rows stay. The evaluation at the old end is one of the run, also where the new run would have none
 at that step: its row remains, and `best` is the best of all evaluations with a row. All other
@@ -35,7 +36,11 @@ from dtql_jax.training.compilation import own_numbers
 from dtql_jax.training.progress import CHECKPOINTS
 from dtql_jax.types import Spec, UserError
 
-SETTINGS = ('steps', 'eval_every')  # of any agent, which a resume may be asked to change
+SETTINGS = (
+    'steps',
+    'online_steps',
+    'eval_every',
+)  # of any agent, which a resume may be asked to change
 CALL = 'callback'  # in the name of every such target
 Changes = dict[str, list[Any]]  # [then, now] by name
 
@@ -62,7 +67,7 @@ def check_resume(plan: Plan, recorded: Mapping[str, Any], run_dir: pathlib.Path)
         plan.agent(Spec(**recorded['spec']), plan.agent.config_class(**config))
         for config in (then['config'], now['config'])
     )
-    _check_end(after, reached(run_dir), run_dir)
+    _check_end(before, after, reached(run_dir), run_dir)
     different = different_programs(before, after)
     if different or _before_the_last(before) != _before_the_last(after):
         names = ', '.join(f'`{name}`={changed[name][1]}' for name in SETTINGS if name in changed)
@@ -112,13 +117,21 @@ def reached(run_dir: pathlib.Path) -> int:
     return meta['step'] if meta else 0
 
 
-def _check_end(agent: Agent, step: int, run_dir: pathlib.Path) -> None:
-    """Raises UserError where an agent's last update comes before one that a run has made."""
-    end = sum(phase.steps for phase in agent.phases())
+def _check_end(before: Agent, after: Agent, step: int, run_dir: pathlib.Path) -> None:
+    """Raises UserError where a run has made updates that it would not make any more."""
+    then, end = (sum(phase.steps for phase in agent.phases()) for agent in (before, after))
+    name = 'steps'
+    if step > then:  # it is in the environment
+        if end != then:
+            raise UserError(
+                f'`steps`={after.config.steps}: {run_dir} goes on in the environment since update '
+                f'{then:,}: leave it out, and ask for more `online_steps`'
+            )
+        name, end = 'online_steps', end + after.config.online_steps
     if end < step:
-        asked = agent.config.steps
+        asked = getattr(after.config, name)
         raise UserError(
-            f'`steps`={asked}: {run_dir} has made {step:,} updates already, and would end after '
+            f'`{name}`={asked}: {run_dir} has made {step:,} updates already, and would end after '
             f'{end:,}: ask for {asked + step - end:,} or more, or leave it out'
         )
 

@@ -64,7 +64,8 @@ def run(
     Args:
         request: a `Request`, or a dict of its fields and of settings of the agent and the maze.
             A resumed run keeps what it was started with in all that is not asked for. It may be
-            asked for more `steps`, and for other `eval_every` and `eval_episodes`, see `extend`.
+            asked for more `steps` or `online_steps`, and for other `eval_every` and
+            `eval_episodes`, see `extend`.
         data: transitions as arrays `[N, ...]`, in place of the task's datasets; see
             `dtql_jax.data.arrays`. A resume needs the same arrays.
         out: the run folder; `runs/<env>-<agent>` without.

@@ -25,7 +25,7 @@ from dtql_jax.data.columns import add_columns, one_row
 from dtql_jax.data.load import Dataset, load, with_dataset
 from dtql_jax.data.memory import available
 from dtql_jax.rollout.patience import Patience
-from dtql_jax.runs.forecast import estimate_seconds, tree_bytes
+from dtql_jax.runs.forecast import estimate_seconds, new_bytes, tree_bytes
 from dtql_jax.runs.plan import Plan, make_plan, make_request
 from dtql_jax.studies.folder import Job, StudyPlan, read_json, write_whole
 from dtql_jax.studies.job import watch_driver
@@ -235,7 +235,7 @@ _lanes: dict[str, tuple[int, int, int, float]] = {}
 
 
 def _of_a_lane(plan: Plan, spec: Spec) -> tuple[int, int, int, float]:
-    """Bytes of a row, rows of the largest batch, bytes of a lane's states, and its seconds.
+    """Bytes of a row, rows of the largest batch, bytes of a lane, and its seconds.
 
     Tracing an agent takes a second or so: it is done once for all jobs whose shapes are the same.
     """
@@ -251,7 +251,8 @@ def _of_a_lane(plan: Plan, spec: Spec) -> tuple[int, int, int, float]:
         batch = max(phase.batch_size for phase in agent.phases())
         seconds = sum(estimate_seconds(alone, engine))
         # An update begins from a copy of the states.
-        _lanes[key] = (tree_bytes(row), batch, 2 * tree_bytes(engine.shapes), seconds)
+        lane = 2 * tree_bytes(engine.shapes) + new_bytes(engine)
+        _lanes[key] = (tree_bytes(row), batch, lane, seconds)
     return _lanes[key]
 
 

@@ -103,8 +103,16 @@ def restore_progress(
         UserError: the folder has no undamaged checkpoint.
     """
     like = engine.with_sharding(jax.eval_shape(lambda: fresh_progress(engine, sums=trains)))
-    as_found = {'buffer': _buffer, **({} if trains else {'sums': _sums})}
+
+    def known(found: Mapping[str, Any]) -> dict[str, Metrics]:
+        # A run that was extended into the environment has no sums of that phase yet.
+        return {name: like.sums[name] for name in found}
+
+    as_found = {'buffer': _buffer, 'sums': known if trains else _sums}
     progress, meta = checkpoint.restore(run_dir / CHECKPOINTS, like, say, as_found)
+    if trains:
+        sums = {p.name: engine.zeros(p) for p in engine.agent.all_phases()}
+        progress = progress.replace(sums={**sums, **engine.shard(progress.sums)})
     if trains and (room := engine.agent.config.online_steps):
         found = progress.buffer or buffers.empty(engine.data, len(engine.lanes), 0)
         rows = jax.tree.map(jnp.array, buffers.refilled(found, room))  # which can be donated

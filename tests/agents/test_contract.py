@@ -159,6 +159,16 @@ def test_update__moves_what_its_phase_trains_and_nothing_else(subject):
     assert moved_anywhere == set(subject.agent.networks()), 'a network that nothing trains'
 
 
+def test_offline_only__is_said_where_the_last_phase_leaves_networks_as_they_are(subject):
+    """Such an agent cannot go on in the environment."""
+    *_, update = subject.updates.values()
+    before = state = subject.state()
+    for i in range(contract.DELAY):
+        state, _ = update(state, contract.batch_of(i))
+    left = [n for n, params in state.params.items() if contract.same(params, before.params[n])]
+    assert bool(left) == (subject.agent.offline_only is not None), left
+
+
 def test_update__metrics_are_finite_float32_scalars_named_after_their_network(subject):
     """Those of a delayed update are `Rare`, and are made once in `DELAY` updates at least."""
     for name, update in subject.updates.items():
