@@ -36,11 +36,8 @@ from dtql_jax.training.compilation import own_numbers
 from dtql_jax.training.progress import CHECKPOINTS
 from dtql_jax.types import Spec, UserError
 
-SETTINGS = (
-    'steps',
-    'online_steps',
-    'eval_every',
-)  # of any agent, which a resume may be asked to change
+# Of any agent, which a resume may be asked to change.
+SETTINGS = ('steps', 'online_steps', 'eval_every')
 CALL = 'callback'  # in the name of every such target
 Changes = dict[str, list[Any]]  # [then, now] by name
 

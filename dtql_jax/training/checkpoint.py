@@ -10,7 +10,6 @@ bytes that are not UTF-8. Such a folder is reached by a link with a plain path.
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import gc
 import hashlib
@@ -38,7 +37,7 @@ PATIENCE_SECONDS = 10.0  # for tasks that a failure leaves behind
 ELSEWHERE = re.compile(r'Permission ?denied|PERMISSION_DENIED|Out of memory|MemoryError', re.I)
 
 T = TypeVar('T')
-AsFound = Mapping[str, Callable[[Any], Any]]
+Like = Any | Callable[[Mapping[str, Any]], Any]
 
 
 def seal(tree: Any, meta: dict) -> dict[str, Any]:
@@ -97,7 +96,7 @@ def verify(folder: pathlib.Path, tree: Any) -> None:
         UserError: it cannot be read, or is not what was saved.
     """
     serial = _serials(folder)[0]
-    _, reason = _orbax(folder, functools.partial(_restore_one, serial=serial, like=_on_host(tree)))
+    _, reason = _orbax(folder, functools.partial(_restore_one, serial=serial, like=on_host(tree)))
     if reason:
         raise UserError(
             f'{folder}: the checkpoint was saved but cannot be read back: {reason}; train into a '
@@ -105,7 +104,7 @@ def verify(folder: pathlib.Path, tree: Any) -> None:
         )
 
 
-def _on_host(tree: Any) -> Any:
+def on_host(tree: Any) -> Any:
     """The shapes and dtypes of a tree, to be restored into host memory."""
     try:
         host = jax.local_devices(backend='cpu')[0]
@@ -132,17 +131,15 @@ def read_meta(folder: pathlib.Path) -> dict | None:
     return None
 
 
-def restore(
-    folder: pathlib.Path, like: Any, say: Callable[[str], None], as_found: AsFound | None = None
-) -> tuple[Any, dict]:
+def restore(folder: pathlib.Path, like: Like, say: Callable[[str], None]) -> tuple[Any, dict]:
     """The newest undamaged checkpoint: its arrays and its `meta`.
 
     Args:
         folder: where `save` wrote.
-        like: the tree's shapes, dtypes and shardings.
+        like: the tree's shapes, dtypes and shardings, or a function that makes them of what the
+            checkpoint tells of itself. That has dicts in place of named tuples and other nodes, and
+            no entry for an empty one.
         say: called with a line about each damaged checkpoint.
-        as_found: fields of `like` that are restored as the checkpoint has them, in host memory. The
-            functions make their trees of what is found, which has dicts in place of named tuples.
 
     Raises:
         UserError: there is no undamaged checkpoint, or one may not or cannot be read here.
@@ -151,7 +148,7 @@ def restore(
     if not serials:
         raise UserError(f'{folder}: no checkpoints here; is this a run folder?')
     for serial in serials:
-        one = functools.partial(_restore_one, serial=serial, like=like, as_found=as_found)
+        one = functools.partial(_restore_one, serial=serial, like=like)
         restored, reason = _orbax(folder, one)
         if restored is not None:
             return restored
@@ -176,16 +173,12 @@ def _serials(folder: pathlib.Path) -> list[int]:
     return serials
 
 
-def _restore_one(
-    manager: ocp.CheckpointManager, serial: int, like: Any, as_found: AsFound | None = None
-) -> tuple[Any, dict]:
-    if as_found:
+def _restore_one(manager: ocp.CheckpointManager, serial: int, like: Like) -> tuple[Any, dict]:
+    if callable(like):
         # The files' account of themselves. The digest below covers what is read by it.
         with ocp.StandardCheckpointer() as reader:
             found = reader.metadata(manager.directory / str(serial) / 'state').item_metadata.tree
-        # An empty tree is no entry.
-        parts = {name: made_of(found.get(name, {})) for name, made_of in as_found.items()}
-        like = dataclasses.replace(like, **_on_host(parts))
+        like = like(found)
     restored = manager.restore(
         serial,
         args=ocp.args.Composite(state=ocp.args.StandardRestore(like), meta=ocp.args.JsonRestore()),

@@ -17,7 +17,7 @@ from dtql_jax.agents.base import State
 from dtql_jax.training import buffer as buffers
 from dtql_jax.training.compilation import compile_for, own_numbers
 from dtql_jax.training.engine import Engine, all_finite
-from dtql_jax.training.progress import Cursor, Progress
+from dtql_jax.training.progress import Cursor, OnlineProgress
 from dtql_jax.types import Metrics, Phase, Stopped, Transition, UserError
 
 # Actions are drawn with keys of their own. No step reaches this tag.
@@ -162,8 +162,7 @@ class Online:
 
     # Training.
 
-    @own_numbers()
-    def begin(self, progress: Progress, cursor: Cursor, alive: np.ndarray) -> Progress:
+    def begin(self, progress: OnlineProgress, cursor: Cursor, alive: np.ndarray) -> OnlineProgress:
         """Brings the environments to where the run is, and acts there.
 
         Args:
@@ -179,11 +178,12 @@ class Online:
         told = self.explore.begin(cursor.exploring, rows, alive)
         action = np.zeros((len(alive), self.engine.agent.spec.action_dim), np.float32)
         self._held = self.engine.shard(Held(told.obs, action))
+        self.compile(self.phase)
         return self._dispatch(progress, told)[0]
 
     def advance(
-        self, progress: Progress, n: int, alive: np.ndarray
-    ) -> tuple[Progress, np.ndarray, int]:
+        self, progress: OnlineProgress, n: int, alive: np.ndarray
+    ) -> tuple[OnlineProgress, np.ndarray, int]:
         """`n` steps of all lanes that are `alive` `[S]`, each with an update.
 
         A lane that diverges stops at its last finite state. A simulator that fails ends the call
@@ -206,11 +206,12 @@ class Online:
             done += alive
         return progress, done, n
 
-    def _dispatch(self, progress: Progress, told: Told) -> tuple[Progress, np.ndarray]:
+    def _dispatch(self, progress: OnlineProgress, told: Told) -> tuple[OnlineProgress, np.ndarray]:
         """Calls the program; keeps the next actions, and returns which lanes are finite `[S]`."""
-        program, name = self.compile(self.phase), self.phase.name
+        name = self.phase.name
+        assert self._program is not None
         with jax.transfer_guard('disallow'):
-            state, sums, buffer, self._held, finite = program(
+            state, sums, buffer, self._held, finite = self._program(
                 progress.state, progress.sums[name], progress.buffer, self._held,
                 self.engine.shard(told), self.engine.data,
             )  # fmt: skip

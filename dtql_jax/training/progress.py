@@ -29,9 +29,16 @@ class Progress(struct.PyTreeNode):
     best_score: jax.Array
     best_step: jax.Array
     snapshot: Params  # what `act` reads at the last evaluation that began
-    # What each lane adds to the data in the environment; {} without. A checkpoint has the rows that
-    # there are, a run that trains has room for all.
-    buffer: Any = struct.field(default_factory=dict)
+
+
+class OnlineProgress(Progress):
+    """The arrays of a run with a part in the environment.
+
+    `buffer` holds what each lane adds to the data. A run that trains has room for all rows, a
+    checkpoint holds those that there are; without any it is a `Progress`.
+    """
+
+    buffer: Transition
 
 
 @dataclasses.dataclass
@@ -69,22 +76,30 @@ def fresh_progress(
         state = state.replace(**{field: {**getattr(state, field), **copied}})
     lanes, phases = len(engine.lanes), engine.agent.all_phases() if sums else ()
     room = engine.agent.config.online_steps if sums else 0
-    return engine.shard(
-        Progress(
-            state=state,
-            sums={phase.name: engine.zeros(phase) for phase in phases},
-            best=policies(engine.agent, state),
-            best_score=jnp.full(lanes, -jnp.inf),
-            best_step=jnp.zeros(lanes, jnp.int32),
-            snapshot=policies(engine.agent, state),
-            buffer=buffers.empty(engine.data, lanes, room) if room else {},
-        )
+    progress = Progress(
+        state=state,
+        sums={phase.name: engine.zeros(phase) for phase in phases},
+        best=policies(engine.agent, state),
+        best_score=jnp.full(lanes, -jnp.inf),
+        best_step=jnp.zeros(lanes, jnp.int32),
+        snapshot=policies(engine.agent, state),
     )
+    if room:
+        progress = with_rows(progress, buffers.empty(engine.data, lanes, room))
+    return engine.shard(progress)
+
+
+def with_rows(progress: Progress, rows: Transition | None) -> Progress:
+    """The arrays of a run with other new rows, or with none."""
+    parts = {field.name: getattr(progress, field.name) for field in dataclasses.fields(Progress)}
+    return Progress(**parts) if rows is None else OnlineProgress(**parts, buffer=rows)
 
 
 def at_rest(progress: Progress, rows: int) -> Progress:
     """The arrays of a run as its checkpoint has them, with `rows` new rows of each lane."""
-    return progress.replace(buffer=buffers.filled(progress.buffer, rows) if rows > 0 else {})
+    if not isinstance(progress, OnlineProgress):
+        return progress
+    return with_rows(progress, buffers.filled(progress.buffer, rows) if rows > 0 else None)
 
 
 def restore_progress(
@@ -102,27 +117,30 @@ def restore_progress(
     Raises:
         UserError: the folder has no undamaged checkpoint.
     """
-    like = engine.with_sharding(jax.eval_shape(lambda: fresh_progress(engine, sums=trains)))
+    whole = engine.with_sharding(jax.eval_shape(lambda: fresh_progress(engine, sums=trains)))
 
-    def known(found: Mapping[str, Any]) -> dict[str, Metrics]:
-        # A run that was extended into the environment has no sums of that phase yet.
-        return {name: like.sums[name] for name in found}
+    def like(found: Mapping[str, Any]) -> Progress:
+        rows, sums = found.get('buffer'), found.get('sums', {})
+        if trains:  # one that was extended into the environment has no sums of that phase yet
+            sums = {name: whole.sums[name] for name in sums}
+        else:
+            sums = checkpoint.on_host(_sums(sums))
+        return with_rows(whole.replace(sums=sums), rows and checkpoint.on_host(Transition(**rows)))
 
-    as_found = {'buffer': _buffer, 'sums': known if trains else _sums}
-    progress, meta = checkpoint.restore(run_dir / CHECKPOINTS, like, say, as_found)
-    if trains:
-        sums = {p.name: engine.zeros(p) for p in engine.agent.all_phases()}
-        progress = progress.replace(sums={**sums, **engine.shard(progress.sums)})
-    if trains and (room := engine.agent.config.online_steps):
-        found = progress.buffer or buffers.empty(engine.data, len(engine.lanes), 0)
-        rows = jax.tree.map(jnp.array, buffers.refilled(found, room))  # which can be donated
-        progress = progress.replace(buffer=engine.shard(rows))
-    return progress, Cursor(**meta)
+    progress, meta = checkpoint.restore(run_dir / CHECKPOINTS, like, say)
+    return _widened(engine, progress) if trains else progress, Cursor(**meta)
 
 
-def _buffer(found: Mapping[str, Any]) -> Transition | dict[str, Any]:
-    """The rows of a dict as a checkpoint tells of them."""
-    return Transition(**found) if found else {}
+def _widened(engine: Engine, progress: Progress) -> Progress:
+    """The arrays of a checkpoint with all that a run needs to train on."""
+    sums = {phase.name: engine.zeros(phase) for phase in engine.agent.all_phases()}
+    progress = progress.replace(sums={**sums, **progress.sums})
+    if not (room := engine.agent.config.online_steps):
+        return progress
+    none = buffers.empty(engine.data, len(engine.lanes), 0)
+    rows = buffers.refilled(getattr(progress, 'buffer', none), room)
+    # A copy, since an array of NumPy cannot be donated.
+    return with_rows(progress, engine.shard(jax.tree.map(jnp.array, rows)))
 
 
 def _sums(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Metrics]:
