@@ -141,10 +141,11 @@ class Trainer:
         if self.cursor.step == span.start < span.stop:
             state = self.engine.enter(phase, progress.state, self.alive)
             progress = progress.replace(state=state)
-        if phase.online and self.cursor.step < span.stop and self.alive.any():
+        behind = self.cursor.step == span.stop and any(self.cursor.counts)
+        if phase.online and (behind or self.cursor.step < span.stop) and self.alive.any():
             with self._saving(progress):
                 progress = self.online.begin(progress, self.cursor, self.alive)
-        if self.cursor.step == span.stop and any(self.cursor.counts):
+        if behind:
             progress = self.write_rows(phase, progress)  # the end has come nearer, see `extend`
         while True:
             progress = self.evaluate_if_due(phase, span, progress)

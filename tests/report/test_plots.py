@@ -92,3 +92,20 @@ def test_plot_runs__a_line_that_is_no_row_is_named(tmp_path, line):
     (run / 'eval.jsonl').write_text(f'{line}\n')
     with pytest.raises(UserError, match=r'eval.jsonl, line 1 is (no row of a run|not a JSON)'):
         plots.plot_runs([run], tmp_path / 'out.png')
+
+
+def test_plot_curves__marks_where_the_run_goes_on_in_the_environment(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, 'save', lambda figure, path: drawn.append(figure) or path)
+    phases = ('pretrain', 'train', 'train', 'online')
+    metrics = [
+        {'step': 10 * i, 'seed': 0, 'phase': phase, 'a/b': 1.0} for i, phase in enumerate(phases, 1)
+    ]
+    write(tmp_path, 'metrics.jsonl', metrics)
+    write(tmp_path, 'eval.jsonl', [{'step': s, 'seed': 0, 'eval/score': 1.0} for s in (30, 40)])
+    plots.plot_curves(tmp_path)
+    for axis in drawn[0].get_axes():
+        assert [30, 30] in [list(line.get_xdata()) for line in axis.get_lines()]
+    label = 'updates (shaded: pre-training; from the line on: in the environment)'
+    assert drawn[0].get_axes()[0].get_xlabel() == label
+    assert plots._switch(metrics[:3]) == plots._switch([]) == 0

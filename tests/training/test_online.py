@@ -123,6 +123,15 @@ def test_begin__a_finished_run_goes_on_and_then_for_longer(engine, whole, tmp_pa
     assert toy.equal(progress.buffer, expected.buffer)
 
 
+def test_begin__the_end_may_come_nearer(engine, tmp_path, monkeypatch):
+    shorter = toy.engine(LANES, online_steps=6)
+    expected = run(tmp_path / 'whole', shorter)
+    monkeypatch.setattr(loop, 'DISPATCH_SECONDS', 0.0)
+    stop(tmp_path / 'run', engine, 24)
+    found = run(tmp_path / 'run', shorter, resume=True)
+    toy_run.assert_same_run(tmp_path / 'run', *found, (tmp_path / 'whole', *expected))
+
+
 def test_advance__a_lane_does_not_depend_on_those_beside_it(whole, tmp_path):
     """One by one, as on a CPU, it has the bits of a run of its own."""
     _, alone = run(tmp_path, toy_online.engine(toy.lanes(toy_run.SEEDS[1])))
