@@ -94,8 +94,7 @@ class Agent:
             `dtql_jax.data.columns`.
         task_settings: settings of the task that the method asks for, such as `normalize_obs`. A run
             may set them otherwise.
-        offline_only: why the agent cannot go on in the environment, such as networks that its last
-            phase leaves as they are; None where it can.
+        offline_only: why the agent cannot go on in the environment; None where it can.
     """
 
     spec: Spec

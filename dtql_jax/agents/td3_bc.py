@@ -15,7 +15,6 @@ The paper leaves these points open. They follow the released code (sfujim/TD3_BC
 The released code scales noise and its bound by the box, and measures the distance in its units. Its
 tasks have boxes of ±1. Here the networks, the noise and the distance have actions in units of the
 box.
-Left out: acting with noise, which the released code has as a setting and never uses.
 """
 
 import dataclasses

@@ -75,6 +75,11 @@ def check_online(
             f'{asked}: {found.name} has no environment to go on in: leave it out, or name one: '
             'register_task(Task(..., env_id=...))'
         )
+    if config.horizon_length > 1:
+        raise UserError(
+            f'{asked}: new rows are single rows, no chunks of `horizon_length`='
+            f'{config.horizon_length}: leave one of the two out'
+        )
     reason = agent.offline_only
     if unknown := [name for name in agent.columns if name not in ONLINE]:
         reason = f'its column {unknown[0]!r} is not known of a new row'

@@ -71,8 +71,8 @@ programs = {}  # by agent: compiled once for its three trainers
 
 
 def test_explore__agents_without_chance_explore_with_noise():
-    """IQL and ReBRAC act by a mean and explore around it, inside the box."""
-    for name in ('iql', 'rebrac'):
+    """IQL, ReBRAC and TD3+BC act by a mean and explore around it, inside the box."""
+    for name in ('iql', 'rebrac', 'td3_bc'):
         agent = contract.make(name, max_action=2.0)
         state = jax.jit(agent.init)(jax.random.key(0))
         obs = np.float32([0.1, 0.2, 0.3])

@@ -57,6 +57,12 @@ def test_check_online__what_cannot_go_on_is_one_line(datasets, agent, expected):
     assert str(error.value) == expected
 
 
+def test_check_online__new_rows_are_no_chunks():
+    config = DTQLConfig(online_steps=3, horizon_length=2)
+    with pytest.raises(UserError, match='no chunks of `horizon_length`=2: leave one of the two'):
+        check_online(Task('cart', ('me/cart-v0',)), DTQL, config, None)
+
+
 def test_run__an_agent_with_frozen_parts_is_refused_before_all_else(here, compiled):
     with pytest.raises(UserError, match='SRPO cannot go on in the environment, as its last phase'):
         dtql_jax.run({'env': ENV, 'agent': 'srpo', 'online_steps': 3}, out='x')
