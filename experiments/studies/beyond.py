@@ -5,7 +5,7 @@
   done
   python experiments/studies/beyond.py --studies=studies
 
-The base is `alpha=0.5` of `ablation_alpha.toml` in the point mazes and `beyond_antmaze.toml` on
+The base is that of `ablation_alpha.toml` in the point mazes and `beyond_antmaze.toml` on
 OGBench's antmaze. Cells, scores and verdicts are those of `ablations.py`. Two more columns are the
 mean Q of the policy's actions and their trust region, in the last row of each seed's log.
 """
