@@ -71,7 +71,7 @@ def test_decay__as_released_as_a_cosine_or_not_at_all():
 
 @pytest.mark.parametrize('lr_decay', [pytest.param('cosine', marks=pytest.mark.slow), 'released'])
 def test_train__both_learning_rates_decay(lr_decay):
-    agent = small(lr_decay=lr_decay, steps=50_000 if lr_decay == 'cosine' else 1000)
+    agent = small(lr_decay=lr_decay, steps=50_001 if lr_decay == 'cosine' else 1001)
     state = state_of(agent).replace(step=jnp.int32(50_000))
     after = update_of(agent)(state, batch_of())[0]
     for name, params in state.params.items():

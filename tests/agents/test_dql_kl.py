@@ -1,6 +1,7 @@
 """DQL-KL beyond its traces: the start of training, the policy's gradient, the choice, the table."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -77,16 +78,22 @@ def test_policy_loss__gradient_is_the_difference_of_the_denoisers_over_its_scale
     assert all(jnp.abs(g).max() < 1e-6 for g in jax.tree.leaves(still))
 
 
-@pytest.mark.parametrize(('step', 'moved'), [(2, True), (12, False)])
-def test_train__all_four_learning_rates_decay_to_0_over_the_training_updates(step, moved):
-    """Two updates of pre-training and ten of training: the rate is 0 after twelve."""
+def test_train__all_four_learning_rates_decay_over_the_training_updates():
+    """Two updates of pre-training and ten of training: the last has a factor of 0.024."""
     agent = small(lr_decay=True)
-    state = fresh().replace(step=jnp.int32(step))
     x = np.random.default_rng(0).uniform(-1, 1, (4, 10)).astype(np.float32)
     batch = Transition(x[:, :3], x[:, 3:5], x[:, 5], np.ones(4, np.float32), x[:, 7:])
-    after, _ = jax.jit(agent.phases()[-1].update)(state, batch)
-    for name, params in state.params.items():
-        assert same(after.params[name], params) != moved, name
+    train = jax.jit(agent.phases()[-1].update)
+
+    def moves(step):
+        state = fresh().replace(step=jnp.int32(step))
+        after, _ = train(state, batch)
+        moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), after.params, state.params)
+        return {name: max(jax.tree.leaves(part)) for name, part in moved.items()}
+
+    first, last = moves(2), moves(11)
+    for name, size in first.items():
+        assert last[name] / size == pytest.approx(0.5 * (1 + math.cos(0.9 * math.pi)), rel=0.02)
 
 
 def test_act__ranks_candidates_before_it_clips():

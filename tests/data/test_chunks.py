@@ -15,9 +15,8 @@ def dataset(reward, mask, length, **units):
     row = np.arange(len(reward), dtype=np.float32)[:, None]
     obs, action = np.repeat(row, 2, axis=1), np.concatenate([row, -row], axis=1)
     columns = (np.asarray(x, np.float32) for x in (reward, mask))
-    return Dataset(
-        Transition(obs, action, *columns, obs + 1), Spec(2, 2, **units), {}, OWN, np.array(length)
-    )
+    transitions = Transition(obs, action, *columns, obs + 1)
+    return Dataset(transitions, Spec(2, 2, **units), {}, OWN, np.array(length), lambda r: r)
 
 
 def by_rows(data, h, discount):
