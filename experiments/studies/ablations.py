@@ -60,7 +60,6 @@ WEIGHED = ('schedule', 'normalise_q')  # settings whose cells have several weigh
 LAST = 2  # evaluations whose mean is the score of a seed
 ARGMAX = 1e6  # an inverse temperature at which the best candidate is drawn
 EVAL_SEED = 1  # other starts than those of training
-RELEASED = (1024, 'drawn')  # the choice of the released code
 
 # The panels of the figure: a title, and whether a cell's name belongs there.
 PANELS: dict[str, Callable[[str], bool]] = {
@@ -195,6 +194,11 @@ def act(studies: pathlib.Path, report: dict[str, Any], asked: flags.FlagValues) 
 # What is shown.
 
 
+def short(x: float) -> str:
+    """Two digits or so."""
+    return f'{x:.0f}' if abs(x) >= 10 or x == 0 else f'{x:.1f}'
+
+
 def table_of(
     rows: list[dict[str, Any]], name: Callable[[dict[str, Any]], str], others: Sequence[str] = ()
 ) -> str:
@@ -212,7 +216,8 @@ def table_of(
             a, b = row['difference_interval']
             lines.append(
                 f'| {name(row)} | {row["mean"]:.1f} ± {row["standard_error"]:.1f} '
-                f'| {low:.0f} to {high:.0f} | {row["difference"]:+.1f} ({a:.0f} to {b:.0f}) '
+                f'| {short(low)} to {short(high)} '
+                f'| {row["difference"]:+.1f} ({short(a)} to {short(b)}) '
                 f'| {row["p"]:.2f} | {row["verdict"]} |'
                 + ''.join(f' {row.get(other, np.nan):.3g} |' for other in others)
             )
@@ -267,11 +272,9 @@ def main(asked: flags.FlagValues) -> None:
     save()
     for _ in act(studies, report, asked):
         save()
-    drawn = {
-        (row['task']): row['scores']
-        for row in report['acting']
-        if (row['candidates'], row['choice']) == RELEASED
-    }
+    # Beside the draw from the most candidates, which the released code has.
+    acting = sorted(report['acting'], key=lambda row: row['candidates'])
+    drawn = {row['task']: row['scores'] for row in acting if row['choice'] == 'drawn'}
     rows = [{**row, **summary(row['scores'], drawn[row['task']])} for row in report['acting']]
     report['acting'] = rows
     save()
