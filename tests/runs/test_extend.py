@@ -63,7 +63,9 @@ def test_run__more_steps_give_the_bits_of_a_run_that_was_asked_for_them(name, he
     if not changed:
         assert theirs.items() <= ours.items()
         assert len(ours) == len(theirs) + len(LANES)  # the old end
-    assert len({row['eval/score'] for row in ours.values()}) == len(ours)
+    # TD3+BC's policy moves at every second update only.
+    alike = 2 if name == 'td3_bc' else 1
+    assert alike * len({row['eval/score'] for row in ours.values()}) == len(ours)
 
 
 @pytest.mark.slow
