@@ -72,9 +72,14 @@ PANELS: dict[str, Callable[[str], bool]] = {
 PARTS = ('gamma', 'policy', 'clip_denoised', 'pretrain_steps')
 
 
+def base_of(task: str) -> dict[str, Any]:
+    """The settings of the base on a task."""
+    return BASE | OF_TASK.get(task, {})
+
+
 def name_of(task: str, agent: str, values: dict[str, Any]) -> str:
     """How the lane with these settings differs from the base: 'base', 'schedule=vp alpha=0.1'."""
-    usual = BASE | OF_TASK.get(task, {})
+    usual = base_of(task)
     # A run of an earlier version has no value where the setting is new.
     given = {name: values[name] for name in usual if values.get(name) is not None}
     alpha = given.pop('alpha')
@@ -162,7 +167,7 @@ def played(base: Run, number: int, how: str, episodes: int) -> dict[str, Any]:
     acting = jax.vmap(agent.acting)(base.progress.state)
     if how == 'best':
         acting['inverse_temperature'] = jnp.full_like(acting['inverse_temperature'], ARGMAX)
-    weight = (BASE | OF_TASK.get(base.task.name, {}))['alpha']
+    weight = base_of(base.task.name)['alpha']
     lanes = [i for i, lane in enumerate(base.lanes) if lane.hparams['alpha'] == weight]
     began = time.monotonic()
     with open_player(base.task, agent, base.lanes, Conditions(episodes, None, EVAL_SEED)) as player:
