@@ -59,7 +59,8 @@ class RunRecord:
     def end(self) -> int | None:
         """The update at which the run ends; None where an earlier version wrote its config."""
         before = self.config.get('updates_before')  # those before the last phase
-        return None if before is None else before + self.config['identity']['config']['steps']
+        config = self.config['identity']['config']
+        return None if before is None else before + config['steps'] + config.get('online_steps', 0)
 
     def settings(self, lane: int) -> dict[str, Any]:
         """The agent's settings in a lane, which is given by its index."""

@@ -130,6 +130,13 @@ def test_problems__a_run_that_has_not_ended_has_no_last_score(tmp_path):
     assert (np.isnan(half.last), half.best, whole.last) == (True, 20, 50)
 
 
+def test_problems__a_run_ends_with_its_part_in_the_environment(tmp_path):
+    asked = {'env': HOPPER, 'num_seeds': 1, 'online_steps': 1000}
+    write_run(tmp_path / 'a', [[[10], [20], [30]]], end=3000, **asked)
+    (row,) = tables(problems(gather('s', read_runs(tmp_path))))['lanes'].rows
+    assert row[3] == 'not at its end: evaluated at update 3,000 of 4,000'
+
+
 def test_problems__says_where_no_evaluation_was_asked_for(tmp_path):
     write_run(tmp_path / 'a', [[]], env=HOPPER, num_seeds=1, eval_episodes=0)
     (row,) = tables(problems(gather('s', read_runs(tmp_path))))['lanes'].rows
