@@ -50,7 +50,7 @@ def elsewhere(code, folder, *inputs):
     )
     given = json.dumps([(np.asarray(x).tolist(), str(np.asarray(x).dtype)) for x in inputs])
     path = {'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
-    result = process('-c', program, input=given, cwd=folder, env=path)
+    result = process('-B', '-c', program, input=given, cwd=folder, env=path)  # leaves no cache
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
