@@ -5,6 +5,11 @@ compiled program per phase advances all lanes of a run: one by one on a CPU, by 
 Lanes are sharded over the devices and never communicate. The number of updates of a dispatch is an
 argument of the program, so a new number compiles nothing, and how a phase is cut into dispatches
 never changes a bit.
+
+A GPU stops after each pass of a loop whose length is an argument: the host looks whether there is
+another one. So there the loop's body is a block of updates, an inner loop of a length that the
+compiler knows. A second program makes the updates that fill no block. It is compiled where there
+are some: after a stop at an odd step, or in the search for a divergence.
 """
 
 import functools
@@ -17,6 +22,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from dtql_jax.agents.base import Agent, State
+from dtql_jax.training.blocks import block_size
 from dtql_jax.training.compilation import compile_for, own_numbers
 from dtql_jax.training.lanes import (
     check_hparams,
@@ -60,6 +66,7 @@ class Engine:
             of them that divides the number of lanes.
         one_by_one: whether the lanes of a device advance one after the other instead of by `vmap`;
             by default they do on a CPU. A device with one lane never uses `vmap`.
+        block: the updates of a block; by default 1 on a CPU, else `block_size`.
 
     Raises:
         UserError: a lane has a hyper-parameter that the agent lacks.
@@ -72,6 +79,7 @@ class Engine:
         lanes: Sequence[Lane],
         devices: Sequence[jax.Device] | None = None,
         one_by_one: bool | None = None,
+        block: int | None = None,
     ):
         check_hparams(agent, lanes)
         self.agent = agent
@@ -88,7 +96,10 @@ class Engine:
         # A single lane must not become a batch of one on any device.
         alone = len(self.lanes) == len(self.devices)
         self.one_by_one = alone or (on_cpu if one_by_one is None else one_by_one)
-        self._programs: dict[str, jax.stages.Compiled] = {}
+        if block is None:
+            block = 1 if on_cpu else block_size(agent.all_phases(), agent.config.eval_every)
+        self.block = block
+        self._programs: dict[tuple[str, int], jax.stages.Compiled] = {}
         self._metrics: dict[str, Metrics] = {}
         # The phases' programs accept only inputs that are sharded by lane.
         jit = functools.partial(jax.jit, out_shardings=self._by_lane)
@@ -147,10 +158,14 @@ class Engine:
     # Programs.
 
     @own_numbers()
-    def compile(self, phase: Phase) -> jax.stages.Compiled:
-        """The phase's program, compiled at the first call."""
-        if phase.name not in self._programs:
-            updates = functools.partial(self._updates, phase)
+    def compile(self, phase: Phase, block: int | None = None) -> jax.stages.Compiled:
+        """The phase's program of blocks, of the engine's or of another size.
+
+        It is compiled at the first call.
+        """
+        key = (phase.name, block or self.block)
+        if key not in self._programs:
+            updates = functools.partial(self._updates, phase, key[1])
             run = jax.shard_map(
                 run_one_by_one(updates) if self.one_by_one else run_by_vmap(updates),
                 mesh=self.mesh,
@@ -164,13 +179,13 @@ class Engine:
             lowered = jax.jit(run, donate_argnums=(0, 1)).lower(
                 self.shapes, self.metrics(phase), self.data, n
             )
-            self._programs[phase.name] = compile_for(self.devices[0].platform, lowered)
-        return self._programs[phase.name]
+            self._programs[key] = compile_for(self.devices[0].platform, lowered)
+        return self._programs[key]
 
     def _updates(
-        self, phase: Phase, state: State, sums: Metrics, data: Transition, n: jax.Array
+        self, phase: Phase, block: int, state: State, sums: Metrics, data: Transition, n: jax.Array
     ) -> tuple[State, Metrics, jax.Array]:
-        """`n` updates of one lane, the sums of their metrics, and whether the state is finite."""
+        """`n` blocks of updates of a lane, the sums of their metrics, and whether it is finite."""
         step = self.agent.precise(phase.update)
 
         def update(_: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
@@ -178,7 +193,10 @@ class Engine:
             state, metrics = step(state, sample(state, data, phase.batch_size))
             return state, jax.tree.map(jnp.add, sums, metrics)
 
-        state, sums = jax.lax.fori_loop(0, n, update, (state, sums))
+        def updates(_: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
+            return jax.lax.fori_loop(0, block, update, carry)
+
+        state, sums = jax.lax.fori_loop(0, n, update if block == 1 else updates, (state, sums))
         return state, sums, all_finite(state)
 
     # Training.
@@ -200,9 +218,19 @@ class Engine:
 
         `state` and `sums` are donated.
         """
-        program = self.compile(phase)
-        with jax.transfer_guard('disallow'):
-            return program(state, sums, self.data, jax.device_put(np.int32(n), self._everywhere))
+        blocks, rest = divmod(n, self.block)
+        parts = [(self.block, blocks)] * (blocks > 0) + [(1, rest)] * (rest > 0 or not n)
+        for block, times in parts:
+            program, count = self.compile(phase, block), np.int32(times)
+            with jax.transfer_guard('disallow'):
+                count = jax.device_put(count, self._everywhere)
+                state, sums, finite = program(state, sums, self.data, count)
+        return state, sums, finite
+
+    def whole(self, n: int, most: int) -> int:
+        """The size of a dispatch near `n`, at most `most`: whole blocks where these have room."""
+        n = min(max(n, self.block), most)
+        return n - n % self.block or n
 
     def advance(
         self, phase: Phase, state: State, sums: Metrics, n: int, alive: np.ndarray

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from dtql_jax.report.console import Console
+from dtql_jax.training.blocks import LOG_WINDOW
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.evaluation import Evaluate, Evaluation, scores_of
 from dtql_jax.training.online import Online
@@ -41,7 +42,6 @@ DISPATCH_SECONDS = 2.0
 # it. While episodes are played, dispatches are as short as this.
 SLICE_SECONDS = 0.01
 SAVE_SECONDS = 120.0
-LOG_WINDOW = 1000  # updates per row of metrics, at most
 
 
 class Trainer:
@@ -165,7 +165,7 @@ class Trainer:
         # The first dispatch is a probe. Then sizes follow the rate, and grow in steps.
         seconds = SLICE_SECONDS if self._playing else DISPATCH_SECONDS
         self._size = max(1, min(int(self.rate * seconds), 8 * self._size))
-        n, alive, began = min(self._size, most), self.alive, time.monotonic()
+        n, alive, began = self.engine.whole(self._size, most), self.alive, time.monotonic()
         if phase.online:
             progress, done, n = self.online.advance(progress, n, alive)
         else:

@@ -31,10 +31,11 @@ PHASES = [
 ]
 
 
-def after(subject, phase, lanes, one_by_one):
+def after(subject, phase, lanes, one_by_one, block):
     """States, and sums of metrics, of the first `lanes` lanes after a few updates."""
     data = contract.batch_of(0, rows=64)
-    engine = Engine(subject.agent, data, LANES[:lanes], jax.local_devices()[:1], one_by_one)
+    devices = jax.local_devices()[:1]
+    engine = Engine(subject.agent, data, LANES[:lanes], devices, one_by_one, block)
     # As `engine.init` makes them, which each engine would compile anew.
     states = jax.tree.map(lambda x: jnp.copy(x[:lanes]), subject.lanes)
     *result, finite = engine.dispatch(phase, engine.shard(states), engine.zeros(phase), UPDATES)
@@ -44,11 +45,14 @@ def after(subject, phase, lanes, one_by_one):
 
 @pytest.mark.parametrize(('name', 'phase'), PHASES)
 def test_dispatch__lanes_one_by_one_by_vmap_and_alone_agree(name, phase):
-    """One by one a lane makes the bits that it makes alone; by `vmap` it may round otherwise."""
+    """One by one a lane makes the bits that it makes alone; by `vmap` it may round otherwise.
+
+    Alone it makes its updates in blocks, which change no bit.
+    """
     subject = contract.subject(name)
     phase = subject.phases[phase]
     one_by_one, by_vmap, alone = (
-        after(subject, phase, lanes, way) for lanes, way in ((2, True), (2, False), (1, None))
+        after(subject, phase, *way) for way in ((2, True, 1), (2, False, 1), (1, None, 2))
     )
     assert one_by_one[0].step.tolist() == [UPDATES] * 2
     assert toy.equal(toy.lane(one_by_one, 0), alone)

@@ -155,11 +155,11 @@ def lanes(*seeds, **by_position):
     return [Lane('toy', seed, by_position.get(f'at{i}', {})) for i, seed in enumerate(seeds)]
 
 
-def engine(lanes, devices=None, agent=Toy, one_by_one=None, **settings):
+def engine(lanes, devices=None, agent=Toy, one_by_one=None, block=None, **settings):
     """An engine of the toy's lanes; its `traces` count how often each phase was traced."""
     traces = collections.Counter()
     toy = counting(agent(Spec(3, 2), agent.config_class(**settings)), traces)
-    engine = Engine(toy, data(), lanes, devices, one_by_one)
+    engine = Engine(toy, data(), lanes, devices, one_by_one, block)
     engine.traces = traces
     return engine
 

@@ -61,7 +61,7 @@ def test_forbidden__finds_a_planted_transfer_from_the_device(engine, monkeypatch
         convert(ones if convert is list else one)
         return program(*args)
 
-    monkeypatch.setitem(engine._programs, phase.name, leaking)
+    monkeypatch.setitem(engine._programs, (phase.name, 1), leaking)
     with transfers.forbidden(monkeypatch), pytest.raises(transfers.ImplicitTransfer):
         engine.dispatch(phase, state, sums, 5)
     convert(ones if convert is list else one)  # and is no error itself

@@ -1,0 +1,19 @@
+"""Where a run stops to look: log windows, and blocks of updates between two looks."""
+
+import math
+from collections.abc import Sequence
+
+from dtql_jax.types import Phase
+
+LOG_WINDOW = 1000  # updates per row of metrics, at most
+MOST = 16  # updates of a block, at most: an evaluation beside the training waits for a block
+
+
+def block_size(phases: Sequence[Phase], eval_every: int) -> int:
+    """The updates of a block: the largest number, up to `MOST`, that divides every dispatch.
+
+    Dispatches end where a row or an evaluation is due, or a phase ends.
+    """
+    steps = [phase.steps for phase in phases if not phase.online]
+    between = math.gcd(min(LOG_WINDOW, eval_every), eval_every, *steps)
+    return max(size for size in range(1, MOST + 1) if between % size == 0)

@@ -1,0 +1,63 @@
+"""Blocks of updates: their size, and that they change no bit."""
+
+import pytest
+
+from dtql_jax.training.blocks import MOST, block_size
+from dtql_jax.types import Phase
+from tests.helpers import toy
+
+
+def phases(*steps, **given):
+    return [Phase(f'p{i}', print, n, 1, **given) for i, n in enumerate(steps)]
+
+
+@pytest.mark.parametrize(
+    ('steps', 'eval_every', 'size'),
+    [
+        ((1_000_000,), 50_000, 10),
+        ((50_000, 250_000), 50_000, 10),
+        ((1_600, 3_200), 800, 16),
+        ((1_600, 3_200), 4_800, 10),  # rows end at multiples of 1,000
+        ((1_500, 4_500), 1_500, 10),
+        ((1_000, 1_001), 1_000, 1),
+        ((7,), 7, 7),
+        ((0, 64), 64, MOST),
+    ],
+)
+def test_block_size__fits_every_dispatch(steps, eval_every, size):
+    assert block_size(phases(*steps), eval_every) == size
+    for end in (*steps, 1000 if eval_every > 1000 else eval_every, eval_every):
+        assert end % size == 0
+
+
+def test_block_size__leaves_the_phase_in_the_environment_alone():
+    assert block_size([*phases(1_600), *phases(999, online=True)], 800) == 16
+
+
+@pytest.mark.parametrize('one_by_one', [True, False])
+def test_dispatch__blocks_change_no_bit(one_by_one):
+    lanes = toy.lanes(0, 1)
+    plain = toy.engine(lanes, agent=toy.Delayed, one_by_one=one_by_one)
+    blocks = toy.engine(lanes, agent=toy.Delayed, one_by_one=one_by_one, block=4)
+    assert (plain.block, blocks.block) == (1, 4)
+    (phase, *ours), (_, *theirs) = toy.start(blocks), toy.start(plain)
+    for n in (1, 4, 7, 16, 0):
+        *ours, finite = blocks.dispatch(phase, *ours, n)
+        *theirs, also = plain.dispatch(phase, *theirs, n)
+        assert toy.equal(ours, theirs)
+        assert finite.tolist() == also.tolist() == [True, True]
+
+
+def test_dispatch__compiles_the_rest_only_where_there_is_one():
+    engine = toy.engine(toy.lanes(0), block=4)
+    phase, state, sums = toy.start(engine)
+    state, sums, _ = engine.dispatch(phase, state, sums, 8)
+    assert engine.traces[phase.name] == toy.TRACED_ONCE[phase.name]
+    engine.dispatch(phase, state, sums, 9)
+    assert engine.traces[phase.name] == toy.TRACED_ONCE[phase.name] + 1
+
+
+def test_whole__fills_blocks_where_it_can():
+    engine = toy.engine(toy.lanes(0), block=4)
+    asked = ((1, 100), (4, 100), (7, 100), (100, 10), (1, 3), (100, 3))
+    assert [engine.whole(*sizes) for sizes in asked] == [4, 4, 4, 8, 3, 3]
