@@ -23,7 +23,7 @@ from dtql_jax.agents.registry import AGENTS
 from dtql_jax.cli.flags import define_whole
 from dtql_jax.rollout.actor import Actor
 from dtql_jax.training.engine import Engine
-from dtql_jax.types import Lane, Phase, Spec, Transition
+from dtql_jax.types import Lane, Phase, Spec, Transition, UserError
 
 # A script's child processes use the same accelerator. Read when jax's backend starts.
 os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
@@ -47,6 +47,9 @@ class Report:
     """The results of a script, printed as they come and kept in the JSON file `out`, if any.
 
     `keep` continues the results that the file holds. `head` is what is known beforehand.
+
+    Raises:
+        UserError: the file to be continued was measured on another machine.
     """
 
     def __init__(self, out: str | None, keep: bool = False, **head: Any):
@@ -54,6 +57,13 @@ class Report:
         self.content: dict[str, Any] = {}
         if keep and self._path and self._path.exists():
             self.content = json.loads(self._path.read_text())
+        for name in ('device', 'processor'):
+            there, here = self.content.get(name), machine()[name]
+            if there not in (None, here):
+                raise UserError(
+                    f'`out`={out} was measured on another machine ({there}; this is {here}): name '
+                    'another file, or remove it to measure all of it here'
+                )
         self.content |= {**machine(), **head}
 
     @property
