@@ -1,59 +1,278 @@
-"""Where the time of DTQL's update goes: the device's operations, longest first.
+"""What an accelerator would run: every phase compiled for it, its kernels counted, no card needed.
 
-  python benchmarks/accelerator.py [--dims=17/6 --batch_size=256 --seeds=1 --out=FILE]
+  python benchmarks/accelerator.py --chips=h100 --agents=dtql
+  python benchmarks/accelerator.py --chips=here                # this machine's device, also timed
 
-jax's profiler traces the device while it trains. On a CPU an operation's time is that of the thread
-that began it, waiting on several cores included; `taskset -c 0` gives clean shares.
+A GPU needs jax[cuda12], a TPU libtpu, installed beside jax's CPU backend. Kernels that are chosen
+by trying them on a card (products) have their default form. With --out, a call goes on where an
+earlier one stopped.
+
+A row has, for one update: the kernels, by kind and by line of this package; the waits of the device
+for the host; bytes, as far as shapes tell, and floating point operations; the memory of a lane; and
+the updates/s of each lane that `ASSUMED` gives, slow and fast. Of branches the dearer one counts.
 """
 
-import collections
-import pathlib
-import re
+import os
 import sys
-import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
+import hlo
 import jax
+import jax.numpy as jnp
 from absl import flags
-from measure import WALKER, Case, Report, TrainingTimer, make_flags, take_turns
+from jax.experimental import topologies
+from measure import WALKER, Case, Report, TrainingTimer, make_flags, sizes, take_turns
 
+from dtql_jax.agents.base import Agent
+from dtql_jax.agents.registry import AGENTS
 from dtql_jax.cli.flags import define_whole, run_command
+from dtql_jax.training.blocks import block_size
+from dtql_jax.training.compilation import compile_for
+from dtql_jax.training.engine import Engine
+from dtql_jax.types import Lane, Phase, Transition, UserError
+
+
+class Chip(NamedTuple):
+    """An accelerator: what XLA wants to know of a GPU, and the rates of its makers' data sheets."""
+
+    bandwidth: float  # bytes/s
+    products: float  # floating point operations/s of products at jax's default precision
+    gpu: dict[str, Any] | None = None
+    capability: tuple[int, str] = (0, '')
+    name: str = ''
+
+
+CHIPS = {
+    'a100': Chip(
+        2.04e12, 156e12,
+        {'shared_memory_per_core': 167936, 'core_count': 108, 'fpus_per_core': 64,
+         'memory_bandwidth': 2039040000000, 'l2_cache_size': 41943040, 'clock_rate_ghz': 1.41,
+         'device_memory_size': 85100068864, 'shared_memory_per_block_optin': 166912},
+        (8, 'NONE'), 'NVIDIA A100-SXM4-80GB',
+    ),
+    'h100': Chip(
+        3.35e12, 495e12,
+        {'shared_memory_per_core': 233472, 'core_count': 132, 'fpus_per_core': 128,
+         'memory_bandwidth': 3352320000000, 'l2_cache_size': 52428800, 'clock_rate_ghz': 1.98,
+         'device_memory_size': 84929347584, 'shared_memory_per_block_optin': 232448},
+        (9, 'ACCELERATED_FEATURES'), 'NVIDIA H100 80GB HBM3',
+    ),
+    'b200': Chip(
+        7.67e12, 1125e12,
+        {'shared_memory_per_core': 233472, 'core_count': 148, 'fpus_per_core': 128,
+         'memory_bandwidth': 7672320000000, 'l2_cache_size': 132644864, 'clock_rate_ghz': 1.965,
+         'device_memory_size': 191514411008, 'shared_memory_per_block_optin': 232448},
+        (10, 'ACCELERATED_FEATURES'), 'NVIDIA B200',
+    ),
+    'v5e': Chip(0.82e12, 197e12),
+}  # fmt: skip
+COMMON = {
+    'threads_per_block_limit': 1024, 'threads_per_warp': 32, 'shared_memory_per_block': 49152,
+    'threads_per_core_limit': 2048, 'block_dim_limit_x': 2147483647, 'block_dim_limit_y': 65535,
+    'block_dim_limit_z': 65535, 'registers_per_core_limit': 65536,
+    'registers_per_block_limit': 65536,
+}  # fmt: skip
+# Not measured: seconds of a kernel beside its work and of a wait for the host, and the shares of
+# bandwidth and product rate that small kernels reach; in the slow case and in the fast one.
+ASSUMED = {
+    'slow': {'kernel': 5e-6, 'wait': 30e-6, 'share': 0.1},
+    'fast': {'kernel': 2e-6, 'wait': 10e-6, 'share': 1.0},
+}
 
 FLAGS = make_flags(blocks=3, block_seconds=0.5)
+flags.DEFINE_list('chips', ['h100'], f'{", ".join(CHIPS)}, or here: this device', FLAGS)
+flags.DEFINE_list('agents', [], 'agents (default: all)', FLAGS)
+flags.DEFINE_list('lanes', ['1'], 'lanes of each device', FLAGS)
+flags.DEFINE_list('devices', ['1'], 'devices of one machine: 1, or 8', FLAGS)
 flags.DEFINE_string('dims', WALKER, 'observation and action sizes', FLAGS)
 define_whole('batch_size', 256, 'batch size', FLAGS)
-define_whole('seeds', 1, 'seeds trained at once', FLAGS)
-define_whole('top', 20, 'operations to list', FLAGS)
-
-# The lines of a trace that hold the device's operations: a GPU's streams, XLA's threads on a CPU.
-OPERATIONS = re.compile(r'Stream|XLA Ops|XLAEigen|XLAPjRt|tf_XLA')
+define_whole('rows', 1_000_000, 'transitions of the data', FLAGS)
+define_whole('top', 12, 'lines of the package to name in a row', FLAGS)
 
 
-def times(folder: str) -> collections.Counter[str]:
-    """Nanoseconds by operation, without the numbers at the end of names, which count its uses."""
-    (path,) = pathlib.Path(folder).rglob('*.xplane.pb')
-    by_name: collections.Counter[str] = collections.Counter()
-    for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
-        for line in plane.lines:
-            if OPERATIONS.search(line.name):
-                for event in line.events:
-                    if '::' not in event.name:  # else the runtime's, around operations
-                        by_name[re.sub(r'[._]\d+$', '', event.name)] += event.duration_ns
-    return by_name
+def devices_of(chip: str, count: int) -> list[jax.Device]:
+    """Devices to compile for. Only those of 'here' exist."""
+    if chip == 'here':
+        return jax.local_devices()[:1]
+    if chip not in CHIPS:
+        raise UserError(f'--chips={chip}: there are {", ".join(CHIPS)} and here')
+    try:
+        if CHIPS[chip].gpu is None:
+            # libtpu looks for a TPU's host otherwise.
+            os.environ |= {'TPU_SKIP_MDS_QUERY': '1', 'TPU_WORKER_HOSTNAMES': 'localhost'}
+            os.environ |= {'TPU_ACCELERATOR_TYPE': 'v5litepod-8'}
+            found = topologies.get_topology_desc('v5e:2x4', platform='tpu')
+        else:
+            found = topologies.get_topology_desc(
+                chip, 'cuda', target_config=target(CHIPS[chip]), topology=f'1x1x{count}'
+            )
+    except Exception as error:  # each plugin has its own
+        wanted = 'libtpu' if CHIPS[chip].gpu is None else f'"jax[cuda12]=={jax.__version__}"'
+        raise UserError(f'--chips={chip}: {error}: pip install {wanted}') from error
+    return list(found.devices)[:count]
+
+
+def target(chip: Chip) -> str:
+    """A GPU as XLA's text of it."""
+    fields = ' '.join(f'{name}: {value}' for name, value in {**COMMON, **(chip.gpu or {})}.items())
+    major, extension = chip.capability
+    return (
+        f'gpu_device_info {{ {fields} cuda_compute_capability {{ major: {major} feature_extension: '
+        f'{extension} }} }} platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 7 }} '
+        f'device_description_str: "{chip.name}"'
+    )
+
+
+def shapes_of(dims: str, rows: int) -> Transition:
+    """The shapes of data."""
+    obs, action = sizes(dims)
+    widths = (obs, action, None, None, obs)
+    return Transition(
+        *(jax.ShapeDtypeStruct((rows,) if n is None else (rows, n), jnp.float32) for n in widths)
+    )
+
+
+def compiled(lowered: jax.stages.Lowered, chip: str) -> tuple[jax.stages.Compiled, float]:
+    """The program and the seconds it took."""
+    began = time.perf_counter()
+    if chip == 'here':
+        program = compile_for(jax.local_devices()[0].platform, lowered)
+    else:  # there is no card to try kernels on
+        program = lowered.compile({'xla_gpu_autotune_level': '0'} if CHIPS[chip].gpu else None)
+    return program, time.perf_counter() - began
+
+
+def told(count: hlo.Count, updates: int, top: int) -> dict[str, Any]:
+    """What a count says of one of `updates` updates."""
+
+    def each(counter: Any, most: int | None = None) -> dict[str, float]:
+        return {name: round(n / updates, 2) for name, n in counter.most_common(most)}
+
+    return {
+        'kernels': round(count.total / updates, 2),
+        'waits': round(count.stops / updates, 3),
+        'megabytes': round(count.moved / updates / 1e6, 2),
+        'collectives': count.collectives,
+        'kinds': each(count.kernels),
+        'lines': each(count.lines, top),
+    }
+
+
+def predicted(row: dict[str, Any], chip: Chip) -> dict[str, int]:
+    """Updates/s of each lane by `ASSUMED`."""
+    rates = {}
+    for case, assumed in ASSUMED.items():
+        moving = row['megabytes'] * 1e6 / chip.bandwidth / assumed['share']
+        computing = row['gflop'] * 1e9 * row['lanes'] / chip.products / assumed['share']
+        work = max(moving, computing) if case == 'fast' else moving + computing
+        rates[case] = round(
+            1 / (row['kernels'] * assumed['kernel'] + row['waits'] * assumed['wait'] + work)
+        )
+    return rates
+
+
+def operations(agent: Agent, phase: Phase, engine: Engine) -> float:
+    """Floating point operations of one update, in units of 1e9, before any optimisation."""
+    lane = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), engine.shapes)
+    batch = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((phase.batch_size, *x.shape[1:]), x.dtype), engine.data
+    )
+    cost: Any = jax.jit(phase.update).lower(lane, batch).cost_analysis()
+    return cost['flops'] / 1e9
+
+
+def phase_row(engine: Engine, phase: Phase, chip: str, asked: flags.FlagValues) -> dict[str, Any]:
+    """Compiles a phase, and counts an update of all lanes of a device."""
+    block = block_size([phase], engine.agent.config.eval_every)
+    program, seconds = compiled(engine.lower(phase, block), chip)
+    read = hlo.Program(program.as_text() or '', at_most=4 * asked.rows - 1)
+    loops = [body for body, trips in read.loops() if trips is None]
+    body = max(loops, key=lambda name: read.count(name).total)
+    cost = read.count(body)
+    inner = [trips for _, trips in read.loops(body) if trips is not None]
+    memory: Any = program.memory_analysis()
+    lanes = len(engine.lanes) // len(engine.devices)
+    data = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(engine.data))
+    return {
+        **told(cost._replace(stops=cost.stops + 1), block, asked.top),
+        'block': block,
+        'block_known': any(block % trips == 0 and trips > 1 for trips in inner),
+        'gflop': round(operations(engine.agent, phase, engine), 3),
+        'state_mb': round((memory.argument_size_in_bytes - data) / lanes / 1e6, 2),
+        'temporary_mb': round(memory.temp_size_in_bytes / lanes / 1e6, 2),
+        'compile_s': round(seconds, 1),
+    }
+
+
+def act_row(engine: Engine, chip: str, asked: flags.FlagValues) -> dict[str, Any]:
+    """Compiles the choice of an action by one lane, and counts its kernels."""
+    agent, sharding = engine.agent, jax.sharding.SingleDeviceSharding(engine.devices[0])
+
+    def placed(x: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=sharding)
+
+    params = jax.tree.map(placed, jax.eval_shape(jax.vmap(agent.acting), engine.shapes))
+    obs = jax.ShapeDtypeStruct((sizes(asked.dims)[0],), jnp.float32, sharding=sharding)
+    words = jax.ShapeDtypeStruct((2,), jnp.uint32, sharding=sharding)
+
+    def act(params: Any, obs: jax.Array, words: jax.Array) -> jax.Array:
+        return agent.precise(agent.act)(params, obs, jax.random.wrap_key_data(words))
+
+    program, seconds = compiled(jax.jit(act).lower(params, obs, words), chip)
+    cost = hlo.Program(program.as_text() or '').count()
+    return {**told(cost, 1, asked.top), 'compile_s': round(seconds, 1)}
+
+
+def rows_of(
+    agent: str,
+    chip: str,
+    lanes: int,
+    count: int,
+    asked: flags.FlagValues,
+    done: list[dict[str, Any]],
+) -> Iterator[dict[str, Any]]:
+    """The rows of an agent that are not `done`: one for each phase, and one for its actions."""
+    case = Case(agent, asked.dims, asked.batch_size, lanes * count)
+    devices = devices_of(chip, count)
+    every = [Lane(agent, seed) for seed in range(lanes * count)]
+    data = shapes_of(asked.dims, asked.rows)
+    engine = Engine(case.make(), data, every, devices, block=1)
+    head = {'agent': agent, 'chip': chip, 'lanes': lanes, 'devices': len(devices)}
+    for phase in engine.agent.phases():
+        key = {**head, 'phase': phase.name}
+        if key not in done:
+            row = {**key, **phase_row(engine, phase, chip, asked)}
+            if chip in CHIPS:
+                row['predicted'] = predicted(row, CHIPS[chip])
+            yield row
+    if lanes == count == 1 and {**head, 'phase': 'act'} not in done:
+        yield {**head, 'phase': 'act', **act_row(engine, chip, asked)}
+
+
+def timed(agent: str, lanes: int, asked: flags.FlagValues) -> dict[str, Any]:
+    """The updates/s of each phase on this device, all lanes together."""
+    engine = Case(agent, asked.dims, asked.batch_size, lanes).engine()
+    timer = TrainingTimer(engine, asked.block_seconds, all_phases=True)
+    take_turns([timer], asked.blocks)
+    return timer.rates()
 
 
 def main(asked: flags.FlagValues) -> None:
-    case = Case('dtql', asked.dims, asked.batch_size, asked.seeds)
-    timer = TrainingTimer(case.engine(), asked.block_seconds)
-    with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
-            take_turns([timer], asked.blocks)
-        by_name = times(folder)
-    updates, together = asked.blocks * timer.timers['train'].length, sum(by_name.values())
-    head = {'dims': asked.dims, 'batch_size': asked.batch_size, 'seeds': asked.seeds}
-    report = Report(asked.out, **head)
-    for name, ns in by_name.most_common(asked.top):
-        cost = {'us_per_update': ns / updates / 1e3, 'share': ns / together}
-        report.add({'operation': name, **cost})
+    head = {'dims': asked.dims, 'batch_size': asked.batch_size, 'rows': asked.rows}
+    report = Report(asked.out, keep=True, assumed=ASSUMED, **head)
+    names = ('agent', 'chip', 'lanes', 'devices', 'phase')
+    for chip in asked.chips:
+        for count in map(int, asked.devices):
+            for lanes in map(int, asked.lanes):
+                for agent in asked.agents or AGENTS:
+                    done = [{name: row[name] for name in names} for row in report.rows]
+                    for row in rows_of(agent, chip, lanes, count, asked, done):
+                        report.add(row)
+                    if chip == 'here':
+                        rates = {'agent': agent, 'lanes': lanes, **timed(agent, lanes, asked)}
+                        report.put('measured', [*report.content.get('measured', []), rates])
 
 
 if __name__ == '__main__':

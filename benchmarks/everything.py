@@ -43,13 +43,13 @@ SCRIPTS = {
     'scaling': ['speed', '--part=scaling'],
     'overlap': ['speed', '--part=overlap'],
     'loading': ['loading'],
-    'top_kernels': ['accelerator'],
+    'top_kernels': ['operations'],
     'time_to_result': ['speed', '--part=run'],
     'training_speed': ['speed', '--part=training'],
 }
 ON_ACCELERATORS = {
     'limit_16_seeds': ['limit', '--seeds=16'],
-    'top_kernels_16_seeds': ['accelerator', '--seeds=16'],
+    'top_kernels_16_seeds': ['operations', '--seeds=16'],
 }
 
 

@@ -60,7 +60,7 @@ class Engine:
 
     Args:
         agent: the algorithm.
-        data: transitions `[N, ...]`.
+        data: transitions `[N, ...]`, or their shapes: then the engine compiles, and cannot train.
         lanes: the training runs.
         devices: the devices to use, all local ones by default. The engine uses the largest number
             of them that divides the number of lanes.
@@ -91,7 +91,7 @@ class Engine:
         )
         self._by_lane = NamedSharding(self.mesh, PartitionSpec('lane'))
         self._everywhere = NamedSharding(self.mesh, PartitionSpec())
-        self.data = jax.device_put(data, self._everywhere)
+        self.data = jax.tree.map(self._replicate, data)
         on_cpu = self.devices[0].platform == 'cpu'
         # A single lane must not become a batch of one on any device.
         alone = len(self.lanes) == len(self.devices)
@@ -132,6 +132,12 @@ class Engine:
         """Spreads a tree whose leaves have the lane axis `[S, ...]` over the devices."""
         return jax.device_put(tree, self._by_lane)
 
+    def _replicate(self, x: Any) -> Any:
+        """Puts an array on every device."""
+        if isinstance(x, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._everywhere)
+        return jax.device_put(x, self._everywhere)
+
     def with_sharding(self, shapes: Any) -> Any:
         """Shapes and dtypes, as `jax.eval_shape` returns them, with the sharding of `shard`."""
         return jax.tree.map(
@@ -147,39 +153,39 @@ class Engine:
     def metrics(self, phase: Phase) -> Metrics:
         """Shapes and dtypes `[S]` of the phase's metrics."""
 
-        def update(state: State) -> Metrics:
-            return phase.update(state, sample(state, self.data, phase.batch_size))[1]
+        def update(state: State, data: Transition) -> Metrics:
+            return phase.update(state, sample(state, data, phase.batch_size))[1]
 
         if phase.name not in self._metrics:
-            shapes = jax.eval_shape(jax.vmap(update), self.shapes)
+            shapes = jax.eval_shape(jax.vmap(update, (0, None)), self.shapes, self.data)
             self._metrics[phase.name] = self.with_sharding(shapes)
         return self._metrics[phase.name]
 
     # Programs.
 
     @own_numbers()
-    def compile(self, phase: Phase, block: int | None = None) -> jax.stages.Compiled:
-        """The phase's program of blocks, of the engine's or of another size.
+    def lower(self, phase: Phase, block: int) -> jax.stages.Lowered:
+        """The phase's program of blocks of a size, before it is compiled."""
+        updates = functools.partial(self._updates, phase, block)
+        run = jax.shard_map(
+            run_one_by_one(updates) if self.one_by_one else run_by_vmap(updates),
+            mesh=self.mesh,
+            in_specs=(*[PartitionSpec('lane')] * 2, *[PartitionSpec()] * 2),
+            out_specs=PartitionSpec('lane'),
+            # There is no communication to check, and the check refuses a branch of `cond` or a
+            # carry of `scan` that is the same for all lanes.
+            check_vma=False,
+        )
+        n = jax.ShapeDtypeStruct((), jnp.int32, sharding=self._everywhere)
+        return jax.jit(run, donate_argnums=(0, 1)).lower(
+            self.shapes, self.metrics(phase), self.data, n
+        )
 
-        It is compiled at the first call.
-        """
+    def compile(self, phase: Phase, block: int | None = None) -> jax.stages.Compiled:
+        """The phase's program of blocks, of the engine's size or another, compiled once."""
         key = (phase.name, block or self.block)
         if key not in self._programs:
-            updates = functools.partial(self._updates, phase, key[1])
-            run = jax.shard_map(
-                run_one_by_one(updates) if self.one_by_one else run_by_vmap(updates),
-                mesh=self.mesh,
-                in_specs=(*[PartitionSpec('lane')] * 2, *[PartitionSpec()] * 2),
-                out_specs=PartitionSpec('lane'),
-                # There is no communication to check, and the check refuses a branch of `cond` or a
-                # carry of `scan` that is the same for all lanes.
-                check_vma=False,
-            )
-            n = jax.ShapeDtypeStruct((), jnp.int32, sharding=self._everywhere)
-            lowered = jax.jit(run, donate_argnums=(0, 1)).lower(
-                self.shapes, self.metrics(phase), self.data, n
-            )
-            self._programs[key] = compile_for(self.devices[0].platform, lowered)
+            self._programs[key] = compile_for(self.devices[0].platform, self.lower(phase, key[1]))
         return self._programs[key]
 
     def _updates(

@@ -26,6 +26,7 @@ def test_scripts__are_found():
         'loading',
         'saves',
         'accelerator',
+        'operations',
         'charts',
         'everything',
     }

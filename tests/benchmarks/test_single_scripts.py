@@ -98,8 +98,8 @@ def test_loading__loads_cold_and_from_the_cache(tmp_path):
 
 
 @pytest.mark.slow
-def test_accelerator__lists_operations(tmp_path):
-    report = measured(tmp_path, 'accelerator', '--dims=3/2', '--batch_size=8', *BLOCKS)
+def test_operations__lists_them_by_time(tmp_path):
+    report = measured(tmp_path, 'operations', '--dims=3/2', '--batch_size=8', *BLOCKS)
     assert same_keys(report, 'top_kernels')
     shares = [row['share'] for row in report['results']]
     assert shares == sorted(shares, reverse=True)
