@@ -53,7 +53,7 @@ StackFrames
 
 %outer (t: (s32[], f32[8])) -> (s32[], f32[8]) {
   %t.1 = (s32[], f32[8]{0}) parameter(0)
-  ROOT %w = (s32[], f32[8]{0}) while(%t.1), body=%inner, backend_config={"known_trip_count":{"n":"4"}}
+  ROOT %w = (s32[], f32[8]{0}) while(%t.1), body=%inner, config={"known_trip_count":{"n":"4"}}
 }
 
 ENTRY %main (t: (s32[], f32[8])) -> (s32[], f32[8]) {
