@@ -28,6 +28,7 @@ class Line:
         y: their values, `[N]`.
         low: the lower end of each interval, `[N]`; None draws none.
         high: the upper end.
+        mark: the place of a dotted upright line in its colour; None draws none.
     """
 
     place: int
@@ -35,6 +36,7 @@ class Line:
     y: np.ndarray
     low: np.ndarray | None = None
     high: np.ndarray | None = None
+    mark: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +131,8 @@ def _draw(axes: Axes, axis: Axis, line: Line) -> None:
         else:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, lw=0)
     axes.plot(line.x, line.y, color=colour, ls=dashes, lw=1.8, marker=marker, ms=4.5)
+    if line.mark is not None:
+        axes.axvline(line.mark, color=colour, lw=1.1, ls=(0, (1, 2)), zorder=1)
 
 
 def _set_x(axes: Axes, axis: Axis) -> None:

@@ -28,7 +28,10 @@ def curves(results: Results) -> Section | None:
     charts, drawn = [], places_of(results, _best_agents(results, MOST_CURVES))
     for i, task in enumerate(tasks[:MOST_PANELS]):
         agents = [agent for agent in drawn if (task, agent) in results.groups]
-        lines = [_curve(results.groups[task, agent], drawn[agent]) for agent in agents]
+        lines = [
+            _curve(mine := results.groups[task, agent], drawn[agent], _switch(results, mine))
+            for agent in agents
+        ]
         axis = Axis('updates', measure(results, task), thousands=True)
         level = _behaviour(results, task)
         title = task if level is None else f'{task} (data {level:.1f})'
@@ -43,7 +46,8 @@ def curves(results: Results) -> Section | None:
         '95 % bootstrap interval; below five, the mean and the range from the lowest to the '
         'highest seed. A seed that diverged or failed is missing from there on, which can lift '
         f'the line. Of many agents the {MOST_CURVES} with the highest last scores are drawn. The '
-        'dashed level, with its score in the title, is the policy that made the data.'
+        'dashed level, with its score in the title, is the policy that made the data. A dotted '
+        'upright line in the colour of an agent marks where it goes on in the environment.'
     ), parts)  # fmt: skip
 
 
@@ -133,7 +137,12 @@ def _best_agents(results: Results, most: int) -> list[str]:
     return [agent for agent in results.agents if agent in best]
 
 
-def _curve(lanes: Sequence[LaneResult], place: int) -> Line:
+def _switch(results: Results, lanes: Sequence[LaneResult]) -> int | None:
+    """The update from which lanes go on in the environment; None where none does."""
+    return max(filter(None, (results.records[lane.run].switch for lane in lanes)), default=None)
+
+
+def _curve(lanes: Sequence[LaneResult], place: int, switch: int | None) -> Line:
     """The line of an agent on a task."""
     steps = np.unique(np.concatenate([lane.steps for lane in lanes]))
     values = np.full((len(lanes), len(steps)), np.nan)
@@ -142,7 +151,7 @@ def _curve(lanes: Sequence[LaneResult], place: int) -> Line:
     middle, low, high = curve(values)
     known = ~np.isnan(middle)
     band = (low[known], high[known]) if len(lanes) > 1 else (None, None)
-    return Line(place, steps[known], middle[known], *band)
+    return Line(place, steps[known], middle[known], *band, mark=switch)
 
 
 def _behaviour(results: Results, task: str) -> float | None:

@@ -62,6 +62,12 @@ class RunRecord:
         config = self.config['identity']['config']
         return None if before is None else before + config['steps'] + config.get('online_steps', 0)
 
+    @property
+    def switch(self) -> int | None:
+        """The update from which the run goes on in the environment; None where it does not."""
+        online = self.config['identity']['config'].get('online_steps', 0)
+        return self.end - online if online and self.end is not None else None
+
     def settings(self, lane: int) -> dict[str, Any]:
         """The agent's settings in a lane, which is given by its index."""
         return {**self.config['identity']['config'], **self.lanes[lane].hparams}

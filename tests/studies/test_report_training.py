@@ -34,6 +34,15 @@ def test_curves__a_chart_for_each_task_with_the_score_of_the_data(tmp_path):
     assert '</svg>dtql</li>' in charts.legend
 
 
+def test_curves__mark_where_an_agent_goes_on_in_the_environment(tmp_path, monkeypatch):
+    write_run(tmp_path / 'a', noisy(0, 2), env=HOPPER, end=2000, online_steps=1000)
+    write_run(tmp_path / 'b', noisy(0, 2), env=HOPPER, end=2000, agent='iql')
+    drawn = []
+    monkeypatch.setattr(report_training, 'line_chart', lambda *given: drawn.append(given) or '')
+    curves(gather('s', read_runs(tmp_path)))
+    assert [line.mark for line in drawn[0][3]] == [2000, None]
+
+
 def test_curves__without_evaluations_there_are_none(tmp_path):
     write_run(tmp_path / 'a', [[], []], env=HOPPER)
     results = gather('s', read_runs(tmp_path))
