@@ -9,12 +9,13 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 
 from dtql_jax.agents.base import Agent
 from dtql_jax.rollout.actor import Actor
-from dtql_jax.rollout.env_pool import NO_SUCCESS, EnvPool, choose_workers
+from dtql_jax.rollout.env_pool import NO_SUCCESS, EnvPool, choose_workers, cores
 from dtql_jax.rollout.evaluate import LanePolicies, Rollouts, evaluate
 from dtql_jax.rollout.patience import USUAL, Patience
 from dtql_jax.rollout.worker import WorkerLost
@@ -23,6 +24,8 @@ from dtql_jax.tasks.task import Task
 from dtql_jax.types import Lane, Params, Stopped, UserError, outside, why
 
 SIMULATORS = 32  # side by side, unless the user says otherwise
+# With an accelerator, more lanes have more of them, up to this number for each core.
+SIMULATORS_OF_A_CORE = 16
 
 
 Row = dict[str, Any]
@@ -34,7 +37,7 @@ class Conditions:
 
     Args:
         episodes: episodes of each lane.
-        eval_envs: the most simulators side by side; None means `SIMULATORS`.
+        eval_envs: the most simulators side by side; None leaves it to `side_by_side`.
         eval_seed: draws the starts of the episodes.
         patience: with a simulator. At every step it is asked whether to stop.
         warn: is called with a line about each mishap.
@@ -165,9 +168,22 @@ def open_player(
         Stopped: on request.
         UserError: the simulator cannot be made or played, or does not report what is scored.
     """
-    slots = min(conditions.eval_envs or SIMULATORS, conditions.episodes * len(lanes))
+    most = conditions.eval_envs or side_by_side(len(lanes))
+    slots = min(most, conditions.episodes * len(lanes))
     with open_pool(task, slots, conditions) as pool:
         yield Player(task, agent, lanes, pool, conditions)
+
+
+def side_by_side(lanes: int) -> int:
+    """The most simulators at once where the user names no number.
+
+    An accelerator acts for hundreds of states in the time of a few, so the number of its calls
+    counts: with 16 cores, 32 lanes need an eighth of the calls that 32 simulators need. On a CPU
+    every state costs the same.
+    """
+    if jax.local_devices()[0].platform == 'cpu':
+        return SIMULATORS
+    return max(SIMULATORS, min(SIMULATORS * lanes, SIMULATORS_OF_A_CORE * cores()))
 
 
 def open_pool(task: Task, slots: int, conditions: Conditions) -> EnvPool:

@@ -82,6 +82,19 @@ def test_open_player__passes_the_evaluation_seed_and_the_stop():
         played(init(2, 2), [1])
 
 
+@pytest.mark.parametrize(('platform', 'lanes', 'cores', 'most'), [
+    ('cpu', 32, 16, 32), ('gpu', 1, 16, 32), ('gpu', 4, 16, 128), ('gpu', 32, 16, 256),
+    ('gpu', 32, 1, 32), ('tpu', 32, 100, 1024),
+])  # fmt: skip
+def test_side_by_side__grows_with_lanes_and_cores_on_an_accelerator(
+    monkeypatch, platform, lanes, cores, most
+):
+    device = types.SimpleNamespace(platform=platform)
+    monkeypatch.setattr(player.jax, 'local_devices', lambda: [device])
+    monkeypatch.setattr(player, 'cores', lambda: cores)
+    assert player.side_by_side(lanes) == most
+
+
 @pytest.mark.usefixtures('walks')
 @pytest.mark.parametrize(('eval_envs', 'episodes', 'slots'), [
     (None, 4, 12), (None, 50, player.SIMULATORS), (5, 50, 5), (64, 1, 3),
