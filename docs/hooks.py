@@ -88,7 +88,7 @@ def numbers_table(agent: str) -> str:
             rows.append(f'| updates/s at observation/action {size} | {rates} | {source} |')
     if len(rows) == 2:
         return 'Not measured yet.'
-    return '\n'.join([*rows, '', 'All on two cores of an AMD EPYC, without a GPU.'])
+    return '\n'.join([*rows, '', 'All on two cores, without a GPU; each file names the processor.'])
 
 
 def _results(name: str) -> list[dict[str, Any]]:
