@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, Linear
+from dtql_jax.types import Params
 
 # The choices of settings such as `q_aggregate`: one value `[B]` of those of K critics `[K, B]`.
 AGGREGATES: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -28,15 +29,24 @@ class TwinQ(nn.Module):
     @nn.compact
     def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
         x = jnp.concatenate([obs, action], axis=-1)
+        layers = self.hidden, 1, self.activation, self.layer_norm, self.layer, self.norm_after
+        names = [f'q{k}' for k in range(1, self.count + 1)]
+        if self.is_initializing():
+            return jnp.stack([MLP(*layers, name=name)(x)[..., 0] for name in names])
+        mlp = MLP(*layers, parent=None)
 
-        def q(name: str) -> jax.Array:
-            layers = (
-                self.hidden, 1, self.activation, self.layer_norm, self.layer, self.norm_after
-            )  # fmt: skip
-            return MLP(*layers, name=name)(x)[..., 0]
+        def q(params: Params, x: jax.Array) -> jax.Array:
+            return mlp.apply({'params': params}, x)[..., 0]
 
-        # A vmap over them would be slower on a CPU, where batched products are slow.
-        return jnp.stack([q(f'q{k}') for k in range(1, self.count + 1)])
+        def apart(params: list[Params], x: jax.Array) -> jax.Array:
+            return jnp.stack([q(each, x) for each in params])
+
+        def together(params: list[Params], x: jax.Array) -> jax.Array:
+            return jax.vmap(q, (0, None))(jax.tree.map(lambda *each: jnp.stack(each), *params), x)
+
+        # A CPU is slow at batched products, an accelerator at many small kernels.
+        params = [self.variables['params'][name] for name in names]
+        return jax.lax.platform_dependent(params, x, cpu=apart, default=together)
 
 
 class Value(nn.Module):

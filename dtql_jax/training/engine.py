@@ -26,11 +26,13 @@ from dtql_jax.training.blocks import block_size
 from dtql_jax.training.compilation import compile_for, own_numbers
 from dtql_jax.training.lanes import (
     check_hparams,
+    placed,
     run_by_vmap,
     run_one_by_one,
     usable_devices,
     where_lane,
 )
+from dtql_jax.training.packing import SMALL, Packing
 from dtql_jax.types import Lane, Metrics, Phase, Transition
 
 # Batch indices are drawn with keys of their own. No step reaches this tag, so no key is used twice.
@@ -91,7 +93,7 @@ class Engine:
         )
         self._by_lane = NamedSharding(self.mesh, PartitionSpec('lane'))
         self._everywhere = NamedSharding(self.mesh, PartitionSpec())
-        self.data = jax.tree.map(self._replicate, data)
+        self.data = placed(data, self._everywhere)
         on_cpu = self.devices[0].platform == 'cpu'
         # A single lane must not become a batch of one on any device.
         alone = len(self.lanes) == len(self.devices)
@@ -131,12 +133,6 @@ class Engine:
     def shard(self, tree: Any) -> Any:
         """Spreads a tree whose leaves have the lane axis `[S, ...]` over the devices."""
         return jax.device_put(tree, self._by_lane)
-
-    def _replicate(self, x: Any) -> Any:
-        """Puts an array on every device."""
-        if isinstance(x, jax.ShapeDtypeStruct):
-            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._everywhere)
-        return jax.device_put(x, self._everywhere)
 
     def with_sharding(self, shapes: Any) -> Any:
         """Shapes and dtypes, as `jax.eval_shape` returns them, with the sharding of `shard`."""
@@ -193,16 +189,20 @@ class Engine:
     ) -> tuple[State, Metrics, jax.Array]:
         """`n` blocks of updates of a lane, the sums of their metrics, and whether it is finite."""
         step = self.agent.precise(phase.update)
+        # With many lanes by `vmap` a kernel has enough to do.
+        packing = Packing((state, sums), SMALL if self.block > 1 and self.one_by_one else 0)
 
-        def update(_: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
-            state, sums = carry
+        def update(_: jax.Array, carry: Any) -> Any:
+            state, sums = packing.unpack(carry)
             state, metrics = step(state, sample(state, data, phase.batch_size))
-            return state, jax.tree.map(jnp.add, sums, metrics)
+            return packing.pack((state, jax.tree.map(jnp.add, sums, metrics)))
 
-        def updates(_: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
+        def updates(_: jax.Array, carry: Any) -> Any:
             return jax.lax.fori_loop(0, block, update, carry)
 
-        state, sums = jax.lax.fori_loop(0, n, update if block == 1 else updates, (state, sums))
+        carry = packing.pack((state, sums))
+        carry = jax.lax.fori_loop(0, n, update if block == 1 else updates, carry)
+        state, sums = packing.unpack(carry)
         return state, sums, all_finite(state)
 
     # Training.

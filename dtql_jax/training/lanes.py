@@ -41,6 +41,17 @@ def where_lane(choose: jax.Array, tree: Any, other: Any) -> Any:
     return jax.tree.map(select, tree, other)
 
 
+def placed(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    """Arrays on the devices of a sharding; shapes stay shapes and name it."""
+
+    def place(x: Any) -> Any:
+        if isinstance(x, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+        return jax.device_put(x, sharding)
+
+    return jax.tree.map(place, tree)
+
+
 def usable_devices(num_lanes: int, num_devices: int) -> int:
     """The largest number of devices, at most `num_devices`, that divides `num_lanes`."""
     return max(d for d in range(1, num_devices + 1) if num_lanes % d == 0)
