@@ -28,6 +28,7 @@ from measure import WALKER, Case, Report, TrainingTimer, make_flags, sizes, take
 from dtql_jax.agents.base import Agent
 from dtql_jax.agents.registry import AGENTS
 from dtql_jax.cli.flags import define_whole, run_command
+from dtql_jax.data.columns import one_row
 from dtql_jax.training.blocks import block_size
 from dtql_jax.training.compilation import compile_for
 from dtql_jax.training.engine import Engine
@@ -125,12 +126,11 @@ def target(chip: Chip) -> str:
     )
 
 
-def shapes_of(dims: str, rows: int) -> Transition:
-    """The shapes of data."""
-    obs, action = sizes(dims)
-    widths = (obs, action, None, None, obs)
-    return Transition(
-        *(jax.ShapeDtypeStruct((rows,) if n is None else (rows, n), jnp.float32) for n in widths)
+def shapes_of(agent: Agent, rows: int) -> Transition:
+    """The shapes of an agent's data."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype),
+        one_row(agent.spec, agent.columns),
     )
 
 
@@ -185,7 +185,7 @@ def operations(agent: Agent, phase: Phase, engine: Engine) -> float:
 
 def phase_row(engine: Engine, phase: Phase, chip: str, asked: flags.FlagValues) -> dict[str, Any]:
     """Compiles a phase, and counts an update of all lanes of a device."""
-    block = block_size([phase], engine.agent.config.eval_every)
+    block = engine.block
     program, seconds = compiled(engine.lower(phase, block), chip)
     read = hlo.Program(program.as_text() or '', at_most=4 * asked.rows - 1)
     loops = [body for body, trips in read.loops() if trips is None]
@@ -237,8 +237,9 @@ def rows_of(
     case = Case(agent, asked.dims, asked.batch_size, lanes * count)
     devices = devices_of(chip, count)
     every = [Lane(agent, seed) for seed in range(lanes * count)]
-    data = shapes_of(asked.dims, asked.rows)
-    engine = Engine(case.make(), data, every, devices, block=1)
+    made = case.make()
+    block = block_size(made.phases(), made.config.eval_every)
+    engine = Engine(made, shapes_of(made, asked.rows), every, devices, block=block)
     head = {'agent': agent, 'chip': chip, 'lanes': lanes, 'devices': len(devices)}
     for phase in engine.agent.phases():
         key = {**head, 'phase': phase.name}

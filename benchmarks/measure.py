@@ -21,6 +21,7 @@ from absl import flags
 from dtql_jax.agents.base import Agent, State
 from dtql_jax.agents.registry import AGENTS
 from dtql_jax.cli.flags import define_whole
+from dtql_jax.data.columns import one_row
 from dtql_jax.rollout.actor import Actor
 from dtql_jax.training.engine import Engine
 from dtql_jax.types import Lane, Phase, Spec, Transition, UserError
@@ -156,7 +157,12 @@ class Case:
     def engine(self) -> Engine:
         """The engine of all seeds on synthetic data."""
         lanes = [Lane(self.agent, seed) for seed in range(self.seeds)]
-        return Engine(self.make(), synthetic(self.dims, self.transitions), lanes)
+        agent, data = self.make(), synthetic(self.dims, self.transitions)
+        zeros = {
+            name: np.zeros((self.transitions, *x.shape[1:]), np.float32)
+            for name, x in one_row(agent.spec, agent.columns).extra.items()
+        }
+        return Engine(agent, data._replace(extra=zeros), lanes)
 
 
 def batches_of(agent: str, size: int) -> dict[str, int]:

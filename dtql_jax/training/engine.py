@@ -51,7 +51,7 @@ def sample(state: State, data: Transition, batch_size: int) -> Transition:
     return jax.tree.map(lambda x: x[index], data)
 
 
-def all_finite(tree: State) -> jax.Array:
+def all_finite(tree: Any) -> jax.Array:
     """Whether every float of a lane's state is finite."""
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
     return functools.reduce(jnp.logical_and, (jnp.isfinite(x).all() for x in leaves))
@@ -190,7 +190,8 @@ class Engine:
         """`n` blocks of updates of a lane, the sums of their metrics, and whether it is finite."""
         step = self.agent.precise(phase.update)
         # With many lanes by `vmap` a kernel has enough to do.
-        packing = Packing((state, sums), SMALL if self.block > 1 and self.one_by_one else 0)
+        most = SMALL if self.block > 1 and self.one_by_one else 0
+        packing = Packing((state, sums), most)
 
         def update(_: jax.Array, carry: Any) -> Any:
             state, sums = packing.unpack(carry)
@@ -203,7 +204,7 @@ class Engine:
         carry = packing.pack((state, sums))
         carry = jax.lax.fori_loop(0, n, update if block == 1 else updates, carry)
         state, sums = packing.unpack(carry)
-        return state, sums, all_finite(state)
+        return state, sums, all_finite(Packing(state, most).pack(state))
 
     # Training.
 
