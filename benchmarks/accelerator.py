@@ -39,7 +39,7 @@ class Chip(NamedTuple):
     """An accelerator: what XLA wants to know of a GPU, and the rates of its makers' data sheets."""
 
     bandwidth: float  # bytes/s
-    products: float  # floating point operations/s of products at jax's default precision
+    products: float  # floating point operations/s of float32 products, as `precision=highest` has
     gpu: dict[str, Any] | None = None
     capability: tuple[int, str] = (0, '')
     name: str = ''
@@ -47,27 +47,27 @@ class Chip(NamedTuple):
 
 CHIPS = {
     'a100': Chip(
-        2.04e12, 156e12,
+        2.04e12, 19.5e12,
         {'shared_memory_per_core': 167936, 'core_count': 108, 'fpus_per_core': 64,
          'memory_bandwidth': 2039040000000, 'l2_cache_size': 41943040, 'clock_rate_ghz': 1.41,
          'device_memory_size': 85100068864, 'shared_memory_per_block_optin': 166912},
         (8, 'NONE'), 'NVIDIA A100-SXM4-80GB',
     ),
     'h100': Chip(
-        3.35e12, 495e12,
+        3.35e12, 67e12,
         {'shared_memory_per_core': 233472, 'core_count': 132, 'fpus_per_core': 128,
          'memory_bandwidth': 3352320000000, 'l2_cache_size': 52428800, 'clock_rate_ghz': 1.98,
          'device_memory_size': 84929347584, 'shared_memory_per_block_optin': 232448},
         (9, 'ACCELERATED_FEATURES'), 'NVIDIA H100 80GB HBM3',
     ),
     'b200': Chip(
-        7.67e12, 1125e12,
+        7.67e12, 80e12,
         {'shared_memory_per_core': 233472, 'core_count': 148, 'fpus_per_core': 128,
          'memory_bandwidth': 7672320000000, 'l2_cache_size': 132644864, 'clock_rate_ghz': 1.965,
          'device_memory_size': 191514411008, 'shared_memory_per_block_optin': 232448},
         (10, 'ACCELERATED_FEATURES'), 'NVIDIA B200',
     ),
-    'v5e': Chip(0.82e12, 197e12),
+    'v5e': Chip(0.82e12, 33e12),  # six passes of bfloat16
 }  # fmt: skip
 COMMON = {
     'threads_per_block_limit': 1024, 'threads_per_warp': 32, 'shared_memory_per_block': 49152,
@@ -258,6 +258,30 @@ def timed(agent: str, lanes: int, asked: flags.FlagValues) -> dict[str, Any]:
     timer = TrainingTimer(engine, asked.block_seconds, all_phases=True)
     take_turns([timer], asked.blocks)
     return timer.rates()
+
+
+def table(report: dict[str, Any], before: dict[str, Any]) -> str:
+    """The kernels of all rows, beside those of an earlier report, as Markdown."""
+    names = ('agent', 'phase', 'chip', 'lanes', 'devices')
+    earlier = {tuple(row[name] for name in names): row['kernels'] for row in before['results']}
+    lines = [
+        '| agent | phase | chip | lanes | devices | kernels | before | waits | known | '
+        'updates/s by `ASSUMED` |',
+        '|---|---|---|---|---|---|---|---|---|---|',
+    ]
+    for row in report['results']:
+        key = tuple(row[name] for name in names)
+        rates = row.get('predicted', {})
+        cells = [
+            *key,
+            f'{row["kernels"]:.0f}',
+            f'{earlier[key]:.0f}' if key in earlier else '',
+            f'{row["waits"]:g}',
+            {True: 'yes', False: 'no', None: ''}[row.get('block_known')],
+            f'{rates["slow"]:,} to {rates["fast"]:,}' if rates else '',
+        ]
+        lines.append(f'| {" | ".join(map(str, cells))} |')
+    return '\n'.join(lines)
 
 
 def main(asked: flags.FlagValues) -> None:
