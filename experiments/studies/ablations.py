@@ -49,12 +49,12 @@ flags.DEFINE_string('chart', None, 'PNG file to draw the curves in', FLAGS)
 BASE = {
     'alpha': 0.5, 'gamma': 0.0, 'schedule': 'edm', 'policy': 'gaussian', 'clip_denoised': True,
     'normalise_q': False, 'num_critics': 2, 'q_aggregate': 'min', 'v_layer_norm': False,
-    'policy_layer_norm': False, 'normalize_obs': False,
+    'policy_layer_norm': False, 'normalize_obs': False, 'horizon_length': 1,
 }  # fmt: skip
 OF_TASK = {  # in place of those
     'pointmaze-large': {'alpha': 0.15},
     'halfcheetah-medium': {'alpha': 30.0},
-    'antmaze-large-navigate-singletask-task1-v0': {'gamma': 1.0},
+    'antmaze-large-navigate-singletask-task4-v0': {'gamma': 1.0},
 }
 WEIGHED = ('schedule', 'normalise_q')  # settings whose cells have several weights
 LAST = 2  # evaluations whose mean is the score of a seed

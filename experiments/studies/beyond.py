@@ -1,4 +1,4 @@
-"""What DTQL's settings beyond the paper pay: the studies `beyond_*.toml`, beside their base.
+"""What DTQL's settings beyond the paper pay: studies `beyond_*` and `chunking*`, and their base.
 
   for name in normalise_q critics aggregate v_layer_norm policy_layer_norm normalize_obs; do
     dtql sweep --study=experiments/studies/beyond_$name.toml --out=studies/beyond_$name
@@ -31,7 +31,7 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_list('studies', ['studies'], 'folders that hold the studies', FLAGS)
 flags.DEFINE_string('out', 'benchmarks/results/beyond.json', 'JSON file to write', FLAGS)
 
-STUDIES = ('ablation_alpha*', 'beyond_*')
+STUDIES = ('ablation_alpha*', 'beyond_*', 'chunking*')
 MEASURES = ('pi/q', 'pi/trust_loss')
 
 

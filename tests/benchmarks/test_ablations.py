@@ -116,7 +116,7 @@ def test_beyond__tells_the_settings_apart_from_a_base_that_does_not_have_them(
 )
 def test_name_of__antmaze_has_a_base_of_its_own(values, name, monkeypatch):
     script = names_of('experiments/studies/ablations.py', monkeypatch)
-    task = 'antmaze-large-navigate-singletask-task1-v0'
+    task = 'antmaze-large-navigate-singletask-task4-v0'
     assert script['name_of'](task, 'dtql', {'alpha': 0.5, **values}) == name
 
 
@@ -138,12 +138,16 @@ BEYOND = (
 
 
 @pytest.mark.parametrize(
-    'name', [f'ablation_{name}' for name in ABLATIONS] + [f'beyond_{name}' for name in BEYOND]
+    'name',
+    [f'ablation_{name}' for name in ABLATIONS]
+    + [f'beyond_{name}' for name in BEYOND]
+    + ['chunking'],
 )
 def test_studies__share_the_base(name):
     """What is not ablated is equal to the settings of the base."""
     ablated = {'alpha', 'gamma', 'schedule', 'clip_denoised', 'policy', 'pretrain_steps', 'steps'}
     ablated |= {'normalise_q', 'num_critics', 'q_aggregate', 'v_layer_norm', 'policy_layer_norm'}
+    ablated |= {'horizon_length'}
 
     def shared(request):
         plan = make_plan(make_request(request))

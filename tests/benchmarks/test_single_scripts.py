@@ -36,11 +36,14 @@ def test_saves__measures_every_part(tmp_path):
 
 
 def test_scores__tells_each_seed_and_the_machine(tmp_path, monkeypatch):
-    write_run(tmp_path / 'a', [[[10], [20]], [[30], [40]]], env='hopper-medium-v2', num_seeds=2)
-    out = tmp_path / 'scores.json'
+    asked = {'env': 'hopper-medium-v2', 'num_seeds': 2, 'online_steps': 1000}
+    write_run(tmp_path / 'a', [[[10], [20]], [[30], [40]]], end=1000, **asked)
+    out, chart = tmp_path / 'scores.json', tmp_path / 'scores.png'
     script = names_of('experiments/studies/scores.py', monkeypatch)
-    script['main'](types.SimpleNamespace(studies=[str(tmp_path)], out=str(out)))
+    script['main'](types.SimpleNamespace(studies=[str(tmp_path)], out=str(out), chart=str(chart)))
+    assert chart.read_bytes().startswith(b'\x89PNG')
     report = json.loads(out.read_text())
+    assert report['results'][0]['switch'] == 1000
     assert report['results'][0]['scores'] == {'1000': [10, 30], '2000': [20, 40]}
     assert all(report[name] for name in ('processor', 'date', 'jax'))
 
