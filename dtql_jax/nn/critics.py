@@ -1,19 +1,37 @@
 """Networks of state-action values `Q(s, a)` and state values `V(s)`."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, Linear
-from dtql_jax.types import Params
 
 # The choices of settings such as `q_aggregate`: one value `[B]` of those of K critics `[K, B]`.
 AGGREGATES: dict[str, Callable[[jax.Array], jax.Array]] = {
     'min': lambda q: q.min(0),
     'mean': lambda q: q.mean(0),
 }
+
+
+_BATCHED = contextvars.ContextVar('batched', default=False)
+
+
+@contextlib.contextmanager
+def batched_critics(batched: bool) -> Iterator[None]:
+    """Inside, what is traced computes the critics of a `TwinQ` as one batched product, or apart.
+
+    A CPU is slow at batched products, an accelerator at many small kernels. Parameters are the same
+    both ways, and results up to rounding. jax keeps traces: trace a new function.
+    """
+    token = _BATCHED.set(batched)
+    try:
+        yield
+    finally:
+        _BATCHED.reset(token)
 
 
 class TwinQ(nn.Module):
@@ -31,22 +49,12 @@ class TwinQ(nn.Module):
         x = jnp.concatenate([obs, action], axis=-1)
         layers = self.hidden, 1, self.activation, self.layer_norm, self.layer, self.norm_after
         names = [f'q{k}' for k in range(1, self.count + 1)]
-        if self.is_initializing():
+        if self.is_initializing() or not _BATCHED.get():
             return jnp.stack([MLP(*layers, name=name)(x)[..., 0] for name in names])
         mlp = MLP(*layers, parent=None)
-
-        def q(params: Params, x: jax.Array) -> jax.Array:
-            return mlp.apply({'params': params}, x)[..., 0]
-
-        def apart(params: list[Params], x: jax.Array) -> jax.Array:
-            return jnp.stack([q(each, x) for each in params])
-
-        def together(params: list[Params], x: jax.Array) -> jax.Array:
-            return jax.vmap(q, (0, None))(jax.tree.map(lambda *each: jnp.stack(each), *params), x)
-
-        # A CPU is slow at batched products, an accelerator at many small kernels.
-        params = [self.variables['params'][name] for name in names]
-        return jax.lax.platform_dependent(params, x, cpu=apart, default=together)
+        each = [self.variables['params'][name] for name in names]
+        params = jax.tree.map(lambda *arrays: jnp.stack(arrays), *each)
+        return jax.vmap(lambda params: mlp.apply({'params': params}, x)[..., 0])(params)
 
 
 class Value(nn.Module):

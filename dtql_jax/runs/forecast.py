@@ -138,15 +138,11 @@ def tree_bytes(tree: Any) -> int:
 
 def estimate_seconds(plan: Plan, engine: Engine) -> tuple[float, float]:
     """`operations / rate`: rough seconds of training, and an upper bound on those of acting."""
-    agent = engine.agent
-    state = jax.eval_shape(agent.init, jax.eval_shape(lambda: jax.random.key(0)))
-    row = jax.tree.map(lambda x: x[0], engine.data)
-    train = 0.0
-    for phase in agent.all_phases():
-        batch = jax.tree.map(
-            lambda x, b=phase.batch_size: jax.ShapeDtypeStruct((b, *x.shape), x.dtype), row
-        )
-        train += phase.steps * flops(phase.update, state, batch)
+    agent, state = engine.agent, engine.lane_shapes
+    train = sum(
+        phase.steps * flops(engine.update(phase).step, state, engine.data)
+        for phase in agent.all_phases()
+    )
     acting = jax.eval_shape(agent.acting, state)
     obs = jax.ShapeDtypeStruct((agent.spec.obs_dim,), jnp.float32)
     steps = len(evaluation_steps(agent)) * plan.eval_episodes * (plan.task.horizon or 1000)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtql_jax.training.engine import index_key
+from dtql_jax.training.update import index_key
 from dtql_jax.types import Transition
 
 

@@ -33,22 +33,8 @@ from dtql_jax.training.lanes import (
     where_lane,
 )
 from dtql_jax.training.packing import SMALL, Packing
+from dtql_jax.training.update import Step, Update, trace_update
 from dtql_jax.types import Lane, Metrics, Phase, Transition
-
-# Batch indices are drawn with keys of their own. No step reaches this tag, so no key is used twice.
-INDEX_TAG = 0xFFFFFFFF
-
-
-def index_key(key: jax.Array, step: jax.Array) -> jax.Array:
-    """The key of the batch of an update, from the key of the run."""
-    return jax.random.fold_in(jax.random.fold_in(key, INDEX_TAG), step)
-
-
-def sample(state: State, data: Transition, batch_size: int) -> Transition:
-    """A batch drawn with replacement, uniformly over the whole dataset, from the step's key."""
-    key = index_key(state.key, state.step)
-    index = jax.random.randint(key, (batch_size,), 0, data.reward.shape[0])
-    return jax.tree.map(lambda x: x[index], data)
 
 
 def all_finite(tree: Any) -> jax.Array:
@@ -94,19 +80,19 @@ class Engine:
         self._by_lane = NamedSharding(self.mesh, PartitionSpec('lane'))
         self._everywhere = NamedSharding(self.mesh, PartitionSpec())
         self.data = placed(data, self._everywhere)
-        on_cpu = self.devices[0].platform == 'cpu'
+        self.on_cpu = self.devices[0].platform == 'cpu'
         # A single lane must not become a batch of one on any device.
         alone = len(self.lanes) == len(self.devices)
-        self.one_by_one = alone or (on_cpu if one_by_one is None else one_by_one)
+        self.one_by_one = alone or (self.on_cpu if one_by_one is None else one_by_one)
         if block is None:
-            block = 1 if on_cpu else block_size(agent.all_phases(), agent.config.eval_every)
+            block = 1 if self.on_cpu else block_size(agent.all_phases(), agent.config.eval_every)
         self.block = block
         self._programs: dict[tuple[str, int], jax.stages.Compiled] = {}
-        self._metrics: dict[str, Metrics] = {}
+        self._updates: dict[str, Update] = {}
         # The phases' programs accept only inputs that are sharded by lane.
         jit = functools.partial(jax.jit, out_shardings=self._by_lane)
         self._copy: Callable[[Any], Any] = jit(lambda tree: jax.tree.map(jnp.copy, tree))
-        self._zeros = jit(functools.partial(_zeros, self._metrics), static_argnums=0)
+        self._zeros = jit(functools.partial(_zeros, self._updates, len(lanes)), static_argnums=0)
         self._where = jit(where_lane, donate_argnums=1)
 
     # Arrays.
@@ -127,7 +113,7 @@ class Engine:
 
     def zeros(self, phase: Phase) -> Metrics:
         """Sums `[S]` of the phase's metrics over no updates."""
-        self.metrics(phase)  # traces the update outside `_zeros`
+        self.update(phase)  # traces it outside of `_zeros`
         return self._zeros(phase.name)
 
     def shard(self, tree: Any) -> Any:
@@ -145,24 +131,33 @@ class Engine:
         """Shapes and dtypes of `init`; tracing an agent takes a second or so."""
         return self.with_sharding(jax.eval_shape(self.init))
 
-    @own_numbers()
+    @functools.cached_property
+    def lane_shapes(self) -> State:
+        """Shapes and dtypes of the state of one lane."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.shapes)
+
+    def update(self, phase: Phase) -> Update:
+        """The phase's update of one lane, traced at the first call."""
+        if phase.name not in self._updates:
+            given = self.agent, phase, self.lane_shapes, self.data, not self.on_cpu
+            self._updates[phase.name] = trace_update(*given)
+        return self._updates[phase.name]
+
     def metrics(self, phase: Phase) -> Metrics:
         """Shapes and dtypes `[S]` of the phase's metrics."""
-
-        def update(state: State, data: Transition) -> Metrics:
-            return phase.update(state, sample(state, data, phase.batch_size))[1]
-
-        if phase.name not in self._metrics:
-            shapes = jax.eval_shape(jax.vmap(update, (0, None)), self.shapes, self.data)
-            self._metrics[phase.name] = self.with_sharding(shapes)
-        return self._metrics[phase.name]
+        return self.with_sharding(
+            jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct((len(self.lanes), *x.shape), x.dtype),
+                self.update(phase).metrics,
+            )
+        )
 
     # Programs.
 
     @own_numbers()
     def lower(self, phase: Phase, block: int) -> jax.stages.Lowered:
         """The phase's program of blocks of a size, before it is compiled."""
-        updates = functools.partial(self._updates, phase, block)
+        updates = functools.partial(self._run, self.update(phase).step, block)
         run = jax.shard_map(
             run_one_by_one(updates) if self.one_by_one else run_by_vmap(updates),
             mesh=self.mesh,
@@ -184,18 +179,17 @@ class Engine:
             self._programs[key] = compile_for(self.devices[0].platform, self.lower(phase, key[1]))
         return self._programs[key]
 
-    def _updates(
-        self, phase: Phase, block: int, state: State, sums: Metrics, data: Transition, n: jax.Array
+    def _run(
+        self, step: Step, block: int, state: State, sums: Metrics, data: Transition, n: jax.Array
     ) -> tuple[State, Metrics, jax.Array]:
         """`n` blocks of updates of a lane, the sums of their metrics, and whether it is finite."""
-        step = self.agent.precise(phase.update)
         # With many lanes by `vmap` a kernel has enough to do.
         most = SMALL if self.block > 1 and self.one_by_one else 0
         packing = Packing((state, sums), most)
 
         def update(_: jax.Array, carry: Any) -> Any:
             state, sums = packing.unpack(carry)
-            state, metrics = step(state, sample(state, data, phase.batch_size))
+            state, metrics = step(state, data)
             return packing.pack((state, jax.tree.map(jnp.add, sums, metrics)))
 
         def updates(_: jax.Array, carry: Any) -> Any:
@@ -294,6 +288,6 @@ class Engine:
         return self.dispatch(phase, state, sums, n)
 
 
-def _zeros(metrics: dict[str, Metrics], name: str) -> Metrics:
-    """Zeros of the shapes and dtypes `metrics[name]`."""
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics[name])
+def _zeros(updates: dict[str, Update], lanes: int, name: str) -> Metrics:
+    """Zeros of the metrics of an update, of all lanes."""
+    return jax.tree.map(lambda x: jnp.zeros((lanes, *x.shape), x.dtype), updates[name].metrics)

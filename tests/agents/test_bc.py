@@ -10,7 +10,7 @@ import pytest
 from dtql_jax.agents import bc, dtql
 from dtql_jax.agents.bc import BC, Config
 from dtql_jax.agents.tables.bc import TABLE
-from dtql_jax.training.engine import sample
+from dtql_jax.training.update import sample
 from dtql_jax.types import Spec, Transition, UserError
 
 pytestmark = pytest.mark.usefixtures('quick_compile')

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.agents.dtql import DTQL
-from dtql_jax.training.engine import sample
+from dtql_jax.training.update import sample
 from dtql_jax.types import Transition
 from tests.helpers.small_dtql import lanes_of, make
 

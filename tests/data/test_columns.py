@@ -17,7 +17,7 @@ from dtql_jax.data.columns import (
 )
 from dtql_jax.data.load import Dataset, load
 from dtql_jax.tasks.task import Task
-from dtql_jax.training.engine import sample
+from dtql_jax.training.update import sample
 from dtql_jax.types import Spec, Transition, UserError
 from tests.helpers.flat_files import load_file
 from tests.helpers.minari_sets import OWN, episode, write

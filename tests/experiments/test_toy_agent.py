@@ -9,7 +9,7 @@ import pytest
 
 from dtql_jax.agents.dtql import DTQL
 from dtql_jax.agents.registry import find_agent, task_config
-from dtql_jax.training.engine import sample
+from dtql_jax.training.update import sample
 from dtql_jax.types import Spec, Transition
 from tests.helpers.scripts import ROOT
 from tests.helpers.states import drawn

@@ -24,7 +24,7 @@ from tests.helpers.traces import counting
 
 NEVER = -1.0
 ROWS = 64
-TRACED_ONCE = {'pretrain': 2, 'train': 2}  # for the shapes of the metrics, and for the program
+TRACED_ONCE = {'pretrain': 1, 'train': 1}
 _FRESH = weakref.WeakKeyDictionary()  # engine -> progress, since making one compiles
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.nn.critics import AGGREGATES, Critic, TwinQ, Value
+from dtql_jax.nn.critics import AGGREGATES, Critic, TwinQ, Value, batched_critics
 from dtql_jax.nn.layers import MLP
 from tests.helpers.networks import apply, params_of
 
@@ -52,3 +52,34 @@ def test_Critic__holds_the_networks_that_are_applied_alone():
     np.testing.assert_array_equal(both[0], apply(q, params['q'], obs, action))
     np.testing.assert_array_equal(both[1], apply(v, params['v'], obs))
     assert both[1].shape == (5,)
+
+
+@pytest.mark.parametrize('layer_norm', [False, True])
+def test_batched_critics__gives_the_same_values_and_gradients(layer_norm):
+    q = TwinQ((8, 8), jax.nn.relu, layer_norm, count=3)
+    obs, action = (jax.random.normal(jax.random.key(i), (4, n)) for i, n in enumerate((3, 2)))
+    params = q.init(jax.random.key(2), obs, action)['params']
+
+    def traced():  # anew at each call: jax keeps the trace of a function
+        return jax.make_jaxpr(lambda p: q.apply({'params': p}, obs, action))(params)
+
+    def gradients():
+        loss = lambda p: (q.apply({'params': p}, obs, action) ** 2).sum()  # noqa: E731
+        return jax.value_and_grad(loss)(params)
+
+    apart, values = str(traced()).count('dot_general'), gradients()
+    with batched_critics(True):
+        together, others = str(traced()).count('dot_general'), gradients()
+    assert (apart, together, str(traced()).count('dot_general')) == (9, 3, 9)
+    for ours, theirs in zip(*map(jax.tree.leaves, (values, others)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_batched_critics__draws_the_same_parameters():
+    q, obs, action = TwinQ((8,), jax.nn.relu), jnp.ones((4, 3)), jnp.ones((4, 2))
+    plain = q.init(jax.random.key(2), obs, action)
+    with batched_critics(True):
+        batched = q.init(jax.random.key(2), obs, action)
+    assert jax.tree.structure(plain) == jax.tree.structure(batched)
+    for ours, theirs in zip(*map(jax.tree.leaves, (plain, batched)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.training import buffer as buffers
-from dtql_jax.training.engine import sample
+from dtql_jax.training.update import sample
 from dtql_jax.types import Transition
 from tests.helpers import toy
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dtql_jax.rollout.player import Player
-from dtql_jax.training.engine import INDEX_TAG, sample
+from dtql_jax.training.update import INDEX_TAG, sample
 from tests.helpers import toy, toy_run
 
 

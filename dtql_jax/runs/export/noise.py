@@ -111,10 +111,6 @@ def _apply(equation: Any, inputs: list[Any], source: Source, unroll: bool) -> Se
     if name == 'scan':
         loop = keyed or unroll
         return _unrolled(equation, inputs, source, unroll) if loop else bind(equation, inputs)
-    platforms = params.get('branches_platforms')
-    if platforms and unroll:  # a program for any platform, computed as a CPU does
-        chosen = next(i for i, names in enumerate(platforms) if names is None or 'cpu' in names)
-        return _evaluate(params['branches'][chosen], inputs[1:], source, unroll)
     called = params.get('jaxpr', params.get('call_jaxpr'))
     if called is not None:
         closed = called if isinstance(called, ClosedJaxpr) else ClosedJaxpr(called, ())

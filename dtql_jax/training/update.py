@@ -1,0 +1,66 @@
+"""The update of a phase: a batch, then the agent's step. It is traced once."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jax.extend.core import jaxpr_as_fun
+
+from dtql_jax.agents.base import Agent, State
+from dtql_jax.nn.critics import batched_critics
+from dtql_jax.training.compilation import own_numbers
+from dtql_jax.types import Metrics, Phase, Transition
+
+# Batch indices are drawn with keys of their own. No step reaches this tag, so no key is used twice.
+INDEX_TAG = 0xFFFFFFFF
+
+
+def index_key(key: jax.Array, step: jax.Array) -> jax.Array:
+    """The key of the batch of an update, from the key of the run."""
+    return jax.random.fold_in(jax.random.fold_in(key, INDEX_TAG), step)
+
+
+def sample(state: State, data: Transition, batch_size: int) -> Transition:
+    """A batch drawn with replacement, uniformly over the whole dataset, from the step's key."""
+    key = index_key(state.key, state.step)
+    index = jax.random.randint(key, (batch_size,), 0, data.reward.shape[0])
+    return jax.tree.map(lambda x: x[index], data)
+
+
+Step = Callable[[State, Transition], tuple[State, Metrics]]
+
+
+class Update(NamedTuple):
+    """An update of one lane, and the shapes of its metrics."""
+
+    step: Step
+    metrics: Metrics
+
+
+@own_numbers()
+def trace_update(
+    agent: Agent, phase: Phase, lane: State, data: Transition, batched: bool
+) -> Update:
+    """Traces an update, which takes a second or more. Programs are built from the trace.
+
+    Args:
+        agent: gives the precision of products.
+        phase: gives the agent's step and the size of batches.
+        lane: the shapes of a lane's state.
+        data: the dataset, or its shapes.
+        batched: see `batched_critics`.
+    """
+
+    def update(state: State, data: Transition) -> tuple[State, Metrics]:
+        return agent.precise(phase.update)(state, sample(state, data, phase.batch_size))
+
+    # Programs may run under any mesh, so the trace knows none.
+    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data)
+    with batched_critics(batched):
+        traced, shapes = jax.make_jaxpr(update, return_shape=True)(lane, rows)
+    run, structure = jaxpr_as_fun(traced), jax.tree.structure(shapes)
+
+    def step(state: State, data: Transition) -> tuple[State, Metrics]:
+        return jax.tree.unflatten(structure, run(*jax.tree.leaves((state, data))))
+
+    return Update(step, shapes[1])
