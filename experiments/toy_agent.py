@@ -166,7 +166,7 @@ class Toy(Distilled, dtql.DTQL):
 
     def mean_q(self, state: State, obs: jax.Array, action: jax.Array) -> jax.Array:
         """`E min_k Q_k(s, a)`."""
-        return self.join(apply(self.q, state.params['critic']['q'], obs, action)).mean()
+        return apply(self.q, state.params['critic']['q'], obs, action).min(0).mean()
 
 
 def draw(state: State, batch: Transition) -> Draws:

@@ -169,7 +169,7 @@ class DQLKL(Distilled, CloneAndCritic):
         h = state.hparams
         action = self.generate(state.params['pi'], batch.obs, draws.pi_noise, h['generation_sigma'])
         kl = self.kl_loss(state, batch.obs, action, draws.kl_u, draws.kl_noise)
-        q = self.join(apply(self.q, state.params['critic']['q'], batch.obs, action)).mean()
+        q = apply(self.q, state.params['critic']['q'], batch.obs, action).min(0).mean()
         loss = h['alpha'] * kl - h['eta'] * q
         return loss, {'pi/loss': loss, 'pi/kl_loss': kl, 'pi/q': q}
 

@@ -21,8 +21,8 @@ Where paper and released code differ, this follows the code:
 The paper allows other noise schedules and one-step policies: `schedule` and `policy` choose them.
 The released code has one of these, an implicit policy without tanh in its toy tasks; ours is
 another network. The constants of the schedules are ours too (see `one_step`, `dtql_jax.diffusion`).
-Beyond the paper, and off by default: `normalise_q`, as in FQL; `num_critics` and `q_aggregate`, by
-which `min_k` below may be the mean of any number of critics; LayerNorm in V and pi.
+Beyond the paper, and off by default: `normalise_q`, as in FQL; `num_critics`, by which `min_k`
+below may be that of any number of critics; LayerNorm in V and pi.
 Left out: the two averaged copies of the policies, which the released code never uses, and its one
 update after the last epoch.
 """
@@ -41,7 +41,7 @@ from dtql_jax.agents.clone import CloneDraws, DiffusionClone
 from dtql_jax.agents.one_step import POLICIES, OneStepPolicy
 from dtql_jax.agents.settings import setting
 from dtql_jax.nn import losses
-from dtql_jax.nn.critics import AGGREGATES, Critic, TwinQ, Value
+from dtql_jax.nn.critics import Critic, TwinQ, Value
 from dtql_jax.nn.layers import ACTIVATIONS, apply
 from dtql_jax.nn.optim import cosine_decay
 from dtql_jax.types import Metrics, Params, Phase, Transition, UserError
@@ -68,9 +68,6 @@ class SharedConfig(clone.Config):
         1.0, 'factor on Q in the softmax that chooses among the candidates'
     )
     num_critics: int = setting(2, 'number of critics Q_k', least=1)
-    q_aggregate: str = setting(
-        'min', 'how V, pi and the choice of actions join the critics', choices=AGGREGATES
-    )
     critic_layers: int = setting(3, 'number of hidden layers of Q and V', least=1)
     critic_activation: str = setting('mish', 'activation of Q and V', choices=ACTIVATIONS)
     q_layer_norm: bool = setting(True, 'LayerNorm after each hidden layer of Q')
@@ -152,10 +149,6 @@ class CloneAndCritic(DiffusionClone):
         state, m_q = self.descend(state, 'critic', lr['critic_lr'], self.critic_loss, batch)
         return state.replace(step=state.step + 1), {**m_mu, **m_q}
 
-    def join(self, q: jax.Array) -> jax.Array:
-        """One value `[B]` of those of the critics `[K, B]`: their minimum, or as `q_aggregate`."""
-        return AGGREGATES[self.config.q_aggregate](q)
-
     def critic_loss(self, state: State, batch: Transition) -> tuple[jax.Array, Metrics]:
         """L = L_V + L_Q: L_V = E |expectile - 1[q <= V]| (q - V)^2, L_Q = sum_k E (Q_k - y)^2.
 
@@ -166,7 +159,7 @@ class CloneAndCritic(DiffusionClone):
         v = apply(self.v, critic['v'], batch.obs)
         next_v = apply(self.v, critic['v'], batch.next_obs)
         target = losses.td_target(batch.reward, batch.mask, next_v, h['discount'])
-        v_loss = losses.expectile_loss(jax.lax.stop_gradient(self.join(q)) - v, h['expectile'])
+        v_loss = losses.expectile_loss(jax.lax.stop_gradient(q.min(0)) - v, h['expectile'])
         q_loss = losses.twin_td_loss(q, target)
         loss = v_loss + q_loss
         metrics = {
@@ -192,7 +185,7 @@ class CloneAndCritic(DiffusionClone):
     def candidate_q(self, acting: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         """The target critic's minimum at one observation `[O]` for `action` `[N, A]`: `[N]`."""
         obs = jnp.broadcast_to(obs, (action.shape[0], *obs.shape))
-        return self.join(apply(self.q, acting['q'], obs, action))
+        return apply(self.q, acting['q'], obs, action).min(0)
 
     def act(self, acting: Params, obs: jax.Array, key: jax.Array) -> jax.Array:
         """Draws one of the samples of pi by a softmax over the target critic's min Q."""
@@ -263,7 +256,7 @@ class DTQL(CloneAndCritic):
         action = self.policy.sample(pi, draws.pi_noise)
         u, noise = draws.trust_u, draws.trust_noise
         trust = self.denoising_loss(state.params['mu'], batch.obs, action, u, noise)
-        q = self.join(apply(self.q, state.params['critic']['q'], batch.obs, action))
+        q = apply(self.q, state.params['critic']['q'], batch.obs, action).min(0)
         metrics = {'pi/trust_loss': trust, 'pi/q': q.mean()}
         gain = metrics['pi/q']
         if self.config.normalise_q:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, Linear
 
-# The choices of settings such as `q_aggregate`: one value `[B]` of those of K critics `[K, B]`.
+# The choices of FQL's `q_aggregate`: one value `[B]` of those of K critics `[K, B]`.
 AGGREGATES: dict[str, Callable[[jax.Array], jax.Array]] = {
     'min': lambda q: q.min(0),
     'mean': lambda q: q.mean(0),

@@ -1,4 +1,4 @@
-"""DTQL's settings beyond the paper: normalised Q, any number of critics and how they are joined.
+"""DTQL's settings beyond the paper: normalised Q, and any number of critics.
 
 `Known` stands for the critics, so that every expected number is computed by hand.
 """
@@ -23,8 +23,7 @@ SIGNS = np.array([1.0, -2.0, 0.5])
 OFFSETS = np.array([-30.0, -50.0, -41.0])
 ROWS = 8
 EXTENSIONS = {
-    'normalise_q': True, 'num_critics': 3, 'q_aggregate': 'mean',
-    'v_layer_norm': True, 'policy_layer_norm': True,
+    'normalise_q': True, 'num_critics': 3, 'v_layer_norm': True, 'policy_layer_norm': True,
 }  # fmt: skip
 
 
@@ -52,9 +51,6 @@ class TenTimes(DTQL):
     """The same for rewards that are ten times as large."""
 
     q = Known(10.0)
-
-
-JOINED = {'min': lambda q: q.min(0), 'mean': lambda q: q.mean(0)}
 
 
 def batch():
@@ -97,12 +93,11 @@ def actions_of(agent):
     )
 
 
-@pytest.mark.parametrize('aggregate', JOINED)
 @pytest.mark.parametrize('normalise', [False, True])
-def test_policy_loss__of_pi_is_that_of_the_equation(aggregate, normalise):
-    agent = make(agent=WithKnown, q_aggregate=aggregate, normalise_q=normalise)
+def test_policy_loss__of_pi_is_that_of_the_equation(normalise):
+    agent = make(agent=WithKnown, normalise_q=normalise)
     loss, _, metrics = loss_and_gradient(agent, alpha=3.0, eta=2.0)
-    q = JOINED[aggregate](known_q(actions_of(agent)))
+    q = known_q(actions_of(agent)).min(0)
     assert metrics['pi/q'] == pytest.approx(q.mean(), rel=1e-5)
     gain = q.mean() / np.abs(q).mean() if normalise else q.mean()
     assert loss == pytest.approx(3 * metrics['pi/trust_loss'] - 2 * gain, rel=1e-5)
@@ -126,9 +121,8 @@ def test_policy_loss__normalised_does_not_depend_on_the_scale_of_rewards():
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize('aggregate', JOINED)
-def test_critic_loss__v_regresses_on_the_joined_critics_and_q_sums_over_all(aggregate):
-    agent = make(agent=WithKnown, q_aggregate=aggregate)
+def test_critic_loss__v_regresses_on_the_least_critic_and_q_sums_over_all():
+    agent = make(agent=WithKnown)
     state, b = state_of(agent), batch()
     _, metrics = jax.jit(agent.critic_loss)(state, b)
     v, next_v = (
@@ -136,7 +130,7 @@ def test_critic_loss__v_regresses_on_the_joined_critics_and_q_sums_over_all(aggr
         for x in (b.obs, b.next_obs)
     )
     q = known_q(b.action)
-    apart = JOINED[aggregate](q) - v
+    apart = q.min(0) - v
     expectile = agent.config.expectile
     weight = np.where(apart > 0, expectile, 1 - expectile)
     assert metrics['critic/value_loss'] == pytest.approx((weight * apart**2).mean(), rel=1e-4)
@@ -146,18 +140,17 @@ def test_critic_loss__v_regresses_on_the_joined_critics_and_q_sums_over_all(aggr
     assert metrics['critic/q'] == pytest.approx(q.mean(), rel=1e-5)
 
 
-@pytest.mark.parametrize('aggregate', JOINED)
-def test_act__chooses_by_the_joined_critics(aggregate):
-    agent = make(agent=WithKnown, q_aggregate=aggregate)
+def test_act__chooses_by_the_least_critic():
+    agent = make(agent=WithKnown)
     state = with_hparams(state_of(agent), inverse_temperature=1e6)
     acting, obs = agent.acting(state), jnp.ones(1)
     action = jnp.float32(np.random.default_rng(2).uniform(-1, 1, (6, 2)))
-    q = JOINED[aggregate](known_q(action))
+    q = known_q(action).min(0)
     np.testing.assert_allclose(agent.candidate_q(acting, obs, action), q, rtol=1e-6)
     key = jax.random.key(0)
     noise = jax.random.normal(jax.random.split(key)[0], (agent.config.candidates, 2))
     sampled = agent.candidates(acting, obs, noise)
-    best = sampled[np.argmax(JOINED[aggregate](known_q(sampled)))]
+    best = sampled[np.argmax(known_q(sampled).min(0))]
     np.testing.assert_allclose(jax.jit(agent.act)(acting, obs, key), best, rtol=1e-5)
 
 
@@ -191,7 +184,7 @@ def test_networks__have_as_many_critics_as_asked_for(agent, count):
 
 def test_Config__beyond_the_paper_is_off_by_default():
     for config in (Config(), dql_kl.Config()):
-        assert (config.num_critics, config.q_aggregate, config.v_layer_norm) == (2, 'min', False)
+        assert (config.num_critics, config.v_layer_norm) == (2, False)
     assert not Config().normalise_q
     assert not Config().policy_layer_norm
 
@@ -201,7 +194,6 @@ def test_Config__beyond_the_paper_is_off_by_default():
     [
         ('num_critics', 0, '`num_critics`=0: must be at least 1'),
         ('num_critics', 2.5, '`num_critics`=2.5: not a whole number'),
-        ('q_aggregate', 'median', '`q_aggregate`=median: must be one of min, mean'),
         ('normalise_q', 'often', "`normalise_q`='often': not true or false"),
     ],
 )
@@ -223,12 +215,12 @@ def test_DTQL__of_dql_kl_joins_its_critics_alike():
         def kl_loss(self, *args):
             return jnp.float32(0)
 
-    config = dql_kl.Config(q_aggregate='mean', hidden=8)
+    config = dql_kl.Config(hidden=8)
     agent, data = Kl(Spec(1, 2), config), batch()
     noise = draws().pi_noise
     state = with_hparams(state_of(make()), generation_sigma=2.5, eta=2.0)
     drawn = dql_kl.draw(state, data)._replace(pi_noise=noise)
     loss, metrics = agent.policy_loss(state, data, drawn)
-    q = known_q(noise).mean(0).mean()
+    q = known_q(noise).min(0).mean()
     assert metrics['pi/q'] == pytest.approx(q, rel=1e-5)
     assert loss == pytest.approx(-2 * q, rel=1e-5)

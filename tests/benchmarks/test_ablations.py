@@ -133,7 +133,7 @@ def jobs_of(name):
 
 ABLATIONS = ('schedule', 'likelihood', 'clip', 'pretraining', 'policy')
 BEYOND = (
-    'normalise_q', 'critics', 'aggregate', 'v_layer_norm', 'policy_layer_norm', 'normalize_obs',
+    'normalise_q', 'critics', 'v_layer_norm', 'policy_layer_norm', 'normalize_obs',
 )  # fmt: skip
 
 
@@ -146,7 +146,7 @@ BEYOND = (
 def test_studies__share_the_base(name):
     """What is not ablated is equal to the settings of the base."""
     ablated = {'alpha', 'gamma', 'schedule', 'clip_denoised', 'policy', 'pretrain_steps', 'steps'}
-    ablated |= {'normalise_q', 'num_critics', 'q_aggregate', 'v_layer_norm', 'policy_layer_norm'}
+    ablated |= {'normalise_q', 'num_critics', 'v_layer_norm', 'policy_layer_norm'}
     ablated |= {'horizon_length'}
 
     def shared(request):

@@ -89,7 +89,7 @@ def test_export__numpy(trained, wanted, here):
 
 @pytest.mark.slow
 def test_export__numpy_of_dtql_beyond_the_paper(tmp_path_factory, here):
-    beyond = ['normalise_q', 'num_critics=3', 'q_aggregate=mean', 'v_layer_norm']
+    beyond = ['normalise_q', 'num_critics=3', 'v_layer_norm']
     given = [*FLAGS, *(f'--{setting}' for setting in (*beyond, 'policy_layer_norm'))]
     path = make_run(tmp_path_factory.getbasetemp(), 'beyond', *given)[0]
     actions, words = expected(path)
