@@ -141,6 +141,18 @@ def restore_agent(recorded: Mapping[str, Any]) -> None:
         _importing.pop()
 
 
+def check_settings(recorded: Mapping[str, Any]) -> None:
+    """Raises UserError where a run has a setting that its agent lacks by now."""
+    name = recorded['request']['agent']
+    known = find_agent(name).agent.config_class.__dataclass_fields__
+    if gone := ', '.join(sorted(set(recorded['identity']['config']) - set(known))):
+        made = f' (commit {recorded["commit"]})' if recorded.get('commit') else ''
+        raise UserError(
+            f'the run has the setting {gone}, which {name} lacks by now: use the version that made '
+            f'the run{made}'
+        )
+
+
 _importing: list[str | None] = []  # files of agents that are being imported
 
 

@@ -13,7 +13,7 @@ from dtql_jax.agents.registry import find_agent, task_config
 from dtql_jax.collect.trained import Trained
 from dtql_jax.data.columns import one_row
 from dtql_jax.rollout.actor import Actor
-from dtql_jax.runs.folder import read_run, restore_agent, task_of_run
+from dtql_jax.runs.folder import check_settings, read_run, restore_agent, task_of_run
 from dtql_jax.tasks.env import check_env
 from dtql_jax.training.compilation import own_numbers, start_jax
 from dtql_jax.training.engine import Engine
@@ -51,6 +51,7 @@ class Run:
         name = self.description['request']['agent']
         try:
             restore_agent(self.description)
+            check_settings(self.description)
             config = task_config(name, (), self.description['identity']['config'])
         except UserError as error:
             raise UserError(f'{self.run_dir}: {error}') from None

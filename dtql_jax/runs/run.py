@@ -25,6 +25,7 @@ from dtql_jax.runs.folder import (
     check_new,
     check_not_importing,
     check_same,
+    check_settings,
     commit,
     create_run,
     read_run,
@@ -145,6 +146,7 @@ def _resolve(
     asked = request_of_run(recorded, request)
     if asked.agent == recorded['request']['agent']:
         restore_agent(recorded)
+        check_settings(recorded)
     plan = make_plan(asked)
     if asked.init_from is not None:
         origin = recorded['identity'].get('init_from', {})

@@ -184,3 +184,19 @@ def test_check_new__tries_what_the_system_lets_it_do(tmp_path):
         folder.check_new(tmp_path / 'locked' / 'x')
     folder.check_new(tmp_path / 'x')
     assert [path.name for path in tmp_path.iterdir()] == ['locked']
+
+
+def test_check_settings__names_one_that_the_agent_lacks_and_the_cure():
+    recorded = {
+        'request': {'agent': 'dtql'},
+        'identity': {'config': {'alpha': 1.0, 'beta': 2}},
+        'commit': 'abc123',
+    }
+    with pytest.raises(UserError) as error:
+        folder.check_settings(recorded)
+    assert str(error.value) == (
+        'the run has the setting beta, which dtql lacks by now: use the version that made the run '
+        '(commit abc123)'
+    )
+    del recorded['identity']['config']['beta']
+    folder.check_settings(recorded)
