@@ -21,8 +21,7 @@ Where paper and released code differ, this follows the code:
 The paper allows other noise schedules and one-step policies: `schedule` and `policy` choose them.
 The released code has one of these, an implicit policy without tanh in its toy tasks; ours is
 another network. The constants of the schedules are ours too (see `one_step`, `dtql_jax.diffusion`).
-Beyond the paper, and off by default: `normalise_q`, as in FQL; `num_critics`, by which `min_k`
-below may be that of any number of critics; LayerNorm in V and pi.
+Beyond the paper, and off by default: `normalise_q`, as in FQL; LayerNorm in V and pi.
 Left out: the two averaged copies of the policies, which the released code never uses, and its one
 update after the last epoch.
 """
@@ -67,7 +66,6 @@ class SharedConfig(clone.Config):
     inverse_temperature: float = setting(
         1.0, 'factor on Q in the softmax that chooses among the candidates'
     )
-    num_critics: int = setting(2, 'number of critics Q_k', least=1)
     critic_layers: int = setting(3, 'number of hidden layers of Q and V', least=1)
     critic_activation: str = setting('mish', 'activation of Q and V', choices=ACTIVATIONS)
     q_layer_norm: bool = setting(True, 'LayerNorm after each hidden layer of Q')
@@ -124,7 +122,7 @@ class CloneAndCritic(DiffusionClone):
     def q(self) -> TwinQ:
         c = self.config
         hidden, activation = (c.hidden,) * c.critic_layers, ACTIVATIONS[c.critic_activation]
-        return TwinQ(hidden, activation, c.q_layer_norm, count=c.num_critics)
+        return TwinQ(hidden, activation, c.q_layer_norm)
 
     @property
     def v(self) -> Value:

@@ -35,20 +35,19 @@ def batched_critics(batched: bool) -> Iterator[None]:
 
 
 class TwinQ(nn.Module):
-    """Critics `Q_k(s, a)` with separate parameters, two by default: `[B, O], [B, A] -> [K, B]`."""
+    """Two critics `Q_k(s, a)` with separate parameters: `[B, O], [B, A] -> [2, B]`."""
 
     hidden: Sequence[int]
     activation: Callable[[jax.Array], jax.Array]
     layer_norm: bool = False
     layer: Callable[..., nn.Module] = Linear
     norm_after: bool = False  # see `MLP`
-    count: int = 2
 
     @nn.compact
     def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
         x = jnp.concatenate([obs, action], axis=-1)
         layers = self.hidden, 1, self.activation, self.layer_norm, self.layer, self.norm_after
-        names = [f'q{k}' for k in range(1, self.count + 1)]
+        names = ('q1', 'q2')
         if self.is_initializing() or not _BATCHED.get():
             return jnp.stack([MLP(*layers, name=name)(x)[..., 0] for name in names])
         mlp = MLP(*layers, parent=None)

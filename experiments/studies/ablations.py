@@ -46,7 +46,7 @@ define_whole('eval_episodes', 10, 'episodes of each seed in each way to act', FL
 flags.DEFINE_string('out', 'benchmarks/results/ablations.json', 'JSON file to write', FLAGS)
 flags.DEFINE_string('chart', None, 'PNG file to draw the curves in', FLAGS)
 
-BASE = {  # also of a setting that runs of an earlier version have, `q_aggregate`
+BASE = {  # of earlier versions too: `num_critics`, `q_aggregate`
     'alpha': 0.5, 'gamma': 0.0, 'schedule': 'edm', 'policy': 'gaussian', 'clip_denoised': True,
     'normalise_q': False, 'num_critics': 2, 'q_aggregate': 'min', 'v_layer_norm': False,
     'policy_layer_norm': False, 'normalize_obs': False, 'horizon_length': 1,

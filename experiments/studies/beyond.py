@@ -1,6 +1,6 @@
 """What DTQL's settings beyond the paper pay: studies `beyond_*` and `chunking*`, and their base.
 
-  for name in normalise_q critics v_layer_norm policy_layer_norm normalize_obs; do
+  for name in normalise_q v_layer_norm policy_layer_norm normalize_obs; do
     dtql sweep --study=experiments/studies/beyond_$name.toml --out=studies/beyond_$name
   done
   python experiments/studies/beyond.py --studies=studies

@@ -1,4 +1,4 @@
-"""DTQL's settings beyond the paper: normalised Q, and any number of critics.
+"""DTQL's settings beyond the paper: normalised Q, LayerNorm in V and pi.
 
 `Known` stands for the critics, so that every expected number is computed by hand.
 """
@@ -22,9 +22,7 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 SIGNS = np.array([1.0, -2.0, 0.5])
 OFFSETS = np.array([-30.0, -50.0, -41.0])
 ROWS = 8
-EXTENSIONS = {
-    'normalise_q': True, 'num_critics': 3, 'v_layer_norm': True, 'policy_layer_norm': True,
-}  # fmt: skip
+EXTENSIONS = ('normalise_q', 'v_layer_norm', 'policy_layer_norm')
 
 
 def known_q(action):
@@ -164,7 +162,7 @@ def shapes(agent):
 @pytest.mark.parametrize('name', EXTENSIONS)
 def test_train__keeps_its_state_with_each_alone(name):
     """Traced only."""
-    agent = contract.make('dtql', **{name: EXTENSIONS[name]})
+    agent = contract.make('dtql', **{name: True})
     state = shapes(agent)
     after, metrics = jax.eval_shape(agent.phases()[-1].update, state, contract.batch_of(0))
     assert contract.described(after) == contract.described(state)
@@ -174,33 +172,17 @@ def test_train__keeps_its_state_with_each_alone(name):
     assert (action.shape, action.dtype) == ((contract.ACTION,), jnp.float32)
 
 
-@pytest.mark.parametrize('agent', ['dtql', 'dql_kl'])
-@pytest.mark.parametrize('count', [1, 2, 5])
-def test_networks__have_as_many_critics_as_asked_for(agent, count):
-    state = shapes(contract.make(agent, num_critics=count))
-    names = {f'q{k}' for k in range(1, count + 1)}
-    assert set(state.params['critic']['q']) == set(state.target['critic']['q']) == names
-
-
 def test_Config__beyond_the_paper_is_off_by_default():
     for config in (Config(), dql_kl.Config()):
-        assert (config.num_critics, config.v_layer_norm) == (2, False)
+        assert not config.v_layer_norm
     assert not Config().normalise_q
     assert not Config().policy_layer_norm
 
 
-@pytest.mark.parametrize(
-    ('name', 'value', 'message'),
-    [
-        ('num_critics', 0, '`num_critics`=0: must be at least 1'),
-        ('num_critics', 2.5, '`num_critics`=2.5: not a whole number'),
-        ('normalise_q', 'often', "`normalise_q`='often': not true or false"),
-    ],
-)
-def test_Config__refuses_other_values_in_one_line(name, value, message):
+def test_Config__refuses_other_values_in_one_line():
     with pytest.raises(UserError) as error:
-        Config(**{name: value})
-    assert str(error.value) == message
+        Config(normalise_q='often')
+    assert str(error.value) == "`normalise_q`='often': not true or false"
 
 
 def test_DTQL__of_dql_kl_joins_its_critics_alike():

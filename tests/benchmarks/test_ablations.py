@@ -87,19 +87,19 @@ def test_beyond__tells_the_settings_apart_from_a_base_that_does_not_have_them(
     write_run(tmp_path / 'ablation_alpha' / 'jobs' / 'a', lanes)  # of an earlier version
     norm = {'alpha=0.01': ({'alpha': 0.01}, BETTER), 'alpha=0.5': ({'alpha': 0.5}, BASE)}
     write_run(tmp_path / 'beyond_normalise_q' / 'jobs' / 'b', norm, normalise_q=True)
-    critics = {'num_critics': 5, 'alpha': 0.5, 'normalise_q': False}
-    write_run(tmp_path / 'beyond_critics' / 'jobs' / 'c', {'dtql': ({}, BASE)}, **critics)
+    norm = {'policy_layer_norm': True, 'alpha': 0.5, 'normalise_q': False}
+    write_run(tmp_path / 'beyond_norm' / 'jobs' / 'c', {'dtql': ({}, BASE)}, **norm)
     out, asked = tmp_path / 'beyond.json', script['FLAGS']
     asked(['beyond', f'--studies={tmp_path}', f'--out={out}'])
     script['main'](asked)
     rows = {row['cell']: row for row in json.loads(out.read_text())['cells']}
     assert set(rows) == {
         'base', 'alpha=3', 'normalise_q=True alpha=0.01', 'normalise_q=True alpha=0.5',
-        'num_critics=5',
+        'policy_layer_norm=True',
     }  # fmt: skip
     assert rows['normalise_q=True alpha=0.01']['verdict'] == 'higher'
-    assert rows['num_critics=5']['pi/q'] == -104  # twice 52, the mean of the last scores
-    assert '| num_critics=5 | 39.0 ± 0.5 |' in (table := capsys.readouterr().out)
+    assert rows['policy_layer_norm=True']['pi/q'] == -104  # twice 52, the mean of the last scores
+    assert '| policy_layer_norm=True | 39.0 ± 0.5 |' in (table := capsys.readouterr().out)
     assert '| inconclusive | -104 | 0.25 |' in table
     with pytest.raises(UserError, match=r'^`studies`: .* is not in nowhere'):
         script['read'](['nowhere'])
@@ -110,7 +110,7 @@ def test_beyond__tells_the_settings_apart_from_a_base_that_does_not_have_them(
     [
         ({'gamma': 1.0, 'normalize_obs': False}, 'base'),
         ({'gamma': 1.0, 'normalize_obs': True}, 'normalize_obs=True'),
-        ({'gamma': 1.0, 'num_critics': None}, 'base'),
+        ({'gamma': 1.0, 'v_layer_norm': None}, 'base'),
         ({'gamma': 0.02, 'normalise_q': True}, 'gamma=0.02 normalise_q=True alpha=0.5'),
     ],
 )
@@ -133,7 +133,7 @@ def jobs_of(name):
 
 ABLATIONS = ('schedule', 'likelihood', 'clip', 'pretraining', 'policy')
 BEYOND = (
-    'normalise_q', 'critics', 'v_layer_norm', 'policy_layer_norm', 'normalize_obs',
+    'normalise_q', 'v_layer_norm', 'policy_layer_norm', 'normalize_obs',
 )  # fmt: skip
 
 
@@ -146,7 +146,7 @@ BEYOND = (
 def test_studies__share_the_base(name):
     """What is not ablated is equal to the settings of the base."""
     ablated = {'alpha', 'gamma', 'schedule', 'clip_denoised', 'policy', 'pretrain_steps', 'steps'}
-    ablated |= {'normalise_q', 'num_critics', 'v_layer_norm', 'policy_layer_norm'}
+    ablated |= {'normalise_q', 'v_layer_norm', 'policy_layer_norm'}
     ablated |= {'horizon_length'}
 
     def shared(request):

@@ -26,7 +26,6 @@ class ExtendedConfig(dtql.Config):
     """DTQL with everything beyond the paper."""
 
     normalise_q: bool = with_default(dtql.Config, 'normalise_q', True)
-    num_critics: int = with_default(dtql.Config, 'num_critics', 3)
     v_layer_norm: bool = with_default(dtql.Config, 'v_layer_norm', True)
     policy_layer_norm: bool = with_default(dtql.Config, 'policy_layer_norm', True)
 

@@ -89,8 +89,7 @@ def test_export__numpy(trained, wanted, here):
 
 @pytest.mark.slow
 def test_export__numpy_of_dtql_beyond_the_paper(tmp_path_factory, here):
-    beyond = ['normalise_q', 'num_critics=3', 'v_layer_norm']
-    given = [*FLAGS, *(f'--{setting}' for setting in (*beyond, 'policy_layer_norm'))]
+    given = [*FLAGS, '--normalise_q', '--v_layer_norm', '--policy_layer_norm']
     path = make_run(tmp_path_factory.getbasetemp(), 'beyond', *given)[0]
     actions, words = expected(path)
     run = Run(path)
