@@ -31,11 +31,12 @@ flags.DEFINE_string('chart', None, 'PNG file to draw the curves in', FLAGS)
 
 
 def scores(studies: list[str]) -> list[dict]:
-    """A row per task, agent and variant."""
+    """A row per task, agent and variant, and length of chunks where these differ."""
     table = dtql_jax.load_results(studies)
-    names = ('task', 'agent', 'variant')
+    names = ['task', 'agent', 'variant']
+    names += [name for name in ('set/horizon_length',) if name in table]
     rows = []
-    for key in dict.fromkeys(zip(*(table[name] for name in names), strict=True)):
+    for key in dict.fromkeys(zip(*(table[name].tolist() for name in names), strict=True)):
         mine = np.all([table[name] == value for name, value in zip(names, key, strict=True)], 0)
         at = {
             int(step): table['score'][mine & (table['step'] == step)].round(1).tolist()
@@ -45,7 +46,7 @@ def scores(studies: list[str]) -> list[dict]:
         switch = {} if record.switch is None else {'switch': record.switch}
         rows.append(
             {
-                **dict(zip(names, key, strict=True)),
+                **{n.removeprefix('set/'): v for n, v in zip(names, key, strict=True)},
                 'batch_size': record.config['identity']['config']['batch_size'],
                 **switch,
                 'scores': at,
