@@ -187,7 +187,10 @@ def phase_row(engine: Engine, phase: Phase, chip: str, asked: flags.FlagValues) 
     """Compiles a phase, and counts an update of all lanes of a device."""
     block = engine.block
     program, seconds = compiled(engine.lower(phase, block), chip)
-    read = hlo.Program(program.as_text() or '', at_most=4 * asked.rows - 1)
+    # A TPU runs loops by itself, and its program does not tell their lengths.
+    alone = chip in CHIPS and CHIPS[chip].gpu is None
+    text, untold = program.as_text() or '', block if alone else 1
+    read = hlo.Program(text, at_most=4 * asked.rows - 1, untold=untold)
     loops = [body for body, trips in read.loops() if trips is None]
     body = max(loops, key=lambda name: read.count(name).total)
     cost = read.count(body)
@@ -196,9 +199,9 @@ def phase_row(engine: Engine, phase: Phase, chip: str, asked: flags.FlagValues) 
     lanes = len(engine.lanes) // len(engine.devices)
     data = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(engine.data))
     return {
-        **told(cost._replace(stops=cost.stops + 1), block, asked.top),
+        **told(cost._replace(stops=0 if alone else cost.stops + 1), block, asked.top),
         'block': block,
-        'block_known': any(block % trips == 0 and trips > 1 for trips in inner),
+        'block_known': None if alone else any(n > 1 and block % n == 0 for n in inner),
         'gflop': round(operations(engine.agent, phase, engine), 3),
         'state_mb': round((memory.argument_size_in_bytes - data) / lanes / 1e6, 2),
         'temporary_mb': round(memory.temp_size_in_bytes / lanes / 1e6, 2),
@@ -226,16 +229,10 @@ def act_row(engine: Engine, chip: str, asked: flags.FlagValues) -> dict[str, Any
 
 
 def rows_of(
-    agent: str,
-    chip: str,
-    lanes: int,
-    count: int,
-    asked: flags.FlagValues,
-    done: list[dict[str, Any]],
+    agent: str, chip: str, lanes: int, count: int, asked: flags.FlagValues, done: list[Any]
 ) -> Iterator[dict[str, Any]]:
     """The rows of an agent that are not `done`: one for each phase, and one for its actions."""
-    case = Case(agent, asked.dims, asked.batch_size, lanes * count)
-    devices = devices_of(chip, count)
+    case, devices = Case(agent, asked.dims, asked.batch_size), devices_of(chip, count)
     every = [Lane(agent, seed) for seed in range(lanes * count)]
     made = case.make()
     block = block_size(made.phases(), made.config.eval_every)
@@ -245,7 +242,7 @@ def rows_of(
         key = {**head, 'phase': phase.name}
         if key not in done:
             row = {**key, **phase_row(engine, phase, chip, asked)}
-            if chip in CHIPS:
+            if chip in CHIPS and CHIPS[chip].gpu:
                 row['predicted'] = predicted(row, CHIPS[chip])
             yield row
     if lanes == count == 1 and {**head, 'phase': 'act'} not in done:
@@ -264,11 +261,8 @@ def table(report: dict[str, Any], before: dict[str, Any]) -> str:
     """The kernels of all rows, beside those of an earlier report, as Markdown."""
     names = ('agent', 'phase', 'chip', 'lanes', 'devices')
     earlier = {tuple(row[name] for name in names): row['kernels'] for row in before['results']}
-    lines = [
-        '| agent | phase | chip | lanes | devices | kernels | before | waits | known | '
-        'updates/s by `ASSUMED` |',
-        '|---|---|---|---|---|---|---|---|---|---|',
-    ]
+    head = [*names, 'kernels', 'before', 'waits', 'known', 'updates/s by `ASSUMED`']
+    lines = [f'| {" | ".join(head)} |', f'|{"---|" * len(head)}']
     for row in report['results']:
         key = tuple(row[name] for name in names)
         rates = row.get('predicted', {})

@@ -101,10 +101,11 @@ class Program:
         text: what `Compiled.as_text` returns.
         at_most: operands of more bytes count as much as the result, since a kernel that picks rows
             reads no more of them.
+        untold: the length of loops whose length the text does not tell.
     """
 
-    def __init__(self, text: str, at_most: float = float('inf')):
-        self._at_most = at_most
+    def __init__(self, text: str, at_most: float = float('inf'), untold: int = 1):
+        self._at_most, self._untold = at_most, untold
         self.computations: dict[str, dict[str, Instruction]] = {}
         rows: dict[str, Instruction] = {}
         for line in text.splitlines():
@@ -129,14 +130,14 @@ class Program:
     def count(self, name: str | None = None) -> Count:
         """The cost of one pass through a computation, of the entry without a name.
 
-        Of a branch the dearer side counts, and of a loop of unknown length one pass.
+        Of a branch the dearer side counts.
         """
         rows = self.computations[name or self.entry]
         total = nothing()
         for row in rows.values():
             if row.opcode == 'while':
                 body, trips = loop(row)
-                total = total.plus(self.count(body), trips or 1)
+                total = total.plus(self.count(body), trips or self._untold)
                 if trips is None:
                     total = total._replace(stops=total.stops + 1)
             elif row.opcode == 'conditional':
