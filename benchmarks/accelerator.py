@@ -29,7 +29,6 @@ from dtql_jax.agents.base import Agent
 from dtql_jax.agents.registry import AGENTS
 from dtql_jax.cli.flags import define_whole, run_command
 from dtql_jax.data.columns import one_row
-from dtql_jax.runs.forecast import flops
 from dtql_jax.training.blocks import block_size
 from dtql_jax.training.compilation import compile_for
 from dtql_jax.training.engine import Engine
@@ -174,14 +173,6 @@ def predicted(row: dict[str, Any], chip: Chip) -> dict[str, int]:
     return rates
 
 
-def operations(phase: Phase, engine: Engine) -> float:
-    """Floating point operations of one update, in units of 1e9, before any optimisation."""
-    batch = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((phase.batch_size, *x.shape[1:]), x.dtype), engine.data
-    )
-    return flops(phase.update, engine.lane_shapes, batch) / 1e9
-
-
 def phase_row(engine: Engine, phase: Phase, chip: str, asked: flags.FlagValues) -> dict[str, Any]:
     """Compiles a phase, and counts an update of all lanes of a device."""
     block = engine.block
@@ -201,7 +192,7 @@ def phase_row(engine: Engine, phase: Phase, chip: str, asked: flags.FlagValues) 
         **told(cost._replace(stops=0 if alone else cost.stops + 1), block, asked.top),
         'block': block,
         'block_known': None if alone else any(n > 1 and block % n == 0 for n in inner),
-        'gflop': round(operations(phase, engine), 3),
+        'gflop': round(engine.update(phase).flops / 1e9, 3),
         'state_mb': round((memory.argument_size_in_bytes - data) / lanes / 1e6, 2),
         'temporary_mb': round(memory.temp_size_in_bytes / lanes / 1e6, 2),
         'compile_s': round(seconds, 1),

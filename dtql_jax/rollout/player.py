@@ -57,19 +57,41 @@ class Player:
         task: gives the scores.
         agent: gives `act`.
         lanes: all lanes of the run.
-        pool: the task's simulators.
+        open_pool: opens the task's simulators, which the first call needs.
         conditions: how lanes are played.
     """
 
     def __init__(
-        self, task: Task, agent: Agent, lanes: Sequence[Lane], pool: EnvPool, conditions: Conditions
+        self,
+        task: Task,
+        agent: Agent,
+        lanes: Sequence[Lane],
+        open_pool: Callable[[], EnvPool],
+        conditions: Conditions,
     ):
         self.task = task
+        self.agent = agent
         self.lanes = tuple(lanes)
-        self.pool = pool
         self.conditions = conditions
-        self.actor = Actor(agent.precise(agent.behave), pool.num_envs)
-        self.horizon_length = agent.spec.horizon_length
+        self._open_pool = open_pool
+        self._pool: EnvPool | None = None
+
+    @property
+    def pool(self) -> EnvPool:
+        """The simulators, opened at the first use."""
+        if self._pool is None:
+            self._pool = self._open_pool()
+        return self._pool
+
+    def close(self) -> None:
+        """Closes the simulators."""
+        if self._pool is not None:
+            self._pool.close()
+
+    @functools.cached_property
+    def actor(self) -> Actor:
+        """Acts for all simulators at once."""
+        return Actor(self.agent.precise(self.agent.behave), self.pool.num_envs)
 
     def __call__(self, acting: Params, lanes: Sequence[int]) -> dict[int, Row]:
         """Plays episodes and returns their means.
@@ -109,7 +131,10 @@ class Player:
     def _play(self, acting: Params, lanes: Sequence[int]) -> dict[int, Row]:
         rollouts = evaluate(
             LanePolicies(
-                self.actor, acting, [lane.seed for lane in self.lanes], self.horizon_length
+                self.actor,
+                acting,
+                [lane.seed for lane in self.lanes],
+                self.agent.spec.horizon_length,
             ),
             self.pool,
             episodes=self.conditions.episodes,
@@ -156,7 +181,8 @@ def open_player(
 ) -> Iterator[Player]:
     """Opens a `Player` with simulators of its own, and closes them at the end.
 
-    They run in worker processes where that is faster; see `choose_workers`.
+    They run in worker processes where that is faster; see `choose_workers`. One is tried at once,
+    all are made at the first call, so that training does not wait for them.
 
     Args:
         task: the task to play.
@@ -170,8 +196,9 @@ def open_player(
     """
     most = conditions.eval_envs or side_by_side(len(lanes))
     slots = min(most, conditions.episodes * len(lanes))
-    with open_pool(task, slots, conditions) as pool:
-        yield Player(task, agent, lanes, pool, conditions)
+    player = Player(task, agent, lanes, pool_opener(task, slots, conditions), conditions)
+    with contextlib.closing(player):
+        yield player
 
 
 def side_by_side(lanes: int) -> int:
@@ -193,22 +220,31 @@ def open_pool(task: Task, slots: int, conditions: Conditions) -> EnvPool:
         Stopped: on request.
         UserError: the simulator cannot be made or played, or does not report what is scored.
     """
+    return pool_opener(task, slots, conditions)()
+
+
+def pool_opener(task: Task, slots: int, conditions: Conditions) -> Callable[[], EnvPool]:
+    """Tries one simulator of a task; returns a function that makes all, see `open_pool`."""
     make = env_maker(task)
     choose = functools.partial(
         choose_workers, make, slots, success=task.scored == 'success', warn=conditions.warn
     )
     workers = conditions.patience.call(choose, f'{task.name}: a simulator')
-    try:
-        return EnvPool(make, slots, workers, conditions.patience)
-    except Stopped:
-        raise
-    except Exception as error:  # also what a pickle or a user's module raises
-        if not workers:
+
+    def opened() -> EnvPool:
+        try:
+            return EnvPool(make, slots, workers, conditions.patience)
+        except Stopped:
             raise
-        reason = str(error) if isinstance(error, UserError | WorkerLost) else why(error)
-        conditions.warn(
-            f'the simulators run in this process, which is slower: a worker process cannot make '
-            f'them ({reason}). Define or register the environment in a module, or at the top '
-            'of the script'
-        )
-        return EnvPool(make, slots, 0, conditions.patience)
+        except Exception as error:  # also what a pickle or a user's module raises
+            if not workers:
+                raise
+            reason = str(error) if isinstance(error, UserError | WorkerLost) else why(error)
+            conditions.warn(
+                f'the simulators run in this process, which is slower: a worker process cannot '
+                f'make them ({reason}). Define or register the environment in a module, or at the '
+                'top of the script'
+            )
+            return EnvPool(make, slots, 0, conditions.patience)
+
+    return opened

@@ -17,6 +17,7 @@ from dtql_jax.report.console import duration
 from dtql_jax.runs.plan import Plan
 from dtql_jax.training.compilation import own_numbers
 from dtql_jax.training.engine import Engine
+from dtql_jax.training.update import flops
 from dtql_jax.types import UserError
 
 # The share of the machine's matrix-product rate that training reaches.
@@ -139,23 +140,15 @@ def tree_bytes(tree: Any) -> int:
 def estimate_seconds(plan: Plan, engine: Engine) -> tuple[float, float]:
     """`operations / rate`: rough seconds of training, and an upper bound on those of acting."""
     agent, state = engine.agent, engine.lane_shapes
-    train = sum(
-        phase.steps * flops(engine.update(phase).step, state, engine.data)
-        for phase in agent.all_phases()
-    )
+    train = sum(phase.steps * engine.update(phase).flops for phase in agent.all_phases())
     acting = jax.eval_shape(agent.acting, state)
     obs = jax.ShapeDtypeStruct((agent.spec.obs_dim,), jnp.float32)
     steps = len(evaluation_steps(agent)) * plan.eval_episodes * (plan.task.horizon or 1000)
     steps += agent.config.online_steps
-    act = steps / agent.spec.horizon_length * flops(agent.act, acting, obs, state.key)
+    traced = jax.make_jaxpr(agent.act)(acting, obs, state.key)
+    act = steps / agent.spec.horizon_length * flops(traced.jaxpr)
     rate = matmul_rate() * USUAL_EFFICIENCY
     return len(plan.lanes) * train / rate / len(engine.devices), len(plan.lanes) * act / rate
-
-
-def flops(function: Any, *shapes: Any) -> float:
-    """The floating-point operations of a function, from the cost analysis of its lowered form."""
-    analysis = jax.jit(function).lower(*shapes).cost_analysis()
-    return float((analysis or {}).get('flops', 0.0))
 
 
 def matmul_rate(n: int = 1024, repeats: int = 5) -> float:

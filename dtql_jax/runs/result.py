@@ -9,7 +9,6 @@ from dtql_jax.data.card import behaviour
 from dtql_jax.data.load import Dataset
 from dtql_jax.report.console import Console
 from dtql_jax.report.notebook import show_picture
-from dtql_jax.report.plots import plot_curves
 from dtql_jax.report.tables import score_table
 from dtql_jax.runs.plan import Plan
 from dtql_jax.training import checkpoint
@@ -91,6 +90,8 @@ def report(result: Result, plan: Plan, dataset: Dataset, console: Console) -> Re
     again = 'the run is complete: make room or give permission, and `resume` writes it again'
     with outside(f'{path} cannot be written', again):
         path.write_text(table + '\n', encoding='utf-8')
+    from dtql_jax.report.plots import plot_curves  # a third of a second that no run waits for
+
     try:
         curves = plot_curves(result.run_dir, dataset.card['score'])
     except UserError as error:

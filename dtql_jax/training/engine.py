@@ -105,11 +105,16 @@ class Engine:
             name: np.array([lane.hparams.get(name, value) for lane in self.lanes], np.float32)
             for name, value in self.agent.config.floats().items()
         }
+        return self._init(seeds, values)
+
+    @functools.cached_property
+    def _init(self) -> Callable[..., State]:
+        """`init` of seeds and hyper-parameters; its shapes and its program share a trace."""
 
         def init(seed: jax.Array, hparams: dict[str, jax.Array]) -> State:
             return self.agent.init(jax.random.key(seed)).replace(hparams=hparams)
 
-        return jax.jit(jax.vmap(init), out_shardings=self._by_lane)(seeds, values)
+        return jax.jit(jax.vmap(init), out_shardings=self._by_lane)
 
     def zeros(self, phase: Phase) -> Metrics:
         """Sums `[S]` of the phase's metrics over no updates."""

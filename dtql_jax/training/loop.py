@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from dtql_jax.report.console import Console
+from dtql_jax.training.ahead import compiled_ahead
 from dtql_jax.training.blocks import LOG_WINDOW
 from dtql_jax.training.engine import Engine
 from dtql_jax.training.evaluation import Evaluate, Evaluation, scores_of
@@ -99,25 +100,23 @@ class Trainer:
         # A run that was killed before its first save has nothing to restore: it starts again.
         resume = resume and begun(self.records.run_dir)
         if resume:
-            progress, self.cursor = restore_progress(
-                self.engine, self.records.run_dir, self.report.warn
-            )
-        else:
-            progress = fresh_progress(self.engine, networks)
-        self.start = time.monotonic() - self.cursor.elapsed_s
+            restored = restore_progress(self.engine, self.records.run_dir, self.report.warn)
+            progress, self.cursor = restored
+        to_come = [phase for phase in self.phases if self.span(phase).stop > self.cursor.step]
         with contextlib.ExitStack() as stack:
+            ahead = compiled_ahead(self.engine, self.online, to_come, self.report.compiled)
+            ready = stack.enter_context(ahead)
+            if not resume:
+                progress = fresh_progress(self.engine, networks)
+            self.start = time.monotonic() - self.cursor.elapsed_s
             stack.callback(lambda: self._playing and self._playing.leave())
             stack.enter_context(self.records.open(self.cursor))
             if not resume:
                 self.save(progress)
-            for phase in self.phases:
-                if self.span(phase).stop > self.cursor.step:
-                    seconds = time.monotonic()
-                    (self.online if phase.online else self.engine).compile(phase)
-                    self.report.compiled(phase, time.monotonic() - seconds)
             if self.cursor.playing and self.evaluate:
                 self.play(progress)
             for phase in self.phases:
+                ready(phase)
                 progress = self.run_phase(phase, progress)
             progress = self.end_evaluation(progress)
             self.save(progress)

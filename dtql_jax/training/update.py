@@ -1,10 +1,11 @@
 """The update of a phase: a batch, then the agent's step. It is traced once."""
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 from dtql_jax.agents.base import Agent, State
 from dtql_jax.nn.critics import batched_critics
@@ -31,10 +32,11 @@ Step = Callable[[State, Transition], tuple[State, Metrics]]
 
 
 class Update(NamedTuple):
-    """An update of one lane, and the shapes of its metrics."""
+    """An update of one lane, the shapes of its metrics, and its floating-point operations."""
 
     step: Step
     metrics: Metrics
+    flops: float
 
 
 @own_numbers()
@@ -63,4 +65,30 @@ def trace_update(
     def step(state: State, data: Transition) -> tuple[State, Metrics]:
         return jax.tree.unflatten(structure, run(*jax.tree.leaves((state, data))))
 
-    return Update(step, shapes[1])
+    return Update(step, shapes[1], flops(traced.jaxpr))
+
+
+def flops(traced: Jaxpr) -> float:
+    """The floating-point operations of the matrix products in a trace.
+
+    Of a branch the dearer side counts, and of a loop of unknown length one pass.
+    """
+    total = 0.0
+    for equation in traced.eqns:
+        if equation.primitive.name == 'dot_general':
+            (contracted, _), _ = equation.params['dimension_numbers']
+            left: Any = equation.invars[0].aval
+            out: Any = equation.outvars[0].aval
+            total += 2.0 * out.size * math.prod(left.shape[axis] for axis in contracted)
+        inner = [flops(part) for value in equation.params.values() for part in _traces(value)]
+        choose = max if equation.primitive.name == 'cond' else sum
+        passes = equation.params['length'] if equation.primitive.name == 'scan' else 1
+        total += passes * choose([0.0, *inner])
+    return total
+
+
+def _traces(value: object) -> list[Jaxpr]:
+    """The traces in a parameter of an equation."""
+    parts = value if isinstance(value, tuple | list) else (value,)
+    traces = [part.jaxpr if isinstance(part, ClosedJaxpr) else part for part in parts]
+    return [part for part in traces if isinstance(part, Jaxpr)]

@@ -36,7 +36,7 @@ def walks(monkeypatch):
 def test_Player__a_row_has_the_means_and_the_episodes():
     expected = run()
     with EnvPool(Walk, 3) as pool:
-        rows = Player(SCORED, AGENT, LANES, pool, Conditions(4))(init(2, 2), [2, 0])
+        rows = Player(SCORED, AGENT, LANES, lambda: pool, Conditions(4))(init(2, 2), [2, 0])
     assert list(rows) == [2, 0]
     for i, row in rows.items():
         returns = expected.returns[i]
@@ -55,7 +55,7 @@ def test_Player__a_row_has_the_means_and_the_episodes():
 def test_Player__a_task_that_knows_success_reports_it():
     expected = run()
     with EnvPool(Walk, 3) as pool:
-        row = Player(MAZE, AGENT, LANES, pool, Conditions(4))(init(2, 2), [1])[1]
+        row = Player(MAZE, AGENT, LANES, lambda: pool, Conditions(4))(init(2, 2), [1])[1]
     assert row['eval/success'] == np.mean(expected.success[1])
     assert row['eval/score'] == pytest.approx(100 * row['eval/success'])
     assert row['episode/success'] == expected.success[1].tolist()
@@ -63,7 +63,9 @@ def test_Player__a_task_that_knows_success_reports_it():
 
 def test_Player__without_a_score_range_the_score_is_the_return():
     with EnvPool(Walk, 3) as pool:
-        row = Player(Task('walk', ()), AGENT, LANES, pool, Conditions(4))(init(2, 2), [1])[1]
+        row = Player(Task('walk', ()), AGENT, LANES, lambda: pool, Conditions(4))(init(2, 2), [1])[
+            1
+        ]
     assert row['eval/score'] == row['eval/return']
     assert {key for key in row if key[:8] == 'episode/'} == {'episode/return', 'episode/length'}
 
@@ -114,7 +116,7 @@ def played(make_env, params, lanes=(0, 1, 2), task=SCORED, workers=0, **options)
     warnings = []
     conditions = Conditions(4, warn=warnings.append, **options)
     with EnvPool(make_env, 3, workers, conditions.patience) as pool:
-        return Player(task, AGENT, LANES, pool, conditions)(params, list(lanes)), warnings
+        return Player(task, AGENT, LANES, lambda: pool, conditions)(params, list(lanes)), warnings
 
 
 def test_Player__a_lane_that_fails_has_a_reason_and_no_score():

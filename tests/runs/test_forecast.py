@@ -1,7 +1,6 @@
 """The description of a run before it starts."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,7 +12,6 @@ from dtql_jax.runs.forecast import (
     changes,
     check_memory,
     evaluation_steps,
-    flops,
     matmul_rate,
     tree_bytes,
 )
@@ -58,12 +56,6 @@ def test_tree_bytes__counts_keys_as_their_words():
     tree = {'a': np.zeros((3, 2), np.float32), 'b': np.int8(0), 'key': jax.random.key(0)}
     assert tree_bytes(tree) == 24 + 1 + 8
     assert tree_bytes(jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 3))) == 24
-
-
-def test_flops__are_those_of_a_product():
-    x = jax.ShapeDtypeStruct((8, 16), jnp.float32)
-    y = jax.ShapeDtypeStruct((16, 4), jnp.float32)
-    assert flops(jnp.matmul, x, y) == 2 * 8 * 16 * 4
 
 
 def test_matmul_rate__is_a_rate():

@@ -53,7 +53,8 @@ def test_compile__products_are_as_exact_as_the_setting_says(precision):
     asked = []
     engine = toy.engine(toy.lanes(0), agent=Asked, precision=precision)
     engine.compile(engine.agent.phases()[0])
-    player = Player(None, engine.agent, engine.lanes, types.SimpleNamespace(num_envs=1), 1)
+    pool = types.SimpleNamespace(num_envs=1)
+    player = Player(None, engine.agent, engine.lanes, lambda: pool, 1)
     acting = jax.vmap(engine.agent.acting)(engine.init())
     acting = jax.device_put(acting, jax.local_devices()[0])
     player.actor(acting, [0], [0], [0], [0], np.zeros((1, 3), np.float32))
