@@ -30,7 +30,7 @@ from dtql_jax.agents.registry import AGENTS
 from dtql_jax.cli.flags import define_whole, run_command
 from dtql_jax.data.columns import one_row
 from dtql_jax.training.blocks import block_size
-from dtql_jax.training.compilation import compile_for
+from dtql_jax.training.compilation import DETERMINISTIC, compile_for
 from dtql_jax.training.engine import Engine
 from dtql_jax.types import Lane, Phase, Transition, UserError
 
@@ -90,6 +90,7 @@ flags.DEFINE_list('devices', ['1'], 'devices of one machine: 1, or 8', FLAGS)
 flags.DEFINE_string('dims', WALKER, 'observation and action sizes', FLAGS)
 define_whole('batch_size', 256, 'batch size', FLAGS)
 define_whole('rows', 1_000_000, 'transitions of the data', FLAGS)
+flags.DEFINE_bool('deterministic', False, 'with the options of that setting', FLAGS)
 define_whole('top', 12, 'lines of the package to name in a row', FLAGS)
 
 
@@ -134,13 +135,18 @@ def shapes_of(agent: Agent, rows: int) -> Transition:
     )
 
 
-def compiled(lowered: jax.stages.Lowered, chip: str) -> tuple[jax.stages.Compiled, float]:
+def compiled(
+    lowered: jax.stages.Lowered, chip: str, asked: flags.FlagValues
+) -> tuple[jax.stages.Compiled, float]:
     """The program and the seconds it took."""
     began = time.perf_counter()
     if chip == 'here':
-        program = compile_for(jax.local_devices()[0].platform, lowered)
+        program = compile_for(jax.local_devices()[0], lowered, asked.deterministic)
     else:  # there is no card to try kernels on
-        program = lowered.compile({'xla_gpu_autotune_level': '0'} if CHIPS[chip].gpu else None)
+        options = {'xla_gpu_autotune_level': '0'} | (
+            DETERMINISTIC['gpu'] if asked.deterministic else {}
+        )
+        program = lowered.compile(options if CHIPS[chip].gpu else None)
     return program, time.perf_counter() - began
 
 
@@ -176,7 +182,7 @@ def predicted(row: dict[str, Any], chip: Chip) -> dict[str, int]:
 def phase_row(engine: Engine, phase: Phase, chip: str, asked: flags.FlagValues) -> dict[str, Any]:
     """Compiles a phase, and counts an update of all lanes of a device."""
     block = engine.block
-    program, seconds = compiled(engine.lower(phase, block), chip)
+    program, seconds = compiled(engine.lower(phase, block), chip, asked)
     # A TPU runs loops by itself, and its program does not tell their lengths.
     alone = chip in CHIPS and CHIPS[chip].gpu is None
     text, untold = program.as_text() or '', block if alone else 1
@@ -213,7 +219,7 @@ def act_row(engine: Engine, chip: str, asked: flags.FlagValues) -> dict[str, Any
     def act(params: Any, obs: jax.Array, words: jax.Array) -> jax.Array:
         return agent.precise(agent.act)(params, obs, jax.random.wrap_key_data(words))
 
-    program, seconds = compiled(jax.jit(act).lower(params, obs, words), chip)
+    program, seconds = compiled(jax.jit(act).lower(params, obs, words), chip, asked)
     cost = hlo.Program(program.as_text() or '').count()
     return {**told(cost, 1, asked.top), 'compile_s': round(seconds, 1)}
 

@@ -37,9 +37,9 @@ def launch(checkout: str, given: list[str], folder: pathlib.Path, cache: str) ->
     """The seconds of one launch."""
     root = pathlib.Path(checkout).resolve()
     out = tempfile.mkdtemp(dir=folder)
-    told = [f'--{flag}' for flag in given]
+    given = [f'out={out}/run', *given]
     done = subprocess.run(
-        [sys.executable, WORKER, str(time.monotonic()), f'--out={out}/run', *told],
+        [sys.executable, WORKER, f'--launched={time.monotonic()}', f'--given={",".join(given)}'],
         env={
             **os.environ,
             'PYTHONPATH': str(root),

@@ -1,9 +1,9 @@
 """Runs the command `dtql train` up to its first update, for `startup.py`.
 
-  python benchmarks/startup_worker.py START --out=FOLDER [a flag of dtql train ...]
+  python benchmarks/startup_worker.py --launched=SECONDS --given=out=FOLDER,env=hopper-medium
 
-START is the launch on the clock of `time.monotonic`. The last line of the output is JSON: seconds
-until the first update, of the processor, and of parts. Parts that run side by side overlap.
+The last line of the output is JSON: seconds until the first update, of the processor, and of parts.
+Parts that run side by side overlap.
 """
 
 import collections
@@ -14,6 +14,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from absl import flags
+
+from dtql_jax.cli.flags import run_command
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_float('launched', 0.0, 'the launch on the clock of time.monotonic', flag_values=FLAGS)
+flags.DEFINE_list('given', [], 'flags of dtql train, without dashes', FLAGS)
+
 # jax's own counters of seconds, by the end of their names.
 EVENTS = {
     'jaxpr_trace_duration': 'tracing',
@@ -22,8 +30,8 @@ EVENTS = {
 }
 
 
-def main() -> None:
-    launched = float(sys.argv.pop(1))
+def main(asked: flags.FlagValues) -> None:
+    launched = asked.launched
     seconds: collections.Counter[str] = collections.Counter()
 
     import jax
@@ -65,8 +73,9 @@ def main() -> None:
         os._exit(0)
 
     run.Engine.advance = first  # type: ignore[method-assign,assignment]
+    sys.argv[1:] = [f'--{flag}' for flag in asked.given]
     dtql_jax.cli.train.main()
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run_command(main, FLAGS, __doc__))

@@ -18,6 +18,7 @@ import optax
 from flax import struct
 
 from dtql_jax.agents.settings import Settings, setting
+from dtql_jax.nn.kernels import either
 from dtql_jax.nn.optim import clip_by_norm, scale_by_adam
 from dtql_jax.types import Metrics, Params, Phase, Rare, Spec
 
@@ -64,6 +65,9 @@ class Config(Settings):
         'highest',
         'precision of matrix products; below highest, a GPU uses TF32 and a TPU less',
         choices=('default', 'high', 'highest'),
+    )
+    deterministic: bool = setting(
+        False, 'take the kernels on a GPU that repeat their bits, without trying which are fast'
     )
     gradient_norms: bool = setting(
         False, 'log the norm of the gradient of each network, before it is clipped'
@@ -170,11 +174,10 @@ class Agent:
         """The initial state. One part of `key` draws the parameters, one becomes `State.key`."""
         key_init, key_run = jax.random.split(key)
         networks = self.networks()
+        keys = jax.random.split(key_init, len(networks))
         params = {
             name: module.init(k, *inputs)['params']
-            for k, (name, (module, inputs)) in zip(
-                jax.random.split(key_init, len(networks)), networks.items(), strict=True
-            )
+            for k, (name, (module, inputs)) in zip(keys, networks.items(), strict=True)
         }
         return State(
             params=params,
@@ -198,8 +201,7 @@ class Agent:
         """One optimiser step of the network `name` on a loss.
 
         Args:
-            state: the current state. The loss uses all of it, including earlier steps of the same
-                update.
+            state: the current state. The loss uses all of it, also earlier steps of the update.
             name: the network. The gradient is that of its parameters only.
             lr: the learning rate.
             loss: `loss(state, *inputs) -> (scalar, metrics)`.
@@ -236,8 +238,7 @@ class Agent:
 
         Args:
             state: the current state. Every loss uses it as it is before the step, see `descend`.
-            steps: the learning rate and the loss of each network. The gradient of a loss is that of
-                its own network only.
+            steps: the learning rate and the loss of each network, which alone has its gradient.
             *inputs: passed on to the losses.
 
         Returns:
@@ -279,15 +280,14 @@ class Agent:
             state: the current state, or what else `update` replaces.
 
         Returns:
-            The new state, and the metrics as `Rare`: they are averaged over the updates that had
-            them.
+            The new state, and the metrics as `Rare`, averaged over the updates that had them.
         """
 
         def skip(state: Carry) -> tuple[Carry, Metrics]:
             return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
         shapes = jax.eval_shape(update, state)[1]
-        state, metrics = jax.lax.cond(due, update, skip, state)
+        state, metrics = either(due, update, skip, state)
         made = jnp.asarray(due, jnp.float32)
         return state, {
             name: value if isinstance(value, Rare) else Rare(value, made)

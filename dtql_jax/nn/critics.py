@@ -1,15 +1,18 @@
 """Networks of state-action values `Q(s, a)` and state values `V(s)`."""
 
-import contextlib
-import contextvars
-from collections.abc import Callable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, Linear
+from dtql_jax.nn.kernels import few_wanted
+from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, LayerNorm, Linear
 
+TWINS = ('q1', 'q2')  # the names of a `TwinQ`'s parameters
+JOINED = 'q1 and q2'
 # The choices of FQL's `q_aggregate`: one value `[B]` of those of K critics `[K, B]`.
 AGGREGATES: dict[str, Callable[[jax.Array], jax.Array]] = {
     'min': lambda q: q.min(0),
@@ -17,25 +20,11 @@ AGGREGATES: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-_BATCHED = contextvars.ContextVar('batched', default=False)
-
-
-@contextlib.contextmanager
-def batched_critics(batched: bool) -> Iterator[None]:
-    """Inside, what is traced computes the critics of a `TwinQ` as one batched product, or apart.
-
-    A CPU is slow at batched products, an accelerator at many small kernels. Parameters are the same
-    both ways, and results up to rounding. jax keeps traces: trace a new function.
-    """
-    token = _BATCHED.set(batched)
-    try:
-        yield
-    finally:
-        _BATCHED.reset(token)
-
-
 class TwinQ(nn.Module):
-    """Two critics `Q_k(s, a)` with separate parameters: `[B, O], [B, A] -> [2, B]`."""
+    """Two critics `Q_k(s, a)` with separate parameters: `[B, O], [B, A] -> [2, B]`.
+
+    Where few kernels are wanted, both are computed by one batched product. A CPU is slow at those.
+    """
 
     hidden: Sequence[int]
     activation: Callable[[jax.Array], jax.Array]
@@ -47,13 +36,45 @@ class TwinQ(nn.Module):
     def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
         x = jnp.concatenate([obs, action], axis=-1)
         layers = self.hidden, 1, self.activation, self.layer_norm, self.layer, self.norm_after
-        names = ('q1', 'q2')
-        if self.is_initializing() or not _BATCHED.get():
-            return jnp.stack([MLP(*layers, name=name)(x)[..., 0] for name in names])
+        if self.is_initializing() or not few_wanted():
+            return jnp.stack([MLP(*layers, name=name)(x)[..., 0] for name in TWINS])
         mlp = MLP(*layers, parent=None)
-        each = [self.variables['params'][name] for name in names]
-        params = jax.tree.map(lambda *arrays: jnp.stack(arrays), *each)
-        return jax.vmap(lambda params: mlp.apply({'params': params}, x)[..., 0])(params)
+        (params,) = joined(dict(self.variables['params'])).values()
+        # With an input of its own each, the first product is batched like the others.
+        each = jnp.broadcast_to(x, (len(TWINS), *x.shape))
+        return jax.vmap(lambda params, x: mlp.apply({'params': params}, x)[..., 0])(params, each)
+
+
+def joined(tree: Any) -> Any:
+    """A tree with the parameters of each `TwinQ`, or what else has their names, as one stack.
+
+    A program that keeps them so does not stack them at each use.
+    """
+
+    def join(part: Any) -> Any:
+        if not _has(part, TWINS):
+            return part
+        first, second = (part[name] for name in TWINS)
+        return {JOINED: jax.tree.map(lambda *twins: jnp.stack(twins), first, second)}
+
+    return jax.tree.map(join, tree, is_leaf=lambda part: _has(part, TWINS))
+
+
+def apart(tree: Any) -> Any:
+    """The tree that `joined` made a stack of."""
+
+    def part(whole: Any) -> Any:
+        if not _has(whole, (JOINED,)):
+            return whole
+        take = [operator.itemgetter(i) for i in range(len(TWINS))]
+        return {k: jax.tree.map(take[i], whole[JOINED]) for i, k in enumerate(TWINS)}
+
+    return jax.tree.map(part, tree, is_leaf=lambda whole: _has(whole, (JOINED,)))
+
+
+def _has(tree: Any, names: Sequence[str]) -> bool:
+    """Whether a part of a tree is a dict with these names and no others."""
+    return isinstance(tree, dict) and tuple(tree) == tuple(names)
 
 
 class Value(nn.Module):
@@ -71,7 +92,7 @@ class Value(nn.Module):
     def __call__(self, obs: jax.Array) -> jax.Array:
         x = obs
         if self.input_norm:
-            x = nn.LayerNorm(epsilon=self.input_norm_epsilon, name='norm')(x)
+            x = LayerNorm(epsilon=self.input_norm_epsilon, name='norm')(x)
         layers = self.hidden, 1, self.activation, self.layer_norm, self.layer, self.norm_after
         return MLP(*layers, name='v')(x)[..., 0]
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, Linear, mish
+from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, LayerNorm, Linear, mish
 
 
 class TimeEmbedding(nn.Module):
@@ -132,7 +132,7 @@ class ResidualDenoiser(nn.Module):
         h = self.layer(self.hidden, name='first')(jnp.concatenate([x, obs, e], axis=-1))
         for i in range(self.blocks):
             y = h if dropout is None else h * dropout[i]
-            y = nn.LayerNorm(epsilon=self.epsilon)(y)
+            y = LayerNorm(epsilon=self.epsilon)(y)
             y = self.activation(self.block_layer(4 * self.hidden, name=f'wide_{i}')(y))
             h += self.block_layer(self.hidden, name=f'narrow_{i}')(y)
         return self.layer(self.action_dim, name='last')(self.activation(h))

@@ -1,5 +1,6 @@
 """Activations, linear layers and the MLP, initialised as in the released codes."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dtql_jax.nn.kernels import few_wanted
 from dtql_jax.types import Params
 
 LAYER_NORM_EPSILON = 1e-5  # torch's
@@ -117,6 +119,53 @@ class OrthogonalDense(nn.Dense):
     kernel_init: nn.initializers.Initializer = lambda *args: math.sqrt(2) * orthogonal(*args)
 
 
+class LayerNorm(nn.LayerNorm):
+    """`(x - mean) / sqrt(var + epsilon) * scale + bias`, over the last axis.
+
+    Where few kernels are wanted, its gradient is written by hand. A CPU is slower with that one.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.is_initializing() or not few_wanted():
+            return super().__call__(x)
+        params = self.variables['params']
+        return _normalised(x, params['scale'], params['bias'], self.epsilon)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _normalised(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
+    """LayerNorm of `x` `[..., C]`."""
+    return _normalised_forward(x, scale, bias, epsilon)[0]
+
+
+def _normalised_forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+    """LayerNorm, and what its gradient needs. The variance is that of Flax's LayerNorm."""
+    mean = x.mean(-1, keepdims=True)
+    variance = jnp.maximum((x * x).mean(-1, keepdims=True) - mean * mean, 0.0)
+    inverse = jax.lax.rsqrt(variance + epsilon)
+    unit = (x - mean) * inverse
+    return unit * scale + bias, (unit, inverse, scale)
+
+
+def _normalised_backward(
+    epsilon: float, kept: tuple[jax.Array, jax.Array, jax.Array], slope: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`dx = (g - mean(g) - unit mean(g unit)) / sqrt(var + epsilon)` with `g = slope scale`."""
+    del epsilon
+    unit, inverse, scale = kept
+    g = slope * scale
+    along = (g * unit).mean(-1, keepdims=True)
+    dx = inverse * (g - g.mean(-1, keepdims=True) - unit * along)
+    batch = tuple(range(slope.ndim - 1))
+    return dx, (slope * unit).sum(batch), slope.sum(batch)
+
+
+_normalised.defvjp(_normalised_forward, _normalised_backward)
+
+
 class MLP(nn.Module):
     """Hidden layers and a linear output layer.
 
@@ -140,7 +189,7 @@ class MLP(nn.Module):
                 x = self.activation(x)
             if self.layer_norm:
                 epsilon = FLAX_EPSILON if self.norm_after else LAYER_NORM_EPSILON
-                x = nn.LayerNorm(epsilon=epsilon)(x)
+                x = LayerNorm(epsilon=epsilon)(x)
             if not self.norm_after:
                 x = self.activation(x)
         return (self.last or self.layer)(self.out)(x)

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, OrthogonalDense, orthogonal
+from dtql_jax.nn.layers import LAYER_NORM_EPSILON, MLP, LayerNorm, OrthogonalDense, orthogonal
 
 LOG_STD_RANGE = (-5.0, 2.0)  # the log deviation is clamped to it and has no gradient outside
 
@@ -29,7 +29,7 @@ class GaussianPolicy(nn.Module):
         for _ in range(self.layers):
             x = nn.Dense(self.hidden, kernel_init=orthogonal)(x)
             if self.layer_norm:
-                x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON)(x)
+                x = LayerNorm(epsilon=LAYER_NORM_EPSILON)(x)
             x = self.activation(x)
         x = nn.Dense(2 * self.action_dim, kernel_init=orthogonal)(x)
         mean, log_std = jnp.split(x, 2, axis=-1)

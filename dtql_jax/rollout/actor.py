@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dtql_jax.training.compilation import own_numbers
+from dtql_jax.training.compilation import own_numbers, repeating
 from dtql_jax.types import Params
 
 # The root of all action keys of evaluations. No key of training derives from it.
 EVAL_TAG = 0x6576616C
 
-# States per block of `Actor` on an accelerator. A block gathers a copy of the weights for each
-# state, about 2.5 MB. A copy serves all 1024 candidates, so it costs little beside the products.
+# States per block of `Actor` on an accelerator, at most. With several lanes a block gathers a copy
+# of the weights for each state, about 2.5 MB. A copy serves all 1024 candidates, so it costs little
+# beside the products.
 ACCELERATOR_BLOCK = 32
 
 Indices = Sequence[int] | np.ndarray
@@ -25,24 +26,30 @@ class Actor:
 
     It compiles once for all calls with up to `num_slots` states, and runs on the first local
     device. A loop with a traced bound works through the states in blocks: absent states cost
-    nothing. A block has the same shapes whatever `num_slots` is, so an action has the same bits
-    (on a GPU as far as its kernels are deterministic). On a CPU a block is one state, whose 1024
-    candidates already fill the cores. An accelerator takes `ACCELERATOR_BLOCK` states at a time.
+    nothing. On a CPU a block is one state, whose 1024 candidates already fill the cores, so an
+    action has the same bits whatever `num_slots` is. An accelerator takes `ACCELERATOR_BLOCK`
+    states at a time, or `num_slots` if these are fewer.
 
     Args:
         agent_act: the policy of one lane for one state.
         num_slots: the most states of one call.
+        deterministic: see `repeating`.
     """
 
     def __init__(
-        self, agent_act: Callable[[Params, jax.Array, jax.Array], jax.Array], num_slots: int
+        self,
+        agent_act: Callable[[Params, jax.Array, jax.Array], jax.Array],
+        num_slots: int,
+        deterministic: bool = False,
     ):
         self.num_slots = num_slots
         self._agent_act = agent_act
         self._device = jax.local_devices()[0]
-        self._block = 1 if self._device.platform == 'cpu' else ACCELERATOR_BLOCK
+        cpu = self._device.platform == 'cpu'
+        self._block = 1 if cpu else min(ACCELERATOR_BLOCK, num_slots)
         self._padded = -(-num_slots // self._block) * self._block
-        self._jitted = jax.jit(self._act_on_blocks)
+        options = repeating(self._device, deterministic)
+        self._jitted = jax.jit(self._act_on_blocks, compiler_options=options)
 
     def to_device(self, params: Params) -> Params:
         """Copies the parameters `[S, ...]`, sharded over devices or not, to the actor's device."""
@@ -90,12 +97,15 @@ class Actor:
     ) -> jax.Array:
         """The actions `[padded slots, A]` of the first `count` states, and zeros after them."""
         take = partial(jax.lax.dynamic_index_in_dim, keepdims=False)
+        # The weights of a single lane serve the whole block: no copies are gathered.
+        one_lane = self._block > 1 and all(x.shape[0] == 1 for x in jax.tree.leaves(params))
 
         def act(index: jax.Array, obs: jax.Array) -> jax.Array:
             key = jax.random.key(EVAL_TAG)
             for part in index[1:]:
                 key = jax.random.fold_in(key, part)
-            return self._agent_act(jax.tree.map(lambda x: take(x, index[0]), params), obs, key)
+            lane = 0 if one_lane else index[0]
+            return self._agent_act(jax.tree.map(lambda x: take(x, lane), params), obs, key)
 
         def act_on_block(i: jax.Array, actions: jax.Array) -> jax.Array:
             begin = i * self._block

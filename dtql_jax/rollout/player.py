@@ -91,7 +91,9 @@ class Player:
     @functools.cached_property
     def actor(self) -> Actor:
         """Acts for all simulators at once."""
-        return Actor(self.agent.precise(self.agent.behave), self.pool.num_envs)
+        agent = self.agent
+        act = agent.precise(agent.behave)
+        return Actor(act, self.pool.num_envs, agent.config.deterministic)
 
     def __call__(self, acting: Params, lanes: Sequence[int]) -> dict[int, Row]:
         """Plays episodes and returns their means.

@@ -147,7 +147,7 @@ def policy_of(
     run: Run, lane: int, which: Which, batch: int = 1
 ) -> Callable[[np.ndarray], np.ndarray]:
     """`load_policy` for a run that is read already. The first call acts as step 0 of episode 0."""
-    actor = Actor(run.agent.precise(run.agent.behave), batch)
+    actor = Actor(run.agent.precise(run.agent.behave), batch, run.agent.config.deterministic)
     acting = actor.to_device(acting_of(run, lane, which))
     seed, size = run.lanes[lane].seed, run.agent.spec.obs_dim
     horizon_length = run.agent.spec.horizon_length

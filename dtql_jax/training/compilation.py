@@ -17,6 +17,11 @@ CACHE = '~/.cache/dtql_jax/xla'
 COMPILER_OPTIONS: dict[str, dict[str, str | bool]] = {
     'cpu': {'xla_cpu_experimental_ynn_fusion_type': ''}
 }
+# A GPU chooses products by trying kernels, so the next process may choose others. And some kernels
+# add in the order in which threads happen to end.
+DETERMINISTIC: dict[str, dict[str, str | bool]] = {
+    'gpu': {'xla_gpu_deterministic_ops': True, 'xla_gpu_autotune_level': '0'}
+}
 
 
 # Settings of jax that change numbers and that `own_numbers` does not set.
@@ -90,11 +95,23 @@ def start_jax() -> None:
         jax.config.update('jax_compilation_cache_dir', folder)
 
 
-def compile_for(platform: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-    """Compiles with the platform's options, or without them where this jaxlib lacks one."""
+def repeating(device: jax.Device, deterministic: bool) -> dict[str, str | bool]:
+    """The options with which programs of a device repeat their bits in another process, if asked.
+
+    A CPU and a TPU need none.
+    """
+    platform = 'gpu' if device.platform in ('gpu', 'cuda', 'rocm') else device.platform
+    return DETERMINISTIC.get(platform, {}) if deterministic else {}
+
+
+def compile_for(
+    device: jax.Device, lowered: jax.stages.Lowered, deterministic: bool
+) -> jax.stages.Compiled:
+    """Compiles with the device's options, or without its own where this jaxlib lacks one."""
+    options = repeating(device, deterministic)
     try:
-        return lowered.compile(COMPILER_OPTIONS.get(platform))
+        return lowered.compile({**COMPILER_OPTIONS.get(device.platform, {}), **options})
     except jax.errors.JaxRuntimeError as error:
         if 'compile option' not in str(error):
             raise
-        return lowered.compile()
+        return lowered.compile(options)

@@ -8,8 +8,7 @@ never changes a bit.
 
 A GPU stops after each pass of a loop whose length is an argument: the host looks whether there is
 another one. So there the loop's body is a block of updates, an inner loop of a length that the
-compiler knows. A second program makes the updates that fill no block. It is compiled where there
-are some: after a stop at an odd step, or in the search for a divergence.
+compiler knows. A second program makes the updates that fill no block, as after a stop.
 """
 
 import functools
@@ -22,8 +21,9 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from dtql_jax.agents.base import Agent, State
+from dtql_jax.nn.critics import apart, joined
 from dtql_jax.training.blocks import block_size
-from dtql_jax.training.compilation import compile_for, own_numbers
+from dtql_jax.training.compilation import compile_for, own_numbers, repeating
 from dtql_jax.training.lanes import (
     check_hparams,
     placed,
@@ -31,6 +31,7 @@ from dtql_jax.training.lanes import (
     run_one_by_one,
     usable_devices,
     where_lane,
+    zeros_of,
 )
 from dtql_jax.training.packing import SMALL, Packing
 from dtql_jax.training.update import Step, Update, trace_update
@@ -92,7 +93,7 @@ class Engine:
         # The phases' programs accept only inputs that are sharded by lane.
         jit = functools.partial(jax.jit, out_shardings=self._by_lane)
         self._copy: Callable[[Any], Any] = jit(lambda tree: jax.tree.map(jnp.copy, tree))
-        self._zeros = jit(functools.partial(_zeros, self._updates, len(lanes)), static_argnums=0)
+        self._zeros = jit(functools.partial(zeros_of, self._updates, len(lanes)), static_argnums=0)
         self._where = jit(where_lane, donate_argnums=1)
 
     # Arrays.
@@ -114,7 +115,8 @@ class Engine:
         def init(seed: jax.Array, hparams: dict[str, jax.Array]) -> State:
             return self.agent.init(jax.random.key(seed)).replace(hparams=hparams)
 
-        return jax.jit(jax.vmap(init), out_shardings=self._by_lane)
+        options = repeating(self.devices[0], self.agent.config.deterministic)
+        return jax.jit(jax.vmap(init), out_shardings=self._by_lane, compiler_options=options)
 
     def zeros(self, phase: Phase) -> Metrics:
         """Sums `[S]` of the phase's metrics over no updates."""
@@ -150,12 +152,11 @@ class Engine:
 
     def metrics(self, phase: Phase) -> Metrics:
         """Shapes and dtypes `[S]` of the phase's metrics."""
-        return self.with_sharding(
-            jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct((len(self.lanes), *x.shape), x.dtype),
-                self.update(phase).metrics,
-            )
-        )
+
+        def of_all(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((len(self.lanes), *x.shape), x.dtype)
+
+        return self.with_sharding(jax.tree.map(of_all, self.update(phase).metrics))
 
     # Programs.
 
@@ -181,7 +182,8 @@ class Engine:
         """The phase's program of blocks, of the engine's size or another, compiled once."""
         key = (phase.name, block or self.block)
         if key not in self._programs:
-            self._programs[key] = compile_for(self.devices[0].platform, self.lower(phase, key[1]))
+            given = self.devices[0], self.lower(phase, key[1]), self.agent.config.deterministic
+            self._programs[key] = compile_for(*given)
         return self._programs[key]
 
     def _run(
@@ -190,6 +192,7 @@ class Engine:
         """`n` blocks of updates of a lane, the sums of their metrics, and whether it is finite."""
         # With many lanes by `vmap` a kernel has enough to do.
         most = SMALL if self.block > 1 and self.one_by_one else 0
+        state = state if self.on_cpu else joined(state)
         packing = Packing((state, sums), most)
 
         def update(_: jax.Array, carry: Any) -> Any:
@@ -203,7 +206,7 @@ class Engine:
         carry = packing.pack((state, sums))
         carry = jax.lax.fori_loop(0, n, update if block == 1 else updates, carry)
         state, sums = packing.unpack(carry)
-        return state, sums, all_finite(Packing(state, most).pack(state))
+        return apart(state), sums, all_finite(Packing(state, most).pack(state))
 
     # Training.
 
@@ -239,20 +242,24 @@ class Engine:
         return n - n % self.block or n
 
     def advance(
-        self, phase: Phase, state: State, sums: Metrics, n: int, alive: np.ndarray
+        self, phase: Phase, state: State, sums: Metrics, n: int, alive: np.ndarray, slices: int = 0
     ) -> tuple[State, Metrics, np.ndarray]:
         """`n` updates of all lanes that are `alive` `[S]`; the others keep their state and sums.
 
         A lane that diverges stops at its last finite state. A bisection with the same compiled
         program finds that state, so a run that does not diverge pays only for a look at the floats
-        of its state after each dispatch. The other lanes' bits do not change.
+        of its state after each call. The other lanes' bits do not change. With `slices` the device
+        is free for other work after each so many updates.
 
         Returns:
             The states, the sums, and how many updates each lane made `[S]`: fewer than `n` where it
             diverged, 0 where it is not `alive`.
         """
         before: tuple[State, Metrics] = self._copy((state, sums))
-        state, sums, flags = self.dispatch(phase, state, sums, n)
+        size = self.whole(slices or n, n)
+        for begin in range(0, n, size):
+            state, sums, flags = self.dispatch(phase, state, sums, min(size, n - begin))
+            jax.block_until_ready(flags)
         finite = jax.device_get(flags)
         done = np.where(alive, n, 0)
         if finite[alive].all():
@@ -291,8 +298,3 @@ class Engine:
         """`dispatch` from a copy of `before`."""
         state, sums = self._copy(before)
         return self.dispatch(phase, state, sums, n)
-
-
-def _zeros(updates: dict[str, Update], lanes: int, name: str) -> Metrics:
-    """Zeros of the metrics of an update, of all lanes."""
-    return jax.tree.map(lambda x: jnp.zeros((lanes, *x.shape), x.dtype), updates[name].metrics)

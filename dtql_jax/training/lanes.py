@@ -1,12 +1,13 @@
 """How lanes advance beside each other: by `vmap` or one by one, and over how many devices."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dtql_jax.agents.base import Agent, State
+from dtql_jax.training.update import Update
 from dtql_jax.types import Lane, Metrics, Transition, UserError
 
 
@@ -39,6 +40,11 @@ def where_lane(choose: jax.Array, tree: Any, other: Any) -> Any:
         return jnp.where(choose.reshape(-1, *[1] * (x.ndim - 1)), x, y)
 
     return jax.tree.map(select, tree, other)
+
+
+def zeros_of(updates: Mapping[str, Update], lanes: int, name: str) -> Metrics:
+    """Zeros of the metrics of the update `name`, for all lanes `[S]`."""
+    return jax.tree.map(lambda x: jnp.zeros((lanes, *x.shape), x.dtype), updates[name].metrics)
 
 
 def placed(tree: Any, sharding: jax.sharding.Sharding) -> Any:

@@ -39,9 +39,9 @@ from dtql_jax.training.stop import StopFlag
 from dtql_jax.types import Phase, Stopped, UserError
 
 DISPATCH_SECONDS = 2.0
-# A device runs its programs in order, so an action of an evaluation waits for the dispatch before
-# it. While episodes are played, dispatches are as short as this.
-SLICE_SECONDS = 0.01
+# A device runs its programs in order, so an action of an evaluation waits for the updates before
+# it. While episodes are played, a dispatch is shorter and made in slices.
+PLAYING_SECONDS, SLICE_SECONDS = 0.25, 0.01
 SAVE_SECONDS = 120.0
 
 
@@ -85,6 +85,7 @@ class Trainer:
         self._playing: Evaluation | None = None
         self._saved = 0.0  # when, on the clock of `time.monotonic`
         self._size = 0  # updates of the last dispatch that the clock allowed
+        self._pace = 0.0  # the last rate beside which no episode was played
 
     def run(self, resume: bool = False, networks: Mapping[str, Any] | None = None) -> Progress:
         """Trains to the end.
@@ -162,15 +163,15 @@ class Trainer:
     def advance(self, phase: Phase, progress: Progress, most: int) -> Progress:
         """One dispatch, of `most` updates at most and as many as the clock allows."""
         # The first dispatch is a probe. Then sizes follow the rate, and grow in steps.
-        seconds = SLICE_SECONDS if self._playing else DISPATCH_SECONDS
+        seconds = PLAYING_SECONDS if self._playing else DISPATCH_SECONDS
         self._size = max(1, min(int(self.rate * seconds), 8 * self._size))
         n, alive, began = self.engine.whole(self._size, most), self.alive, time.monotonic()
+        slices = max(1, int(self._pace * SLICE_SECONDS)) if self._playing else 0
         if phase.online:
             progress, done, n = self.online.advance(progress, n, alive)
         else:
-            state, sums, done = self.engine.advance(
-                phase, progress.state, progress.sums[phase.name], n, alive
-            )
+            given = progress.state, progress.sums[phase.name], n, alive, slices
+            state, sums, done = self.engine.advance(phase, *given)
             progress = progress.replace(state=state, sums={**progress.sums, phase.name: sums})
         for lane in np.flatnonzero(alive & (done < n)):
             self.cursor.diverged[str(lane)] = self.cursor.step + int(done[lane])
@@ -178,6 +179,7 @@ class Trainer:
         self.cursor.counts = [c + int(d) for c, d in zip(self.cursor.counts, done, strict=True)]
         self.cursor.step += n
         self.rate = n / (time.monotonic() - began)
+        self._pace = self._pace if self._playing else self.rate
         if phase.online and self.online.failure:
             with self._saving(progress):
                 raise self.online.failure
@@ -264,10 +266,9 @@ class Trainer:
             if 'eval/failed' in row:
                 self.report.failed(step, self.engine.lanes[i], row['eval/failed'])
         self.cursor.playing, self.cursor.evaluated = 0, step
-        best, best_score, best_step = self._keep_best(
-            progress.best, progress.best_score, progress.best_step, progress.snapshot,
-            *jax.device_put((scores, np.int32(step))),
-        )  # fmt: skip
+        before = progress.best, progress.best_score, progress.best_step
+        now = progress.snapshot, *jax.device_put((scores, np.int32(step)))
+        best, best_score, best_step = self._keep_best(*before, *now)
         self.report.evaluated(step, self.engine.lanes, scores, seconds)
         return progress.replace(best=best, best_score=best_score, best_step=best_step)
 

@@ -100,7 +100,8 @@ class Online:
                 check_vma=False,  # as in the engine
             )
             lowered = jax.jit(run, donate_argnums=(0, 1, 2)).lower(*self._shapes(), engine.data)
-            self._program = compile_for(engine.devices[0].platform, lowered)
+            deterministic = engine.agent.config.deterministic
+            self._program = compile_for(engine.devices[0], lowered, deterministic)
         return self._program
 
     def _shapes(self) -> tuple[State, Metrics, Transition, Held, Told]:

@@ -8,7 +8,8 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 from dtql_jax.agents.base import Agent, State
-from dtql_jax.nn.critics import batched_critics
+from dtql_jax.nn.critics import joined
+from dtql_jax.nn.kernels import few_kernels
 from dtql_jax.training.compilation import own_numbers
 from dtql_jax.types import Metrics, Phase, Transition
 
@@ -32,7 +33,10 @@ Step = Callable[[State, Transition], tuple[State, Metrics]]
 
 
 class Update(NamedTuple):
-    """An update of one lane, the shapes of its metrics, and its floating-point operations."""
+    """An update of one lane, the shapes of its metrics, and its floating-point operations.
+
+    Where few kernels are wanted, `step` takes and returns a state as `joined` makes it.
+    """
 
     step: Step
     metrics: Metrics
@@ -40,9 +44,7 @@ class Update(NamedTuple):
 
 
 @own_numbers()
-def trace_update(
-    agent: Agent, phase: Phase, lane: State, data: Transition, batched: bool
-) -> Update:
+def trace_update(agent: Agent, phase: Phase, lane: State, data: Transition, few: bool) -> Update:
     """Traces an update, which takes a second or more. Programs are built from the trace.
 
     Args:
@@ -50,7 +52,7 @@ def trace_update(
         phase: gives the agent's step and the size of batches.
         lane: the shapes of a lane's state.
         data: the dataset, or its shapes.
-        batched: see `batched_critics`.
+        few: whether few kernels are wanted, see `few_kernels`.
     """
 
     def update(state: State, data: Transition) -> tuple[State, Metrics]:
@@ -58,7 +60,8 @@ def trace_update(
 
     # Programs may run under any mesh, so the trace knows none.
     rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data)
-    with batched_critics(batched):
+    lane = jax.eval_shape(joined, lane) if few else lane
+    with few_kernels(few):
         traced, shapes = jax.make_jaxpr(update, return_shape=True)(lane, rows)
     run, structure = jaxpr_as_fun(traced), jax.tree.structure(shapes)
 

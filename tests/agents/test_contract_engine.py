@@ -31,11 +31,15 @@ PHASES = [
 ]
 
 
-def after(subject, phase, lanes, one_by_one, block):
-    """States, and sums of metrics, of the first `lanes` lanes after a few updates."""
+def after(subject, phase, lanes, one_by_one, block, on_cpu=True):
+    """States, and sums of metrics, of the first `lanes` lanes after a few updates.
+
+    Not `on_cpu` the update is traced as for an accelerator.
+    """
     data = contract.batch_of(0, rows=64)
     devices = jax.local_devices()[:1]
     engine = Engine(subject.agent, data, LANES[:lanes], devices, one_by_one, block)
+    engine.on_cpu = on_cpu
     # As `engine.init` makes them, which each engine would compile anew.
     states = jax.tree.map(lambda x: jnp.copy(x[:lanes]), subject.lanes)
     *result, finite = engine.dispatch(phase, engine.shard(states), engine.zeros(phase), UPDATES)
@@ -47,13 +51,13 @@ def after(subject, phase, lanes, one_by_one, block):
 def test_dispatch__lanes_one_by_one_by_vmap_and_alone_agree(name, phase):
     """One by one a lane makes the bits that it makes alone; by `vmap` it may round otherwise.
 
-    Alone it makes its updates in blocks, which change no bit.
+    Alone it makes its updates in blocks, which change no bit. By `vmap` the update is traced as for
+    an accelerator.
     """
     subject = contract.subject(name)
     phase = subject.phases[phase]
-    one_by_one, by_vmap, alone = (
-        after(subject, phase, *way) for way in ((2, True, 1), (2, False, 1), (1, None, 2))
-    )
+    ways = (2, True, 1), (2, False, 1, False), (1, None, 2)
+    one_by_one, by_vmap, alone = (after(subject, phase, *way) for way in ways)
     assert one_by_one[0].step.tolist() == [UPDATES] * 2
     assert toy.equal(toy.lane(one_by_one, 0), alone)
     for ours, theirs in zip(*map(jax.tree.leaves, (one_by_one, by_vmap)), strict=True):

@@ -20,7 +20,7 @@ import pytest
 from minari.data_collector import EpisodeBuffer
 
 from dtql_jax.cli import train
-from dtql_jax.runs import result as result_module
+from dtql_jax.report import plots as plots_module
 from dtql_jax.runs import run as run_module
 from dtql_jax.training import loop
 from tests.helpers import minari_sets
@@ -197,6 +197,6 @@ def no_training(monkeypatch, no_workers):
 
     monkeypatch.setattr(loop.Trainer, 'run', run)
     monkeypatch.setattr(run_module, 'read_jsonl', lambda path: [])
-    monkeypatch.setattr(result_module, 'plot_curves', lambda *_: 'curves.png')
+    monkeypatch.setattr(plots_module, 'plot_curves', lambda *_: 'curves.png')
     monkeypatch.setattr(run_module, 'describe', lambda *_: 'plan')
     return calls

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.nn.critics import AGGREGATES, Critic, TwinQ, Value, batched_critics
+from dtql_jax.nn.critics import AGGREGATES, Critic, TwinQ, Value, apart, joined
+from dtql_jax.nn.kernels import few_kernels
 from dtql_jax.nn.layers import MLP
 from tests.helpers.networks import apply, params_of
 
@@ -44,30 +45,48 @@ def test_Critic__holds_the_networks_that_are_applied_alone():
 
 
 @pytest.mark.parametrize('layer_norm', [False, True])
-def test_batched_critics__gives_the_same_values_and_gradients(layer_norm):
+def test_TwinQ__of_few_kernels_has_the_same_values_and_gradients(layer_norm):
     q = TwinQ((8, 8), jax.nn.relu, layer_norm)
     obs, action = (jax.random.normal(jax.random.key(i), (4, n)) for i, n in enumerate((3, 2)))
     params = q.init(jax.random.key(2), obs, action)['params']
 
-    def traced():  # anew at each call: jax keeps the trace of a function
-        return jax.make_jaxpr(lambda p: q.apply({'params': p}, obs, action))(params)
+    def products(params):  # traced anew at each call: jax keeps the trace of a function
+        traced = jax.make_jaxpr(lambda p: q.apply({'params': p}, obs, action))(params)
+        return str(traced).count('dot_general')
 
-    def gradients():
+    def gradients(params):
         loss = lambda p: (q.apply({'params': p}, obs, action) ** 2).sum()  # noqa: E731
         return jax.value_and_grad(loss)(params)
 
-    apart, values = str(traced()).count('dot_general'), gradients()
-    with batched_critics(True):
-        together, others = str(traced()).count('dot_general'), gradients()
-    assert (apart, together, str(traced()).count('dot_general')) == (6, 3, 6)
-    for ours, theirs in zip(*map(jax.tree.leaves, (values, others)), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    count, values = products(params), gradients(params)
+    with few_kernels(True):
+        counts = products(params), products(joined(params))
+        others = gradients(params), apart(gradients(joined(params)))
+    assert (count, *counts, products(params)) == (6, 3, 3, 6)
+    for other in others:
+        assert jax.tree.structure(other) == jax.tree.structure(values)
+        for ours, theirs in zip(*map(jax.tree.leaves, (values, other)), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_batched_critics__draws_the_same_parameters():
+def test_joined__stacks_what_has_the_names_of_twins_and_nothing_else():
+    twins = {'q1': {'w': jnp.ones(3)}, 'q2': {'w': jnp.zeros(3)}}
+    tree = {
+        'params': {'critic': {'q': twins, 'v': jnp.ones(2)}},
+        'opt': [twins, {'q1': jnp.ones(1)}],
+    }
+    stacked = joined(tree)
+    shapes = [x.shape for x in jax.tree.leaves(stacked)]
+    assert shapes == [(2, 3), (1,), (2, 3), (2,)]
+    assert jax.tree.structure(apart(stacked)) == jax.tree.structure(tree)
+    for ours, theirs in zip(*map(jax.tree.leaves, (tree, apart(stacked))), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_few_kernels__draws_the_same_parameters():
     q, obs, action = TwinQ((8,), jax.nn.relu), jnp.ones((4, 3)), jnp.ones((4, 2))
     plain = q.init(jax.random.key(2), obs, action)
-    with batched_critics(True):
+    with few_kernels(True):
         batched = q.init(jax.random.key(2), obs, action)
     assert jax.tree.structure(plain) == jax.tree.structure(batched)
     for ours, theirs in zip(*map(jax.tree.leaves, (plain, batched)), strict=True):

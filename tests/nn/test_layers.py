@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dtql_jax.nn.layers import MLP, Linear, SmallDense, XavierDense, mish, orthogonal
+from dtql_jax.nn.kernels import few_kernels
+from dtql_jax.nn.layers import MLP, LayerNorm, Linear, SmallDense, XavierDense, mish, orthogonal
 from tests.helpers.networks import apply, params_of
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -115,6 +116,29 @@ def test_MLP__norm_after_puts_layer_norm_after_the_activation_with_the_epsilon_o
     h = h * p['LayerNorm_0']['scale'] + p['LayerNorm_0']['bias']
     expected = h @ p['XavierDense_1']['kernel'] + p['XavierDense_1']['bias']
     np.testing.assert_allclose(apply(mlp, params, x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('shape', [(8,), (5, 8), (2, 5, 8)])
+def test_LayerNorm__of_few_kernels_has_the_same_values_and_gradients(shape):
+    norm = LayerNorm(epsilon=1e-5)
+    x = 2 * jax.random.normal(jax.random.key(3), shape) + 0.5
+    params = {'scale': jnp.linspace(0.5, 2, 8), 'bias': jnp.linspace(-1, 1, 8)}
+
+    def outcome():  # traced anew at each call: jax keeps the trace of a function
+        def loss(params, x):
+            y = norm.apply({'params': params}, x)
+            return (y**3).mean(), y
+
+        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+
+    expected = outcome()
+    with few_kernels(True):
+        found = outcome()
+        assert jax.tree.structure(norm.init(jax.random.key(0), x)) == jax.tree.structure(
+            {'params': params}
+        )
+    for ours, theirs in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_MLP__last_is_another_kind_of_output_layer():

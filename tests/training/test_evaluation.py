@@ -67,13 +67,16 @@ def test_run__a_thread_that_cannot_start_leaves_a_checkpoint(engine, whole, tmp_
     def refuse(*_):
         raise RuntimeError("can't start new thread")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_thread, 'start_new_thread', refuse)
-        trainer = toy_run.trainer(tmp_path, engine)
-        saved = []
-        trainer.save = lambda progress: saved.append(trainer.cursor.playing)
-        with pytest.raises(UserError, match='the evaluation cannot start its thread'):
-            trainer.run()
+    def begin_without_threads(progress):
+        with monkeypatch.context() as patch:
+            patch.setattr(_thread, 'start_new_thread', refuse)
+            return begin(progress)
+
+    trainer, saved = toy_run.trainer(tmp_path, engine), []
+    trainer.save = lambda progress: saved.append(trainer.cursor.playing)
+    begin, trainer.begin_evaluation = trainer.begin_evaluation, begin_without_threads
+    with pytest.raises(UserError, match='the evaluation cannot start its thread'):
+        trainer.run()
     assert saved == [0, 10]
 
 
