@@ -23,7 +23,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from dtql_jax.agents.base import Agent, State
 from dtql_jax.nn.critics import apart, joined
 from dtql_jax.training.blocks import block_size
-from dtql_jax.training.compilation import compile_for, own_numbers, repeating
+from dtql_jax.training.compilation import compile_for, own_numbers
 from dtql_jax.training.lanes import (
     check_hparams,
     placed,
@@ -115,8 +115,7 @@ class Engine:
         def init(seed: jax.Array, hparams: dict[str, jax.Array]) -> State:
             return self.agent.init(jax.random.key(seed)).replace(hparams=hparams)
 
-        options = repeating(self.devices[0], self.agent.config.deterministic)
-        return jax.jit(jax.vmap(init), out_shardings=self._by_lane, compiler_options=options)
+        return jax.jit(jax.vmap(init), out_shardings=self._by_lane)
 
     def zeros(self, phase: Phase) -> Metrics:
         """Sums `[S]` of the phase's metrics over no updates."""

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,6 +19,20 @@ def test_Actor__larger_blocks_for_accelerators_change_the_rounding_at_most():
     with EnvPool(Walk, 8) as pool:
         blocks = evaluate(LanePolicies(actor, init(2, 2), SEEDS), pool, episodes=4)
     np.testing.assert_allclose(blocks.returns, exact.returns, rtol=1e-4)
+
+
+def test_Actor__one_lane_of_an_accelerator_gathers_no_weights():
+    params, obs = init(2, 2, lanes=1), np.ones((2, 2), np.float32)
+    indices = [0, 0], [3, 3], [0, 1], [0, 0]
+    exact = Actor(agent_act, 2)
+    expected = exact(exact.to_device(params), *indices, obs)
+    actor = Actor(agent_act, 2)
+    actor._block = actor._padded = 2
+    words = jnp.zeros((4, 2), jnp.uint32), jnp.asarray(obs), jnp.int32(2)
+    for lanes, batched in ((1, False), (3, True)):
+        text = str(jax.make_jaxpr(actor._act_on_blocks)(init(2, 2, lanes), *words))
+        assert ('(([1], [1]), ([0], [0]))' in text) == batched
+    np.testing.assert_allclose(actor(params, *indices, obs), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_Actor__one_trace_serves_all_evaluations_and_transfers_are_explicit():

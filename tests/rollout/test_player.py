@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dtql_jax.agents.base import Config
 from dtql_jax.rollout import player
 from dtql_jax.rollout.env_pool import EnvPool
 from dtql_jax.rollout.patience import Patience
@@ -22,7 +23,9 @@ from tests.helpers.rollouts import SEEDS, agent_act, init, run
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 LANES = [Lane('toy', seed) for seed in SEEDS]
-AGENT = types.SimpleNamespace(precise=lambda act: act, behave=agent_act, spec=Spec(2, 2))
+AGENT = types.SimpleNamespace(
+    precise=lambda act: act, behave=agent_act, spec=Spec(2, 2), config=Config()
+)
 SCORED = Task('walk', (), score_range=(-20.0, 30.0))
 MAZE = Task('walk', (), score_range=(0.0, 1.0), scored='success')
 

@@ -29,5 +29,5 @@ def whole(engine, tmp_path_factory):
 @pytest.fixture
 def sliced(monkeypatch):
     """One update per dispatch beside an evaluation, all that there are elsewhere."""
-    monkeypatch.setattr(loop, 'SLICE_SECONDS', 0.0)
+    monkeypatch.setattr(loop, 'PLAYING_SECONDS', 0.0)
     monkeypatch.setattr(loop, 'DISPATCH_SECONDS', 1e9)

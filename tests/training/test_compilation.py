@@ -2,6 +2,7 @@
 
 import functools
 import pwd
+import types
 
 import jax
 import numpy as np
@@ -9,7 +10,13 @@ import pytest
 
 from dtql_jax.rollout.actor import Actor
 from dtql_jax.training import compilation
-from dtql_jax.training.compilation import CACHE, compiler_settings, own_numbers, start_jax
+from dtql_jax.training.compilation import (
+    CACHE,
+    compiler_settings,
+    own_numbers,
+    repeating,
+    start_jax,
+)
 from dtql_jax.training.progress import fresh_progress, policies
 from dtql_jax.types import UserError
 from tests.helpers import toy
@@ -142,6 +149,38 @@ def test_compile_for__an_option_that_the_compiler_does_not_know_is_left_out(monk
     )
     with pytest.raises(jax.errors.JaxRuntimeError, match='no memory'):
         engine.compile(engine.agent.phases()[1])
+
+
+def test_repeating__options_are_those_of_a_gpu_if_asked():
+    cpu, gpu, tpu, cuda = (types.SimpleNamespace(platform=p) for p in ('cpu', 'gpu', 'tpu', 'cuda'))
+    for device in (cpu, gpu, tpu, cuda):
+        assert repeating(device, False) == {}
+    assert repeating(cpu, True) == repeating(tpu, True) == {}
+    for device in (gpu, cuda):
+        asked = repeating(device, True)
+        assert asked == {'xla_gpu_deterministic_ops': True, 'xla_gpu_autotune_level': '0'}
+
+
+def test_deterministic__its_options_reach_what_trains_and_acts(monkeypatch):
+    """What changes no number stands for them here: a CPU has none."""
+    options, given = {'xla_cpu_enable_fast_math': False}, []
+    monkeypatch.setattr(compilation, 'DETERMINISTIC', {'cpu': options})
+    compile_, jitted = jax.stages.Lowered.compile, jax.jit
+
+    def compiled(self, asked=None):
+        given.append(asked)
+        return compile_(self, asked)
+
+    def told(*args, compiler_options=None, **kwargs):
+        given.append(compiler_options)
+        return jitted(*args, compiler_options=compiler_options, **kwargs)
+
+    monkeypatch.setattr(jax.stages.Lowered, 'compile', compiled)
+    monkeypatch.setattr(jax, 'jit', told)
+    engine = toy.engine(toy.lanes(0), deterministic=True)
+    engine.compile(engine.agent.phases()[1])
+    Actor(engine.agent.act, 1, engine.agent.config.deterministic)
+    assert sum(options.items() <= (asked or {}).items() for asked in given) == 2
 
 
 def raise_(error):

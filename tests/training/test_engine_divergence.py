@@ -48,6 +48,22 @@ def test_advance__a_dead_lane_rests_and_the_others_go_on_bit_for_bit(engine):
     assert toy.equal(toy.lane(trained(state, sums), 1, 2), toy.lane(trained(*healthy), 1, 2))
 
 
+@pytest.mark.parametrize('slices', [1, 5, 100])
+def test_advance__slices_change_no_bit_also_where_a_lane_diverges(engine, slices):
+    whole = engine.advance(*blown(engine, toy.start(engine), 1, 6), 16, ALIVE)
+    sliced = engine.advance(*blown(engine, toy.start(engine), 1, 6), 16, ALIVE, slices)
+    assert sliced[2].tolist() == whole[2].tolist() == [16, 6, 16]
+    assert toy.equal(toy.bits(sliced[:2]), toy.bits(whole[:2]))
+
+
+def test_advance__slices_are_dispatches_with_one_copy_of_the_states(engine, monkeypatch):
+    sizes, copies, dispatch, copy = [], [], engine.dispatch, engine._copy
+    monkeypatch.setattr(engine, 'dispatch', lambda *a: sizes.append(a[-1]) or dispatch(*a))
+    monkeypatch.setattr(engine, '_copy', lambda tree: copies.append(1) or copy(tree))
+    engine.advance(*toy.start(engine), 16, ALIVE, 6)
+    assert (sizes, copies) == ([6, 6, 4], [1])
+
+
 def test_advance__several_lanes_may_diverge_in_one_dispatch(engine):
     phase, state, sums = toy.start(engine)
     state = engine.shard(blow(blow(blow(state, 0, 9), 1, 2), 2, 9))
