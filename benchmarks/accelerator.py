@@ -129,10 +129,8 @@ def target(chip: Chip) -> str:
 
 def shapes_of(agent: Agent, rows: int) -> Transition:
     """The shapes of an agent's data."""
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype),
-        one_row(agent.spec, agent.columns),
-    )
+    row = one_row(agent.spec, agent.columns)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), row)
 
 
 def compiled(
@@ -142,11 +140,11 @@ def compiled(
     began = time.perf_counter()
     if chip == 'here':
         program = compile_for(jax.local_devices()[0], lowered, asked.deterministic)
-    else:  # there is no card to try kernels on
-        options = {'xla_gpu_autotune_level': '0'} | (
-            DETERMINISTIC['gpu'] if asked.deterministic else {}
-        )
-        program = lowered.compile(options if CHIPS[chip].gpu else None)
+    elif CHIPS[chip].gpu:  # there is no card to try kernels on
+        options = DETERMINISTIC['gpu'] if asked.deterministic else {}
+        program = lowered.compile({'xla_gpu_autotune_level': '0', **options})
+    else:
+        program = lowered.compile()
     return program, time.perf_counter() - began
 
 
@@ -173,9 +171,8 @@ def predicted(row: dict[str, Any], chip: Chip) -> dict[str, int]:
         moving = row['megabytes'] * 1e6 / chip.bandwidth / assumed['share']
         computing = row['gflop'] * 1e9 * row['lanes'] / chip.products / assumed['share']
         work = max(moving, computing) if case == 'fast' else moving + computing
-        rates[case] = round(
-            1 / (row['kernels'] * assumed['kernel'] + row['waits'] * assumed['wait'] + work)
-        )
+        starting = row['kernels'] * assumed['kernel'] + row['waits'] * assumed['wait']
+        rates[case] = round(1 / (starting + work))
     return rates
 
 
@@ -253,36 +250,44 @@ def timed(agent: str, lanes: int, asked: flags.FlagValues) -> dict[str, Any]:
     return timer.rates()
 
 
+KEY = ('agent', 'phase', 'chip', 'lanes', 'devices')  # what tells rows apart
+# The columns of `table`: a name, and the chip, lanes and devices of their rows.
+COLUMNS = {
+    'H100': ('h100', 1, 1),
+    '32 lanes': ('h100', 32, 1),
+    '8 devices': ('h100', 1, 8),
+    'A100': ('a100', 1, 1),
+    'B200': ('b200', 1, 1),
+    'v5e': ('v5e', 1, 1),
+}
+
+
 def table(report: dict[str, Any], before: dict[str, Any]) -> str:
-    """The kernels of all rows, beside those of an earlier report, as Markdown."""
-    names = ('agent', 'phase', 'chip', 'lanes', 'devices')
-    earlier = {tuple(row[name] for name in names): row['kernels'] for row in before['results']}
-    head = [*names, 'kernels', 'before', 'waits', 'known', 'updates/s by `ASSUMED`']
+    """The kernels of an update or action, those of an earlier report in brackets, as Markdown."""
+    both = (content['results'] for content in (report, before))
+    now, then = ({tuple(row[name] for name in KEY): row for row in rows} for rows in both)
+    head = ['agent', 'phase', *COLUMNS, 'updates/s of an H100 by `ASSUMED`']
     lines = [f'| {" | ".join(head)} |', f'|{"---|" * len(head)}']
-    for row in report['results']:
-        key = tuple(row[name] for name in names)
-        rates = row.get('predicted', {})
-        cells = [
-            *key,
-            f'{row["kernels"]:.0f}',
-            f'{earlier[key]:.0f}' if key in earlier else '',
-            f'{row["waits"]:g}',
-            {True: 'yes', False: 'no', None: ''}[row.get('block_known')],
-            f'{rates["slow"]:,} to {rates["fast"]:,}' if rates else '',
-        ]
-        lines.append(f'| {" | ".join(map(str, cells))} |')
+    for agent, phase in dict.fromkeys(key[:2] for key in now):
+        cells = []
+        for column in COLUMNS.values():
+            key = (agent, phase, *column)
+            earlier = f' ({then[key]["kernels"]:.0f})' if key in then else ''
+            cells.append(f'{now[key]["kernels"]:.0f}{earlier}' if key in now else '')
+        rates = now.get((agent, phase, *COLUMNS['H100']), {}).get('predicted', {})
+        cells.append(f'{rates["slow"]:,} to {rates["fast"]:,}' if rates else '')
+        lines.append(f'| {" | ".join([agent, phase, *cells])} |')
     return '\n'.join(lines)
 
 
 def main(asked: flags.FlagValues) -> None:
-    head = {'dims': asked.dims, 'batch_size': asked.batch_size, 'rows': asked.rows}
+    head = {name: asked[name].value for name in ('dims', 'batch_size', 'rows', 'deterministic')}
     report = Report(asked.out, keep=True, assumed=ASSUMED, **head)
-    names = ('agent', 'chip', 'lanes', 'devices', 'phase')
     for chip in asked.chips:
         for count in map(int, asked.devices):
             for lanes in map(int, asked.lanes):
                 for agent in asked.agents or AGENTS:
-                    done = [{name: row[name] for name in names} for row in report.rows]
+                    done = [{name: row[name] for name in KEY} for row in report.rows]
                     for row in rows_of(agent, chip, lanes, count, asked, done):
                         report.add(row)
                     if chip == 'here':

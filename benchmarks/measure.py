@@ -23,6 +23,7 @@ from dtql_jax.agents.registry import AGENTS
 from dtql_jax.cli.flags import define_whole
 from dtql_jax.data.columns import one_row
 from dtql_jax.rollout.actor import Actor
+from dtql_jax.runs.forecast import matmul_rate
 from dtql_jax.training.engine import Engine
 from dtql_jax.types import Lane, Phase, Spec, Transition, UserError
 
@@ -99,15 +100,25 @@ def brief(value: Any) -> str:
 
 @functools.cache
 def machine() -> dict[str, str]:
-    """The script, devices, processor, versions and date of a measurement."""
+    """The script, devices, processor and its speed, versions and date of a measurement."""
     return {
         'script': pathlib.Path(sys.argv[0]).name,
         'device': f'{len(jax.local_devices())} x {jax.local_devices()[0].device_kind}',
         'processor': processor(),
+        'vectors': vectors(),
+        'products': f'{matmul_rate() / 1e9:.0f} GFLOP/s',
         'python': platform.python_version(),
         'jax': jax.__version__,
         'date': time.strftime('%Y-%m-%d'),
     }
+
+
+def vectors() -> str:
+    """The widest vectors of the processor, as far as the system tells: '512 bits', ..."""
+    info = pathlib.Path('/proc/cpuinfo')
+    told = set(re.findall(r'\w+', info.read_text())) if info.exists() else set()
+    widths = {'avx512f': '512 bits', 'avx2': '256 bits', 'asimd': '128 bits'}
+    return next((width for flag, width in widths.items() if flag in told), 'unknown')
 
 
 def processor() -> str:

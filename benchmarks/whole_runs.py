@@ -44,9 +44,10 @@ class Stopwatch(Console):
         self._step = 0
 
     def compiled(self, phase: Phase, seconds: float) -> None:
-        if self.began_training is None:
-            self.began_training = time.monotonic() - seconds
-        self.parts['compilation'] += seconds
+        # What is compiled beside the training costs no time of its own.
+        if not self._step:
+            self.began_training = self.began_training or time.monotonic() - seconds
+            self.parts['compilation'] = time.monotonic() - self.began_training
         super().compiled(phase, seconds)
 
     def progress(self, phase: Phase, step: int, total: int, rate: float) -> None:

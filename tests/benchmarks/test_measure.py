@@ -19,3 +19,9 @@ def test_report__is_not_continued_on_another_machine(tmp_path, monkeypatch):
         report(str(out), keep=True)
     report(str(out)).add({'rate': 3.0})
     assert len(json.loads(out.read_text())['results']) == 1
+
+
+def test_machine__tells_the_processors_vectors_and_its_products(monkeypatch):
+    told = names_of('benchmarks/measure.py', monkeypatch)['machine']()
+    assert told['vectors'] in ('512 bits', '256 bits', '128 bits', 'unknown')
+    assert float(told['products'].removesuffix(' GFLOP/s')) > 0
