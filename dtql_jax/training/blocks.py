@@ -7,6 +7,9 @@ from dtql_jax.types import Phase
 
 LOG_WINDOW = 1000  # updates per row of metrics, at most
 MOST = 16  # updates of a block, at most: an evaluation beside the training waits for a block
+# Updates of a block that are compiled in a row. XLA joins products of the second with those of the
+# first that have the same weights. More than two gain little and take much longer to compile.
+UNROLLED = 2
 
 
 def block_size(phases: Sequence[Phase], eval_every: int) -> int:

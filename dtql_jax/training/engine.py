@@ -22,7 +22,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from dtql_jax.agents.base import Agent, State
 from dtql_jax.nn.critics import apart, joined
-from dtql_jax.training.blocks import block_size
+from dtql_jax.training.blocks import UNROLLED, block_size
 from dtql_jax.training.compilation import compile_for, own_numbers
 from dtql_jax.training.lanes import (
     check_hparams,
@@ -200,7 +200,7 @@ class Engine:
             return packing.pack((state, jax.tree.map(jnp.add, sums, metrics)))
 
         def updates(_: jax.Array, carry: Any) -> Any:
-            return jax.lax.fori_loop(0, block, update, carry)
+            return jax.lax.fori_loop(0, block, update, carry, unroll=min(block, UNROLLED))
 
         carry = packing.pack((state, sums))
         carry = jax.lax.fori_loop(0, n, update if block == 1 else updates, carry)
