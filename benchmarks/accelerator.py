@@ -29,7 +29,7 @@ from dtql_jax.agents.base import Agent
 from dtql_jax.agents.registry import AGENTS
 from dtql_jax.cli.flags import define_whole, run_command
 from dtql_jax.data.columns import one_row
-from dtql_jax.training.blocks import UNROLLED, block_size
+from dtql_jax.training.blocks import block_size, unrolled
 from dtql_jax.training.compilation import DETERMINISTIC, compile_for
 from dtql_jax.training.engine import Engine
 from dtql_jax.types import Lane, Phase, Transition, UserError
@@ -182,7 +182,7 @@ def phase_row(engine: Engine, phase: Phase, chip: str, asked: flags.FlagValues) 
     program, seconds = compiled(engine.lower(phase, block), chip, asked)
     # A TPU runs loops by itself, and its program does not tell their lengths.
     alone = chip in CHIPS and CHIPS[chip].gpu is None
-    text, untold = program.as_text() or '', max(1, block // UNROLLED) if alone else 1
+    text, untold = program.as_text() or '', block // unrolled(block) if alone else 1
     read = hlo.Program(text, at_most=4 * asked.rows - 1, untold=untold)
     loops = [body for body, trips in read.loops() if trips is None]
     body = max(loops, key=lambda name: read.count(name).total)

@@ -8,7 +8,8 @@ never changes a bit.
 
 A GPU stops after each pass of a loop whose length is an argument: the host looks whether there is
 another one. So there the loop's body is a block of updates, an inner loop of a length that the
-compiler knows. A second program makes the updates that fill no block, as after a stop.
+compiler knows, and a run cuts phases at whole blocks. A second program makes the updates that fill
+none, as in the search for a divergence. It may round otherwise.
 """
 
 import functools
@@ -22,7 +23,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from dtql_jax.agents.base import Agent, State
 from dtql_jax.nn.critics import apart, joined
-from dtql_jax.training.blocks import UNROLLED, block_size
+from dtql_jax.training.blocks import block_size, unrolled
 from dtql_jax.training.compilation import compile_for, own_numbers
 from dtql_jax.training.lanes import (
     check_hparams,
@@ -200,7 +201,7 @@ class Engine:
             return packing.pack((state, jax.tree.map(jnp.add, sums, metrics)))
 
         def updates(_: jax.Array, carry: Any) -> Any:
-            return jax.lax.fori_loop(0, block, update, carry, unroll=min(block, UNROLLED))
+            return jax.lax.fori_loop(0, block, update, carry, unroll=unrolled(block))
 
         carry = packing.pack((state, sums))
         carry = jax.lax.fori_loop(0, n, update if block == 1 else updates, carry)

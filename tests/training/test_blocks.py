@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from dtql_jax.training.blocks import MOST, block_size
+from dtql_jax.training.blocks import MOST, block_size, unrolled
 from dtql_jax.types import Phase
 from tests.helpers import toy
 
@@ -23,6 +23,7 @@ def phases(*steps, **given):
         ((1_500, 4_500), 1_500, 10),
         ((1_000, 1_001), 1_000, 1),
         ((7,), 7, 7),
+        ((30,), 30, 10),  # even numbers first
         ((0, 64), 64, MOST),
     ],
 )
@@ -32,19 +33,23 @@ def test_block_size__fits_every_dispatch(steps, eval_every, size):
         assert end % size == 0
 
 
+def test_unrolled__pairs_fill_even_blocks():
+    assert [unrolled(block) for block in (1, 2, 7, 16)] == [1, 2, 1, 2]
+
+
 def test_block_size__leaves_the_phase_in_the_environment_alone():
     assert block_size([*phases(1_600), *phases(999, online=True)], 800) == 16
 
 
 @pytest.mark.parametrize('one_by_one', [True, False])
-def test_dispatch__blocks_change_no_bit(one_by_one):
+def test_dispatch__how_many_blocks_it_has_changes_no_bit(one_by_one):
     engine = toy.engine(toy.lanes(0, 1), agent=toy.Delayed, one_by_one=one_by_one, block=4)
-    (phase, *ones), (_, *blocks) = toy.start(engine), toy.start(engine)
-    for n in (4, 7, 16, 0):
-        *blocks, finite = engine.dispatch(phase, *blocks, n)
-        for _ in range(n):
-            *ones, _ = engine.dispatch(phase, *ones, 1)
-        assert toy.equal(blocks, ones)
+    (phase, *whole), (_, *cut) = toy.start(engine), toy.start(engine)
+    for n in (4, 16, 7):
+        *whole, finite = engine.dispatch(phase, *whole, n)
+        for size in [4] * (n // 4) + [1] * (n % 4) + [0]:
+            *cut, _ = engine.dispatch(phase, *cut, size)
+        assert toy.equal(whole, cut)
         assert finite.tolist() == [True, True]
 
 
