@@ -1,13 +1,15 @@
-"""An evaluation that fails: for a lane, or as a whole."""
+"""An evaluation that fails, for a lane or as a whole, and the training beside one."""
 
 import _thread
+import types
 
 import jax
 import numpy as np
 import pytest
 
+from dtql_jax.training import loop
 from dtql_jax.training.evaluation import Evaluation, scores_of
-from dtql_jax.training.progress import restore_progress
+from dtql_jax.training.progress import fresh_progress, restore_progress
 from dtql_jax.types import UserError
 from tests.helpers import toy, toy_run
 
@@ -92,3 +94,25 @@ def test_Evaluation__plays_in_a_thread_of_its_own():
 def test_scores_of__tells_failed_lanes_from_absent_ones():
     scores = scores_of({2: {'eval/score': 1.5}, 0: {'eval/failed': REASON}}, 'abc')
     np.testing.assert_array_equal(scores, np.array([np.nan, -np.inf, 1.5], np.float32))
+
+
+@pytest.mark.parametrize('playing', [False, True])
+def test_advance__slices_follow_the_rate_without_episodes(engine, tmp_path, monkeypatch, playing):
+    """So an evaluation that slows the training down does not make its slices ever shorter."""
+    trainer, asked = toy_run.trainer(tmp_path, engine), []
+
+    def advance(phase, state, sums, n, alive, slices):
+        asked.append((n, slices))
+        return state, sums, np.where(alive, n, 0)
+
+    monkeypatch.setattr(engine, 'advance', advance)
+    clock = iter(np.arange(0.0, 100.0, 0.1))
+    monkeypatch.setattr(loop, 'time', types.SimpleNamespace(monotonic=lambda: next(clock)))
+    trainer.rate = trainer._pace = 1000.0
+    trainer._size, trainer._playing = 10_000, playing
+    phase, progress = trainer.phases[1], fresh_progress(engine)
+    for _ in range(3):
+        trainer.advance(phase, progress, 50)
+    assert asked == [(50, 10 if playing else 0)] * 3
+    assert trainer.rate == pytest.approx(500)
+    assert trainer._pace == pytest.approx(1000 if playing else 500)

@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import types
 
 import flax.linen as nn
 import jax
@@ -89,28 +88,6 @@ def test_write_rows__metrics_are_averages_since_the_last_row(engine, whole):
                 mean = np.mean([metrics[name] for metrics in by_hand[i][begin:end]])
                 assert row[name] == pytest.approx(mean, rel=1e-6)
             begin = end
-
-
-@pytest.mark.parametrize('playing', [False, True])
-def test_advance__slices_follow_the_rate_without_episodes(engine, tmp_path, monkeypatch, playing):
-    """So an evaluation that slows the training down does not make its slices ever shorter."""
-    trainer, asked = toy_run.trainer(tmp_path, engine), []
-
-    def advance(phase, state, sums, n, alive, slices):
-        asked.append((n, slices))
-        return state, sums, np.where(alive, n, 0)
-
-    monkeypatch.setattr(engine, 'advance', advance)
-    clock = iter(np.arange(0.0, 100.0, 0.1))
-    monkeypatch.setattr(loop, 'time', types.SimpleNamespace(monotonic=lambda: next(clock)))
-    trainer.rate = trainer._pace = 1000.0
-    trainer._size, trainer._playing = 10_000, playing
-    phase, progress = trainer.phases[1], fresh_progress(engine)
-    for _ in range(3):
-        trainer.advance(phase, progress, 50)
-    assert asked == [(50, 10 if playing else 0)] * 3
-    assert trainer.rate == pytest.approx(500)
-    assert trainer._pace == pytest.approx(1000 if playing else 500)
 
 
 def test_run_phase__transfers_nothing_implicitly(engine, tmp_path, monkeypatch):
