@@ -74,7 +74,7 @@ def apart(tree: Any) -> Any:
 
 def _has(tree: Any, names: Sequence[str]) -> bool:
     """Whether a part of a tree is a dict with these names and no others."""
-    return isinstance(tree, dict) and tuple(tree) == tuple(names)
+    return isinstance(tree, dict) and tree.keys() == set(names)
 
 
 class Value(nn.Module):
