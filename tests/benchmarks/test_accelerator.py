@@ -129,10 +129,20 @@ def test_committed_numbers__know_every_loop(monkeypatch):
     path = ROOT / 'benchmarks' / 'results' / 'accelerator.json'
     results = json.loads(path.read_text())['results']
     agents = set(names_of('benchmarks/accelerator.py', monkeypatch)['AGENTS'])
-    assert {row['agent'] for row in results if row['chip'] == 'h100'} == agents
+    places = {(row['chip'], row['lanes'], row['devices']) for row in results}
+    assert places == {
+        *((chip, 1, 1) for chip in ('h100', 'a100', 'b200', 'v5e')),
+        ('h100', 32, 1),
+        ('h100', 1, 8),
+    }
+    for place in places:
+        found = {r['agent'] for r in results if (r['chip'], r['lanes'], r['devices']) == place}
+        assert found == agents
     assert not any(row['collectives'] for row in results)
     loops = [row for row in results if row['phase'] != 'act' and row['chip'] != 'v5e']
     assert all(row['block_known'] for row in loops)
+    waits = {row['agent']: row['waits'] for row in loops}
+    assert set(waits.values()) == {0.1}  # once for each block of ten updates
 
 
 def test_table__is_that_of_the_docs(monkeypatch):
