@@ -188,13 +188,14 @@ def phase_row(engine: Engine, phase: Phase, chip: str, asked: flags.FlagValues) 
     body = max(loops, key=lambda name: read.count(name).total)
     cost = read.count(body)
     inner = [trips for _, trips in read.loops(body) if trips is not None]
+    known = block == unrolled(block) or any(n > 1 and block % n == 0 for n in inner)
     memory: Any = program.memory_analysis()
     lanes = len(engine.lanes) // len(engine.devices)
     data = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(engine.data))
     return {
         **told(cost._replace(stops=0 if alone else cost.stops + 1), block, asked.top),
         'block': block,
-        'block_known': None if alone else any(n > 1 and block % n == 0 for n in inner),
+        'block_known': None if alone else known,
         'gflop': round(engine.update(phase).flops / 1e9, 3),
         'state_mb': round((memory.argument_size_in_bytes - data) / lanes / 1e6, 2),
         'temporary_mb': round(memory.temp_size_in_bytes / lanes / 1e6, 2),

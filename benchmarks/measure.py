@@ -40,8 +40,7 @@ def make_flags(blocks: int | None = None, block_seconds: float = 2.0) -> flags.F
     flags.DEFINE_string('out', None, 'JSON file to write', values)
     if blocks is not None:
         define_whole('blocks', blocks, 'timed blocks of each contender', values)
-        text = 'seconds per block'
-        flags.DEFINE_float('block_seconds', block_seconds, text, flag_values=values)
+        flags.DEFINE_float('block_seconds', block_seconds, 'seconds per block', flag_values=values)
     return values
 
 
@@ -113,19 +112,22 @@ def machine() -> dict[str, str]:
     }
 
 
+def cpuinfo() -> str:
+    """What Linux tells of the processors."""
+    path = pathlib.Path('/proc/cpuinfo')
+    return path.read_text() if path.exists() else ''
+
+
 def vectors() -> str:
     """The widest vectors of the processor, as far as the system tells: '512 bits', ..."""
-    info = pathlib.Path('/proc/cpuinfo')
-    told = set(re.findall(r'\w+', info.read_text())) if info.exists() else set()
     widths = {'avx512f': '512 bits', 'avx2': '256 bits', 'asimd': '128 bits'}
-    return next((width for flag, width in widths.items() if flag in told), 'unknown')
+    found = (width for flag, width in widths.items() if re.search(rf'\b{flag}\b', cpuinfo()))
+    return next(found, 'unknown')
 
 
 def processor() -> str:
     """The processor's name and cores, as far as the system tells."""
-    info = pathlib.Path('/proc/cpuinfo')
-    text = info.read_text() if info.exists() else ''
-    name = re.search(r'^model name\s*: (.+)$', text, re.MULTILINE)
+    name = re.search(r'^model name\s*: (.+)$', cpuinfo(), re.MULTILINE)
     return f'{name[1] if name else platform.machine()}, {os.cpu_count()} cores'
 
 

@@ -30,7 +30,7 @@ EVENTS = {
 }
 
 
-def main(asked: flags.FlagValues) -> None:
+def main(asked: flags.FlagValues) -> int:
     launched = asked.launched
     seconds: collections.Counter[str] = collections.Counter()
 
@@ -74,7 +74,7 @@ def main(asked: flags.FlagValues) -> None:
 
     run.Engine.advance = first  # type: ignore[method-assign,assignment]
     sys.argv[1:] = [f'--{flag}' for flag in asked.given]
-    dtql_jax.cli.train.main()
+    return dtql_jax.cli.train.main()  # comes back without a first update
 
 
 if __name__ == '__main__':

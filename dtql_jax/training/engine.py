@@ -259,8 +259,7 @@ class Engine:
         size = self.whole(slices or n, n)
         for begin in range(0, n, size):
             state, sums, flags = self.dispatch(phase, state, sums, min(size, n - begin))
-            jax.block_until_ready(flags)
-        finite = jax.device_get(flags)
+            finite = jax.device_get(flags)  # waits
         done = np.where(alive, n, 0)
         if finite[alive].all():
             if not alive.all():

@@ -5,6 +5,7 @@ import types
 
 import pytest
 
+from dtql_jax.types import UserError
 from tests.helpers.compiling import quick_environment
 from tests.helpers.report_runs import write_run
 from tests.helpers.scripts import ROOT, names_of, run_script
@@ -89,6 +90,21 @@ def test_times__the_committed_table_is_that_of_the_result_files(monkeypatch):
     asked = script['FLAGS']
     table = script['table'](str(RESULTS), asked['env'].default, asked['agents'].default)
     assert table in (ROOT / 'docs' / 'results.md').read_text()
+
+
+def test_startup__a_run_that_cannot_begin_is_one_line(tmp_path, monkeypatch):
+    launch = names_of('benchmarks/startup.py', monkeypatch)['launch']
+    with pytest.raises(UserError, match=r"unknown task 'no-such'.*: see to that first$"):
+        launch(str(ROOT), ['env=no-such'], tmp_path, str(tmp_path / 'cache'))
+
+
+@pytest.mark.slow
+def test_startup__tells_the_seconds_cold_and_warm(tmp_path):
+    report = measured(tmp_path, 'startup', '--repeats=1')
+    assert same_keys(report, 'startup')
+    cold, warm = report['results']
+    assert (cold['cache'], warm['cache']) == ('cold', 'warm')
+    assert cold['first update'] > warm['first update'] > warm['imports'] > 0
 
 
 @pytest.mark.slow
